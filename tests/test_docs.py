@@ -1,0 +1,77 @@
+"""README.md and docs/ keep their word: their Python runs, and no page is left out of the menu."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<info>.*)$")
+
+
+def python_of(page: str) -> str:
+    """The Python blocks of a page as one program, every line at the number that it has on the page.
+
+    A block whose title says ``Not run: <reason>`` is left out.
+    """
+    program, indent, ticks, keep = [], 0, "", False
+    for line in page.splitlines():
+        fence = FENCE.match(line)
+        if fence and not ticks:
+            indent, ticks, info = len(fence["indent"]), fence["ticks"], fence["info"].strip()
+            keep = info.split(" ")[0] == "python" and not re.search(r'title="Not run: \S', info)
+            program.append("")
+        elif fence and fence["ticks"] == ticks and not fence["info"].strip():
+            ticks = ""
+            program.append("")
+        else:
+            program.append(line[indent:] if ticks and keep else "")
+    assert not ticks, "a fence is opened and never closed"
+    return "\n".join(program)
+
+
+def nav_pages(entries: list) -> list[str]:
+    """The files that mkdocs.yml names in its nav, sections flattened."""
+    pages = []
+    for entry in entries:
+        target = next(iter(entry.values())) if isinstance(entry, dict) else entry
+        pages += nav_pages(target) if isinstance(target, list) else [target]
+    return pages
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
+    program = python_of(page.read_text(encoding="utf-8"))
+    if not program.strip():
+        return
+    script = tmp_path / f"{page.stem}_md.py"
+    script.write_text(program, encoding="utf-8")
+    # A process of its own: what a page registers or seeds is gone when it ends.
+    done = subprocess.run([sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{page.relative_to(ROOT)}, same line numbers:\n{done.stderr}"
+
+
+def test_blocks_are_cut_at_their_own_lines() -> None:
+    page = '# Title\n```python\na = 1\n```\n```python title="Not run: slow"\nb = 2\n```\n  ```python\n  c = a\n  ```\n'
+    assert python_of(page) == "\n\na = 1\n\n\n\n\n\nc = a\n"
+
+
+def test_every_page_is_in_the_nav() -> None:
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    listed = nav_pages(config["nav"])
+    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+
+
+def test_every_dependency_has_its_line() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = {**project["optional-dependencies"], "": project["dependencies"]}
+    names = {re.match(r"[\w-]+", requirement)[0] for group in groups.values() for requirement in group} - {"hexavit"}
+    page = (DOCS / "dependencies.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|(?: `\w+` \|)? `([\w-]+)` \| \S", page, re.MULTILINE)
+    assert sorted(rows) == sorted(names)
