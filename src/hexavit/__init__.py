@@ -1,0 +1,26 @@
+"""hexavit: a vision transformer is six choices, and every published model is a row of a six-column table."""
+
+from hexavit import parts
+from hexavit.architecture import Architecture, Part, Pattern, Stage
+from hexavit.backbone import Backbone
+from hexavit.errors import HexavitError
+from hexavit.models import create_model, list_models
+from hexavit.parts import PartModule, Tokens, record_attention, register_part
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Architecture",
+    "Backbone",
+    "HexavitError",
+    "Part",
+    "PartModule",
+    "Pattern",
+    "Stage",
+    "Tokens",
+    "create_model",
+    "list_models",
+    "parts",
+    "record_attention",
+    "register_part",
+]

@@ -1,0 +1,162 @@
+"""Editing an architecture by paths: `stages.*.attention.stride_kv=1`, `stages.2.blocks.-1.attention=global`, `head=pool`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from hexavit.architecture import COLUMNS, Architecture, Column, Part, Pattern, Stage
+from hexavit.errors import ArchitectureError, nearest
+from hexavit.parts.registry import options, part_class
+
+
+def override(architecture: Architecture, edits: Sequence[str] | Mapping[str, Any]) -> Architecture:
+    """A copy with edits applied in their order.
+
+    Args:
+        architecture: what to start from.
+        edits: `"path=value"` strings, or a mapping from path to value (a `Part`, or what the string form allows).
+            A path is a field (`head`, `norm_eps`, `stages.N.dim`), a column (`stages.N.attention`,
+            `stages.N.blocks.M.attention`), or a part's option behind a column. N and M may be negative, or `*` for all.
+            A part is written `name` or `name(option=value, ...)`. A required option that is not given keeps its value
+            from the part that is replaced, so `attention=global` keeps the heads.
+
+    Raises:
+        ArchitectureError: a path, a part, an option or a value that does not exist, with the nearest that does.
+    """
+    if isinstance(edits, str):
+        edits = [edits]
+    pairs = list(edits.items()) if isinstance(edits, Mapping) else [_parse(edit) for edit in edits]
+    for path, value in pairs:
+        architecture = _edit(architecture, path, value if isinstance(value, Part) else _value(value, path))
+    return architecture.check()
+
+
+def _parse(edit: str) -> tuple[str, str]:
+    path, sign, value = edit.partition("=")
+    if not sign or not path.strip() or not value.strip():
+        raise ArchitectureError(f"an edit is path=value, as in stages.2.attention.stride_kv=1, not {edit!r}")
+    return path.strip(), value.strip()
+
+
+def _value(text: Any, path: str) -> Any:
+    """A value of an edit: a literal, a bare word, or name(option=value) as a Part."""
+    if not isinstance(text, str):
+        return text
+    try:
+        node = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return text
+    return _node(node, text, path)
+
+
+def _node(node: ast.expr, text: str, path: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if isinstance(node, ast.Name):
+        return words.get(node.id, node.id)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.args or any(keyword.arg is None for keyword in node.keywords):
+            raise ArchitectureError(f"{path}={text}: write the options by name, as in {node.func.id}(option=value)")
+        return Part(node.func.id, **{str(k.arg): _node(k.value, text, path) for k in node.keywords})
+    if isinstance(node, ast.Tuple | ast.List):
+        return tuple(_node(item, text, path) for item in node.elts)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return text
+
+
+def _edit(architecture: Architecture, path: str, value: Any) -> Architecture:
+    first, *rest = path.split(".")
+    if first == "stages":
+        return _edit_stages(architecture, path, rest, value)
+    if first == "head":
+        return replace(architecture, head=_edit_part("head", architecture.head, path, rest, value))
+    known = [f.name for f in fields(architecture) if f.name not in ("stages", "head")]
+    if first not in known or rest:
+        raise ArchitectureError(f"an architecture has no {path!r}: {nearest(first, [*known, 'stages', 'head'])}")
+    return replace(architecture, **{first: value})
+
+
+def _edit_stages(architecture: Architecture, path: str, rest: list[str], value: Any) -> Architecture:
+    if len(rest) < 2:
+        raise ArchitectureError(f"{path!r} stops too early: name a field, as in stages.{rest[0] if rest else 0}.attention")
+    stages = list(architecture.stages)
+    for i in _chosen(rest[0], len(stages), path, "stages"):
+        stages[i] = _edit_stage(stages[i], path, rest[1:], value)
+    return replace(architecture, stages=tuple(stages))
+
+
+def _edit_stage(stage: Stage, path: str, rest: list[str], value: Any) -> Stage:
+    name, *rest = rest
+    if name == "blocks":
+        return _edit_blocks(stage, path, rest, value)
+    if name in COLUMNS:
+        column: Column = getattr(stage, name)
+        if isinstance(column, Pattern) and not rest:
+            column = column.cycle[0]
+        return replace(stage, **{name: _edit_column(name, column, path, rest, value)})
+    known = [f.name for f in fields(stage)]
+    if name not in known or rest:
+        raise ArchitectureError(f"a stage has no {'.'.join([name, *rest])!r}: {nearest(name, [*known, 'blocks'])}")
+    return replace(stage, **{name: value})
+
+
+def _edit_column(kind: str, column: Column, path: str, rest: list[str], value: Any) -> Column:
+    """An option of a pattern is set in each of its parts that has it; one of them must."""
+    if isinstance(column, Part):
+        return _edit_part(kind, column, path, rest, value)
+    some = any(rest[0] in options(kind, part.name) for part in (*column.cycle, *column.at.values()))
+
+    def edit(part: Part) -> Part:
+        if some and rest[0] not in options(kind, part.name):
+            return part
+        return _edit_part(kind, part, path, rest, value)
+
+    return Pattern([edit(part) for part in column.cycle], {index: edit(part) for index, part in column.at.items()})
+
+
+def _edit_blocks(stage: Stage, path: str, rest: list[str], value: Any) -> Stage:
+    if len(rest) < 2 or rest[1] not in COLUMNS[1:]:
+        wrong = rest[1] if len(rest) > 1 else ""
+        raise ArchitectureError(f"{path!r} names no column of a block: {nearest(wrong, COLUMNS[1:])}")
+    selector, kind, *rest = rest
+    for block in _chosen(selector, stage.depth, path, "blocks"):
+        column: Column = getattr(stage, kind)
+        part = _edit_part(kind, stage.column(kind, block), path, rest, value)
+        cycle, at = ([column], {}) if isinstance(column, Part) else (column.cycle, column.at)
+        at = {index: held for index, held in at.items() if index % stage.depth != block}
+        stage = replace(stage, **{kind: Pattern(cycle, {**at, block: part})})
+    return stage
+
+
+def _edit_part(kind: str, part: Part, path: str, rest: list[str], value: Any) -> Part:
+    if rest:
+        known = options(kind, part.name)
+        if len(rest) > 1 or rest[0] not in known:
+            raise ArchitectureError(f"{kind} {part.name!r} has no option {'.'.join(rest)!r}: {nearest(rest[0], known)}")
+        return Part(part.name, **{**part.options, rest[0]: value})
+    new = Part("none" if value is None else value) if value is None or isinstance(value, str) else value
+    if not isinstance(new, Part):
+        raise ArchitectureError(f"{path} takes a part, as in name or name(option=value), not {value!r}")
+    part_class(kind, new.name)
+    inherited = {
+        key: part.options[key]
+        for key, parameter in options(kind, new.name).items()
+        if parameter.default is parameter.empty and key not in new.options and key in part.options
+    }
+    return Part(new.name, **inherited, **new.options)
+
+
+def _chosen(selector: str, count: int, path: str, of: str) -> list[int]:
+    if selector == "*":
+        return list(range(count))
+    try:
+        index = int(selector)
+    except ValueError:
+        raise ArchitectureError(f"{path!r}: {of} are numbered, or * for all, not {selector!r}") from None
+    if not -count <= index < count:
+        raise ArchitectureError(f"{path!r}: there is no {of}.{index}, only 0 to {count - 1} (or -{count} to -1)")
+    return [index % count]

@@ -1,0 +1,56 @@
+"""Starting weights, by scheme. Parts draw their own tables; a scheme draws linears, norms and class tokens."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from hexavit.errors import ArchitectureError, nearest
+
+SCHEMES = ("trunc_normal", "xavier", "vit", "default")
+
+
+def initialise(model: nn.Module, scheme: str) -> None:
+    """Draw a model's weights in place.
+
+    `trunc_normal`: linears truncated normal 0.02 with zero bias, class tokens and the head's weight likewise, the
+    head's bias and convolutions as PyTorch draws them (CvT's default; timm's for ViT but for the head's bias).
+    `xavier`: the same with Xavier-uniform linears (CvT's INIT 'xavier').
+    `vit`: ViT's JAX code: Xavier-uniform linears, feedforward biases normal 1e-6, class token zero, head's bias zero.
+    `default`: PyTorch's, with standard-normal class tokens (vit-pytorch's).
+
+    Raises:
+        ArchitectureError: an unknown scheme.
+    """
+    if scheme not in SCHEMES:
+        raise ArchitectureError(f"there is no init {scheme!r}: {nearest(scheme, SCHEMES)}")
+    for name, module in model.named_modules():
+        token = getattr(module, "class_token", None)
+        if token is not None and scheme != "vit":
+            if scheme == "default":
+                nn.init.normal_(token)
+            else:
+                nn.init.trunc_normal_(token, std=0.02)
+        if isinstance(module, nn.Linear) and scheme != "default":
+            if name == "head.fc":
+                initialise_classifier(module, scheme)
+            else:
+                _linear(module, scheme, 1e-6 if ".feedforward." in name else 0.0)
+
+
+def initialise_classifier(linear: nn.Module, scheme: str) -> None:
+    """Draw the last linear, if there is one, by a scheme of `initialise`."""
+    if not isinstance(linear, nn.Linear) or scheme == "default":
+        return
+    if scheme == "vit":
+        _linear(linear, scheme, 0.0)
+    else:
+        nn.init.trunc_normal_(linear.weight, std=0.02)
+
+
+def _linear(linear: nn.Linear, scheme: str, vit_bias: float) -> None:
+    if scheme == "trunc_normal":
+        nn.init.trunc_normal_(linear.weight, std=0.02)
+    else:
+        nn.init.xavier_uniform_(linear.weight)
+    if linear.bias is not None:
+        nn.init.normal_(linear.bias, std=vit_bias) if scheme == "vit" and vit_bias else nn.init.zeros_(linear.bias)

@@ -1,0 +1,109 @@
+"""What every attention part shares: the one way to attend, fused or not, recorded or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hexavit.parts.contract import PartModule, Tokens
+
+
+class Attention(PartModule):
+    """Base of the attention shelf: `forward(tokens) -> tokens`, of the same number unless it says otherwise."""
+
+    offers: ClassVar[frozenset[str]] = frozenset()
+    """Where a position part may act inside: of `logits`, `values`."""
+    fused: ClassVar[Literal["always", "eval", "never"]] = "always"
+    """When `scaled_dot_product_attention` serves; anything but `always` gives its `fused_reason`."""
+    fused_reason: ClassVar[str] = ""
+    stride: int = 1
+    """By how much the image tokens that come out are fewer, per axis."""
+
+    def __init__(self, attn_drop: float = 0.0, proj_drop: float = 0.0) -> None:
+        super().__init__()
+        self.fuse = True
+        self.maps: list[Tensor] | None = None
+        self.attn_drop = attn_drop
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """Tokens to tokens of the same width."""
+        raise NotImplementedError
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, scale: float, bias: Tensor | None = None) -> Tensor:
+        """softmax(scale q k^T + bias) v.
+
+        Args:
+            q: (B, h, N, d).
+            k: (B, h, M, d).
+            v: (B, h, M, d').
+            scale: the factor on q k^T.
+            bias: added to the logits, broadcast to (B, h, N, M).
+
+        Returns:
+            (B, N, h d'), heads side by side.
+        """
+        drop = self.attn_drop if self.training else 0.0
+        served = self.fused == "always" or (self.fused == "eval" and not self.training)
+        if self.fuse and served and self.maps is None:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=drop, scale=scale)
+        else:
+            logits = (q * scale) @ k.transpose(-2, -1)
+            attention = (logits if bias is None else logits + bias).softmax(dim=-1)
+            if self.maps is not None:
+                self.maps.append(attention.detach())
+            out = F.dropout(attention, drop) @ v
+        return out.transpose(1, 2).flatten(2)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, N, h d) to (B, h, N, d), a view."""
+    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def head_width(dim: int, heads: int, head_dim: int | None) -> int:
+    """The width d of one head: `head_dim` if given, else dim / heads.
+
+    Raises:
+        ValueError: neither is positive, or `dim` does not divide by `heads`.
+    """
+    if heads < 1 or (head_dim is not None and head_dim < 1):
+        raise ValueError(f"heads and head_dim must be at least 1, not {heads} and {head_dim}")
+    if head_dim is None and dim % heads:
+        raise ValueError(f"a width of {dim} does not divide by {heads} heads: change heads, or give head_dim")
+    return head_dim or dim // heads
+
+
+@contextmanager
+def softmax_path(model: nn.Module) -> Iterator[None]:
+    """Within it, every attention of `model` runs its explicit softmax instead of the fused kernel."""
+    parts = [m for m in model.modules() if isinstance(m, Attention)]
+    before = [part.fuse for part in parts]
+    for part in parts:
+        part.fuse = False
+    try:
+        yield
+    finally:
+        for part, fuse in zip(parts, before, strict=True):
+            part.fuse = fuse
+
+
+@contextmanager
+def record_attention(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+    """Within it, every call appends its attention maps (B, h, N, M) to the yielded lists, by the part's path.
+
+    The recorded pass takes the softmax path, whose result is the fused one's within float rounding.
+    """
+    parts = {name: m for name, m in model.named_modules() if isinstance(m, Attention)}
+    maps: dict[str, list[Tensor]] = {name: [] for name in parts}
+    for name, part in parts.items():
+        part.maps = maps[name]
+    try:
+        yield maps
+    finally:
+        for part in parts.values():
+            part.maps = None

@@ -1,0 +1,169 @@
+"""CvT's attention: q, k and v are projected by convolutions, keys and values on a squeezed grid."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from hexavit.errors import nearest
+from hexavit.parts.attention.base import Attention, head_width, split_heads
+from hexavit.parts.contract import Size, Tokens, rows
+from hexavit.parts.registry import register_part
+
+Method = Literal["dw_bn", "avg", "linear"]
+Scale = Literal["dim", "head_dim"]
+
+
+class DepthwiseProjection(nn.Module):
+    """Depth-wise convolution without bias, then batch norm: the front of CvT's convolutional projection.
+
+    (B, H, W, C) to (B, H', W', C), with H' = (H + 2 padding - kernel) // stride + 1.
+    """
+
+    def __init__(self, dim: int, kernel: int, stride: int, padding: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim, kernel, stride=stride, padding=padding, groups=dim, bias=False)
+        self.bn = nn.BatchNorm2d(dim)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) in channels-last memory to the same kind."""
+        out: Tensor = self.bn(self.conv(image))
+        return out
+
+
+@register_part("attention", "conv_projection")
+class ConvProjection(Attention):
+    """Attention with convolutional projection (CvT: Wu et al., ICCV 2021, section 3.2, eq. 2).
+
+    New in it: before each linear, the image tokens pass a depth-wise convolution and a batch norm as a map; keys and
+    values with stride `stride_kv`, so the attention map is stride_kv^2 times smaller. Extra tokens skip the
+    convolution and join q, k and v before the linears.
+
+    Options: `method` is `dw_bn` (above), `avg` (q straight to its linear; k and v average-pooled, ceil mode, padding
+    counted) or `linear` (three linears on all tokens; kernel, strides and paddings have no effect).
+    `scale="dim"` multiplies q k^T by C^-0.5, the whole width's, as the authors' code does; `"head_dim"` by d^-0.5.
+    `share_kv` gives keys and values one convolution. A `stride_q` above 1 shrinks the grid that comes out (the
+    authors' block cannot add that; here the residual pools its skip).
+
+    Shapes: (B, P + H W, C) to (B, P + H' W', C), H' = ceil(H / stride_q). Cost with Q and M the tokens of the queries
+    and of the keys (extra ones counted), A = heads x head_dim, k the kernel: parameters 4 C A + 3 A + C and with
+    `dw_bn` 3 (k^2 + 2) C; multiply-adds 2 (Q + M) C A + 2 Q M A and with `dw_bn` k^2 C per convolved token.
+
+    Same as microsoft/CvT at f851e681, whose `linear` cannot run as published (q, k, v are never assigned): here it
+    does what it evidently means. Differs from it for `stride_q` above 1.
+
+    Raises:
+        ValueError: an unknown method or scale, a width that the heads do not divide, or a kernel and padding that
+            leave the queries on another grid than their tokens.
+    """
+
+    needs = "raster"
+    reads_grid = True
+    methods: ClassVar[tuple[str, ...]] = get_args(Method)
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        method: Method = "dw_bn",
+        kernel: int = 3,
+        stride_q: int = 1,
+        stride_kv: int = 2,
+        padding_q: int = 1,
+        padding_kv: int = 1,
+        share_kv: bool = False,
+        head_dim: int | None = None,
+        scale: Scale = "dim",
+        qkv_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__(attn_drop, proj_drop)
+        if method not in self.methods:
+            raise ValueError(f"there is no method {method!r}: {nearest(method, self.methods)}")
+        if scale not in get_args(Scale):
+            raise ValueError(f"scale is 'dim' (C^-0.5, as published) or 'head_dim' (d^-0.5), not {scale!r}")
+        if min(kernel, stride_q, stride_kv) < 1 or min(padding_q, padding_kv) < 0:
+            raise ValueError("kernel and strides are at least 1, paddings at least 0")
+        if method == "dw_bn" and 2 * padding_q != kernel - 1:
+            fits = f"padding_q={kernel // 2}" if kernel % 2 else "an odd kernel"
+            raise ValueError(f"kernel={kernel} with padding_q={padding_q} moves the queries off their tokens: use {fits}")
+        if method == "avg" and 2 * padding_kv > kernel:
+            raise ValueError(f"average pooling takes a padding_kv of at most half its kernel={kernel}, not {padding_kv}")
+        if method != "dw_bn" and stride_q != 1:
+            raise ValueError(f"method={method!r} does not convolve the queries: stride_q={stride_q} needs 'dw_bn'")
+        if method != "dw_bn" and share_kv:
+            raise ValueError(f"method={method!r} has no convolution to share: share_kv=True needs 'dw_bn'")
+        self.dim, self.heads, self.method, self.kernel = dim, heads, method, kernel
+        self.stride, self.stride_kv, self.padding_kv = stride_q, stride_kv, padding_kv
+        self.head_dim = head_width(dim, heads, head_dim)
+        self.scale = dim**-0.5 if scale == "dim" else self.head_dim**-0.5
+        self.share_kv = share_kv
+        if method == "dw_bn":
+            self.conv_q = DepthwiseProjection(dim, kernel, stride_q, padding_q)
+            self.conv_k = DepthwiseProjection(dim, kernel, stride_kv, padding_kv)
+            if not share_kv:
+                self.conv_v = DepthwiseProjection(dim, kernel, stride_kv, padding_kv)
+        elif method == "avg":
+            self.pool = nn.AvgPool2d(kernel, stride_kv, padding_kv, ceil_mode=True)
+        inner = heads * self.head_dim
+        self.proj_q = nn.Linear(dim, inner, bias=qkv_bias)
+        self.proj_k = nn.Linear(dim, inner, bias=qkv_bias)
+        self.proj_v = nn.Linear(dim, inner, bias=qkv_bias)
+        self.proj = nn.Linear(inner, dim)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """(B, P + H W, C) to (B, P + H' W', C)."""
+        if self.method == "dw_bn":
+            image, extra = tokens.map, tokens.extra
+            q, k = self._convolved(self.conv_q, image, extra), self._convolved(self.conv_k, image, extra)
+            v = k if self.share_kv else self._convolved(self.conv_v, image, extra)
+        elif self.method == "avg":
+            q, k = tokens.sequence, self._convolved(self.pool, tokens.map, tokens.extra)
+            v = k
+        else:
+            q = k = v = tokens.sequence
+        out = self.attend(
+            split_heads(self.proj_q(q), self.heads),  # (B, h, Q, d)
+            split_heads(self.proj_k(k), self.heads),  # (B, h, M, d)
+            split_heads(self.proj_v(v), self.heads),
+            scale=self.scale,
+        )
+        out = self.proj_drop(self.proj(out))
+        size = self.out_size(tokens.size)
+        return Tokens(out, size, prefix=tokens.prefix, layout=tokens.layout, carry=tokens.carry)
+
+    @staticmethod
+    def _convolved(front: nn.Module, image: Tensor, extra: Tensor | None) -> Tensor:
+        """(B, C, H, W) and (B, P, C) to (B, P + H' W', C)."""
+        sequence: Tensor = front(image).permute(0, 2, 3, 1).flatten(1, 2)
+        return sequence if extra is None else torch.cat((extra, sequence), dim=1)
+
+    def out_size(self, size: Size) -> Size:
+        """The queries' grid: ceil(H / stride_q)."""
+        return -(-size[0] // self.stride), -(-size[1] // self.stride)
+
+    def kv_size(self, size: Size) -> Size:
+        """The keys' grid."""
+        if self.method == "linear":
+            return size
+        return self._kv_side(size[0]), self._kv_side(size[1])
+
+    def _kv_side(self, n: int) -> int:
+        span = n + 2 * self.padding_kv - self.kernel
+        if self.method == "dw_bn":
+            return span // self.stride_kv + 1
+        side = -(-span // self.stride_kv) + 1  # ceil mode; a window may not start in the far padding
+        return side - int((side - 1) * self.stride_kv >= n + self.padding_kv)
+
+    def macs(self, size: Size, extra: int = 0) -> int:
+        """2 (Q + M) C A + 2 Q M A, and k^2 C per convolved token."""
+        q, m, inner = rows(self.out_size(size), extra), rows(self.kv_size(size), extra), self.heads * self.head_dim
+        total = 2 * (q + m) * self.dim * inner + 2 * q * m * inner
+        if self.method == "dw_bn":
+            convolved = (q - extra) + (m - extra) * (1 if self.share_kv else 2)
+            total += self.kernel**2 * self.dim * convolved
+        return total

@@ -1,0 +1,51 @@
+"""Global multi-head self-attention over all tokens."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hexavit.parts.attention.base import Attention, head_width, split_heads
+from hexavit.parts.contract import Size, Tokens, rows
+from hexavit.parts.registry import register_part
+
+
+@register_part("attention", "global")
+class GlobalAttention(Attention):
+    """Multi-head self-attention over all tokens, extra ones included (Vaswani et al., 2017, section 3.2; ViT, eq. 6).
+
+    out = concat_i softmax(s q_i k_i^T) v_i W_o + b_o, with q, k, v = x W + b from one joint linear.
+
+    Shapes: (B, P + N, C) to the same. Cost with M = P + N and A = heads x head_dim: parameters 4 C A + 3 A + C;
+    multiply-adds 4 M C A + 2 M^2 A.
+    Same as timm's `Attention` of ViT and as flax's `MultiHeadDotProductAttention` with q, k, v stacked.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        head_dim: int | None = None,
+        qkv_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__(attn_drop, proj_drop)
+        self.dim, self.heads = dim, heads
+        self.head_dim = head_width(dim, heads, head_dim)
+        self.qkv = nn.Linear(dim, 3 * heads * self.head_dim, bias=qkv_bias)
+        self.proj = nn.Linear(heads * self.head_dim, dim)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """(B, P + N, C) to the same."""
+        return tokens.join().each(self._mix)
+
+    def _mix(self, x: Tensor) -> Tensor:
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (B, h, M, d) each
+        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.head_dim**-0.5)))
+        return out
+
+    def macs(self, size: Size, extra: int = 0) -> int:
+        """4 M C A + 2 M^2 A."""
+        m, inner = rows(size, extra), self.heads * self.head_dim
+        return 4 * m * self.dim * inner + 2 * m * m * inner

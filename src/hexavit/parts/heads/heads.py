@@ -1,0 +1,105 @@
+"""How the last tokens become an answer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from hexavit.parts.contract import PartModule, Size, Tokens
+from hexavit.parts.registry import register_part
+
+
+class Head(PartModule):
+    """Base of the head shelf: `features` ends the trunk, `pooled` gathers one vector, `classify` answers.
+
+    `extra_tokens` extra tokens enter at stage `enter` (negative counts from the last stage).
+    """
+
+    extra_tokens: ClassVar[int] = 0
+    enter: int = 0
+
+    def __init__(self, dim: int, norm_eps: float, num_classes: int, norm: bool, drop: float) -> None:
+        super().__init__()
+        self.dim = dim
+        self.norm = nn.LayerNorm(dim, eps=norm_eps) if norm else nn.Identity()
+        self.drop = nn.Dropout(drop)
+        self.reset_classifier(num_classes)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """A new last linear for `num_classes`; none at all for 0."""
+        self.fc: nn.Module = nn.Linear(self.dim, num_classes) if num_classes else nn.Identity()
+
+    def features(self, tokens: Tokens) -> Tensor:
+        """Tokens to (B, P + N, C), after the final norm."""
+        return tokens.each(self.norm).sequence
+
+    def pooled(self, features: Tensor, prefix: int) -> Tensor:
+        """(B, P + N, C), of which the first `prefix` are extra, to (B, C)."""
+        raise NotImplementedError
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """(B, C) to (B, classes)."""
+        out: Tensor = self.fc(self.drop(pooled))
+        return out
+
+    def macs(self, size: Size, extra: int = 0) -> int:
+        """C K."""
+        return self.fc.in_features * self.fc.out_features if isinstance(self.fc, nn.Linear) else 0
+
+
+@register_part("head", "class_token")
+class ClassTokenHead(Head):
+    """A learned token that enters at stage `enter`, attends with the others, and alone is read out
+    (ViT: Dosovitskiy et al., ICLR 2021, eq. 4; CvT, section 3: it enters in the last stage).
+
+    Final LayerNorm (unless `norm=False`), the class token's row, with `pre_logits` a linear and tanh of the same
+    width (ViT's ImageNet-21k pre-training), one linear.
+
+    Shapes: (B, 1 + N, C) to (B, classes). Cost with K classes: parameters 2 C + C K + K (and C of the token in its
+    stage, C^2 + C with `pre_logits`); multiply-adds C K (and C^2).
+    """
+
+    extra_tokens = 1
+
+    def __init__(
+        self,
+        dim: int,
+        norm_eps: float,
+        num_classes: int,
+        *,
+        enter: int = -1,
+        norm: bool = True,
+        pre_logits: bool = False,
+        drop: float = 0.0,
+    ) -> None:
+        super().__init__(dim, norm_eps, num_classes, norm, drop)
+        self.enter = enter
+        self.pre_logits = nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if pre_logits else nn.Identity()
+
+    def pooled(self, features: Tensor, prefix: int) -> Tensor:
+        """The class token's row: the first."""
+        out: Tensor = self.pre_logits(features[:, 0])
+        return out
+
+    def macs(self, size: Size, extra: int = 0) -> int:
+        """C K, and C^2 with `pre_logits`."""
+        return super().macs(size, extra) + (self.dim**2 if isinstance(self.pre_logits, nn.Sequential) else 0)
+
+
+@register_part("head", "pool")
+class PoolHead(Head):
+    """The mean over the image tokens, after the final LayerNorm (unless `norm=False`), then one linear.
+
+    Shapes: (B, P + N, C) to (B, classes). Cost with K classes: parameters 2 C + C K + K; multiply-adds C K.
+    Same as CvT's and ViT's own ("gap"): norm, then mean; timm's ViT with average pooling norms after the mean.
+    """
+
+    def __init__(
+        self, dim: int, norm_eps: float, num_classes: int, *, norm: bool = True, drop: float = 0.0
+    ) -> None:
+        super().__init__(dim, norm_eps, num_classes, norm, drop)
+
+    def pooled(self, features: Tensor, prefix: int) -> Tensor:
+        """The mean of the rows behind the extra ones."""
+        return features[:, prefix:].mean(dim=1)

@@ -1,0 +1,80 @@
+"""Small layers that several shelves use and no library gives without more behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hexavit.errors import nearest
+from hexavit.parts.contract import Size
+
+
+class QuickGELU(nn.Module):
+    """x sigmoid(1.702 x), the sigmoid approximation of GELU (Hendrycks & Gimpel, 2016, section 2).
+
+    Same as CvT's `QuickGELU`; differs from the exact GELU by up to 0.02.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape to the same."""
+        if torch.compiler.is_compiling() or torch.is_grad_enabled():
+            return x * torch.sigmoid(1.702 * x)
+        return torch.sigmoid(1.702 * x).mul_(x)  # one temporary less where nothing is kept for a backward pass
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al., 2016): drops a branch for whole images, scaling those kept by 1 / (1 - rate)."""
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"drop_path is a probability in [0, 1), not {rate}")
+        self.rate = rate
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        """A factor (B, 1, 1) for the branch, or None where nothing is dropped."""
+        if not self.rate or not self.training:
+            return None
+        keep = 1 - self.rate
+        return x.new_empty((x.shape[0], 1, 1)).bernoulli_(keep).div_(keep)
+
+    def extra_repr(self) -> str:
+        """The rate."""
+        return f"rate={self.rate:g}"
+
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+    "quick_gelu": QuickGELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+}
+
+
+def activation(name: str) -> nn.Module:
+    """An activation by name: gelu (erf), gelu_tanh, quick_gelu (CvT), relu, silu."""
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"there is no activation {name!r}: {nearest(name, _ACTIVATIONS)}")
+    return _ACTIVATIONS[name]()
+
+
+def resize_table(table: Tensor, size: Size, new: Size, prefix: int, method: str) -> Tensor:
+    """Resize a position table (1, P + H W, C) from one grid to another; the first P rows are kept.
+
+    `bilinear`: aligned corners, ViT's official way (scipy's zoom of order 1). `bicubic`: half-pixel centres with
+    antialiasing, timm's way. `bicubic_plain`: without antialiasing, DeiT's.
+    """
+    image = table[:, prefix:].unflatten(1, size).permute(0, 3, 1, 2)
+    if method == "bilinear":
+        image = F.interpolate(image.float(), size=new, mode="bilinear", align_corners=True)
+    else:
+        image = F.interpolate(image.float(), size=new, mode="bicubic", antialias=method == "bicubic")
+    image = image.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)
+    return torch.cat((table[:, :prefix], image), dim=1)
+
+
+RESIZE_METHODS = ("bilinear", "bicubic", "bicubic_plain")

@@ -1,0 +1,6 @@
+"""How a token knows its place."""
+
+from hexavit.parts.positions.none import NoPosition
+from hexavit.parts.positions.tables import LearnedPosition, SineCosinePosition
+
+__all__ = ["LearnedPosition", "NoPosition", "SineCosinePosition"]

@@ -1,0 +1,113 @@
+"""Absolute position tables, added to the tokens that enter a stage: learned, or sine-cosine."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hexavit.errors import nearest
+from hexavit.parts.contract import PartModule, Size, Tokens
+from hexavit.parts.layers import RESIZE_METHODS, resize_table
+from hexavit.parts.registry import register_part
+
+Resize = Literal["bilinear", "bicubic", "bicubic_plain"]
+
+
+@register_part("position", "learned")
+class LearnedPosition(PartModule):
+    """A learned table, a row a token, added to the tokens (ViT: Dosovitskiy et al., ICLR 2021, eq. 1).
+
+    Extra tokens that enter with the stage have rows of their own, first, unless `extra_rows=False` (CaiT). At
+    another size than the table's, the grid part is resized, `resize` saying how: `bilinear` with aligned corners is
+    the official way (scipy's zoom), `bicubic` timm's, `bicubic_plain` DeiT's. That call is approximate: rows
+    between learned ones were never trained.
+
+    Shapes: (B, P + N, C) to the same. Cost: parameters (P + N) C; multiply-adds none (N C additions).
+
+    Raises:
+        ValueError: an unknown way to resize.
+    """
+
+    acts = "tokens"
+    no_decay = ("table",)
+
+    def __init__(
+        self, dim: int, size: Size, extra: int, *, extra_rows: bool = True, drop: float = 0.0, resize: Resize = "bilinear"
+    ) -> None:
+        super().__init__()
+        if resize not in RESIZE_METHODS:
+            raise ValueError(f"there is no way to resize {resize!r}: {nearest(resize, RESIZE_METHODS)}")
+        self.size, self.resize = size, resize
+        self.prefix = extra if extra_rows else 0
+        self.table = nn.Parameter(torch.empty(1, self.prefix + size[0] * size[1], dim))
+        nn.init.trunc_normal_(self.table, std=0.02)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """(B, P + N, C) to the same."""
+        return add_table(tokens, self.table_at(tokens.size), self.prefix).each(self.drop)
+
+    def table_at(self, size: Size) -> Tensor:
+        """The table (1, P + N, C) for a grid of `size`."""
+        # A traced size has no value to compare; resizing to the same size is then an identity.
+        if all(isinstance(n, int) for n in size) and tuple(size) == self.size:
+            return self.table
+        return resize_table(self.table, self.size, size, self.prefix, self.resize)
+
+    @torch.no_grad()
+    def set_size(self, size: Size) -> None:
+        """Make the table one of `size`, its values resized."""
+        self.table = nn.Parameter(self.table_at(size).clone(), requires_grad=self.table.requires_grad)
+        self.size = size
+
+    @torch.no_grad()
+    def adopt(self, other: LearnedPosition) -> None:
+        """Take another table's values for this one's size; rows of extra tokens that only one has are left out."""
+        shared = min(self.prefix, other.prefix)
+        table = other.table_at(self.size)
+        self.table[:, self.prefix :] = table[:, other.prefix :]
+        self.table[:, :shared] = table[:, :shared]
+
+
+@register_part("position", "sine_cosine")
+class SineCosinePosition(PartModule):
+    """The original Transformer's fixed sinusoids over the token's number (Vaswani et al., 2017, section 3.5).
+
+    angle(p, j) = p / 10000^(2 floor(j / 2) / C); sine at even j, cosine at odd j. Tokens are numbered row by row,
+    extra ones first (p = 0 is the class token), as in T2T-ViT. Computed for the size at hand, so any size is exact.
+
+    Shapes: (B, P + N, C) to the same. Cost: no parameters; multiply-adds none (N C additions).
+    """
+
+    acts = "tokens"
+
+    def __init__(self, dim: int, size: Size, extra: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.register_buffer("table", self._table(extra + size[0] * size[1]), persistent=False)
+        self.size = size
+
+    table: Tensor
+
+    def _table(self, length: int) -> Tensor:
+        j = torch.arange(self.dim, dtype=torch.float64)
+        frequency = torch.exp(-math.log(10000.0) * 2 * (j // 2) / self.dim)
+        angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
+        return torch.where(j % 2 == 0, angle.sin(), angle.cos()).float()[None]
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """(B, P + N, C) to the same."""
+        length = tokens.prefix + tokens.size[0] * tokens.size[1]
+        known = all(isinstance(n, int) for n in tokens.size) and length <= self.table.shape[1]
+        table = self.table[:, :length] if known else self._table(length).to(self.table)
+        return add_table(tokens, table, tokens.prefix)
+
+
+def add_table(tokens: Tokens, table: Tensor, prefix: int) -> Tokens:
+    """Add a table (1, p + N, C) to tokens (B, P + N, C), with p either P or 0: then extra tokens stay as they are."""
+    if prefix == tokens.prefix:
+        return tokens.plus(Tokens(table, tokens.size, prefix=prefix))
+    return tokens.with_image(tokens.image + table)

@@ -1,0 +1,58 @@
+"""Convolutions as tokenisers: patches, and CvT's overlapping token embedding."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from hexavit.parts.contract import PartModule, Size, Tokens
+from hexavit.parts.registry import register_part
+
+
+@register_part("tokens", "conv")
+class ConvTokens(PartModule):
+    """Convolutional token embedding (CvT: Wu et al., ICCV 2021, section 3.1, eq. 1).
+
+    New in it: windows overlap (kernel > stride), and the same part makes tokens of an image and of tokens, so the
+    grid shrinks and the width grows from stage to stage. A convolution with bias, then LayerNorm over channels.
+
+    Shapes: (B, H, W, C_in) to (B, H', W', C), H' = (H + 2 padding - kernel) // stride + 1. Cost: parameters
+    kernel^2 C_in C + C, and 2 C with norm; multiply-adds kernel^2 C_in C H' W'.
+
+    `kernel` = `stride` with `padding=0` and `norm=False` is ViT's patch embedding (Dosovitskiy et al., ICLR 2021,
+    eq. 1); kernel = stride with norm is CvT's ablation "non-overlapping patch embedding" (table 6).
+    Same as microsoft/CvT, whose first stage pads 2, not 3; `padding` has no default that depends on the kernel.
+    Rows and columns that fill no whole window are left out, as by the authors' convolutions.
+
+    Raises:
+        ValueError: a kernel or stride below 1, or a negative padding.
+    """
+
+    reads_grid = True
+    needs = "raster"
+    keeps_extra = False
+
+    def __init__(
+        self, in_dim: int, dim: int, norm_eps: float, *, kernel: int, stride: int, padding: int = 0, norm: bool = True
+    ) -> None:
+        super().__init__()
+        if kernel < 1 or stride < 1 or padding < 0:
+            raise ValueError(f"kernel and stride are at least 1 and padding at least 0, not {kernel}, {stride}, {padding}")
+        self.stride = stride
+        self.conv = nn.Conv2d(in_dim, dim, kernel, stride=stride, padding=padding)
+        self.norm = nn.LayerNorm(dim, eps=norm_eps) if norm else nn.Identity()
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """(B, H, W, C_in) to (B, H', W', C)."""
+        return Tokens.of_map(self.conv(tokens.map)).each(self.norm)
+
+    def out_size(self, size: Size) -> Size:
+        """(H + 2 padding - kernel) // stride + 1, and so for W."""
+        (k, _), (p, _) = self.conv.kernel_size, self.conv.padding
+        assert isinstance(p, int)
+        return (size[0] + 2 * p - k) // self.stride + 1, (size[1] + 2 * p - k) // self.stride + 1
+
+    def macs(self, size: Size, extra: int = 0) -> int:
+        """kernel^2 C_in C H' W'."""
+        h, w = self.out_size(size)
+        k = self.conv.kernel_size[0]
+        return k * k * self.conv.in_channels * self.conv.out_channels * h * w
