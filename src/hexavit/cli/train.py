@@ -1,0 +1,53 @@
+"""Train a model on images and leave a run folder; every setting may come from a recipe, the command line wins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Any, get_args
+
+from hexavit.cli._parser import Parser, UsageError, add_overrides, as_dict
+from hexavit.training.config import TrainConfig, read_recipe, settings
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("--out", type=str, default=None, help="the run folder; by default runs/MODEL, or the next free")
+    parser.add_argument("--config", metavar="RECIPE", type=str, default=None, help="a YAML file of settings")
+    parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    for setting in settings().values():
+        if setting.name == "overrides":
+            add_overrides(parser)
+            continue
+        options: dict[str, Any] = {"type": _without_none(setting.kind), "help": setting.text}
+        if options["type"] == tuple[int, int]:
+            options |= {"type": int, "nargs": "+", "metavar": "PIXELS"}
+        if setting.default is not MISSING:
+            options["default"] = setting.default
+        parser.add_argument("--" + setting.name.replace("_", "-"), **options)
+
+
+def run(parser: Parser, arguments: Sequence[str]) -> None:
+    given = as_dict(parser.parse_args(arguments, defaults=False))
+    out, recipe = given.pop("out", None), given.pop("config", None)
+    resumes, overwrite = given.pop("resume", False), given.pop("overwrite", False)
+    given = {**(read_recipe(recipe) if recipe else {}), **given}
+    if resumes and (out is None or overwrite):
+        raise UsageError("--resume needs --out, the run folder to go on with, and goes without --overwrite")
+    config = None if resumes else TrainConfig.from_mapping(given)
+
+    from hexavit.training.claim import next_free
+    from hexavit.training.trainer import resume, train
+
+    if config is None:
+        trained = resume(out, given=given)
+    else:
+        trained = train(config, out or next_free(Path("runs", config.model)), overwrite=overwrite)
+    print(f"held-out accuracy {trained.metrics['accuracy']:.2%}, in {trained.run.path}")
+
+
+def _without_none(kind: Any) -> Any:
+    """The type behind an optional one: on the command line, to say nothing is to leave the option out."""
+    kinds = [each for each in get_args(kind) if each is not type(None)]
+    return kinds[0] if type(None) in get_args(kind) else kind

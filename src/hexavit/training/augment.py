@@ -1,0 +1,34 @@
+"""How training images are varied, from nothing to RandAugment with erasing; all of it from timm and torchvision."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torchvision import transforms
+
+from hexavit.inference.preprocess import InputSpec, Transform
+
+_RAND_AUGMENT = "rand-m9-mstd0.5-inc1"  # the policy of DeiT, Swin, CvT and their kin
+
+
+def training_transform(input_spec: InputSpec, kind: Literal["none", "shift", "crop", "rand"]) -> Transform:
+    """The transform of training images, random through the global generators.
+
+    ``none`` is the one of evaluation. ``shift`` turns, moves and scales a little, for what must not be mirrored or
+    cut, such as characters. ``crop`` cuts out 8 to 100 % of the area, mirrors and jitters the colours. ``rand``
+    puts RandAugment for the jitter, and erases a rectangle in one image of four.
+    """
+    if kind == "none":
+        return input_spec.transform()
+    if kind == "shift":
+        return input_spec.transform(
+            varied=transforms.RandomAffine(
+                degrees=10,
+                translate=(0.1, 0.1),
+                scale=(0.9, 1.1),
+                interpolation=transforms.InterpolationMode.BILINEAR,
+            )
+        )
+    if kind == "crop":
+        return input_spec.timm_transform(is_training=True)
+    return input_spec.timm_transform(is_training=True, auto_augment=_RAND_AUGMENT, re_prob=0.25, re_mode="pixel")

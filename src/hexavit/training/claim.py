@@ -1,0 +1,64 @@
+"""Taking a folder for a run: an empty one is taken, another's work is never destroyed unasked."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from hexavit.errors import RunError
+from hexavit.inference.run import Run
+
+
+def claim(out: str | Path, *, overwrite: bool) -> Run:
+    """An empty run folder at ``out``; with ``overwrite`` what an earlier run left there is removed, and only that.
+
+    Raises:
+        RunError: when ``out`` is a file, holds a run and ``overwrite`` is not set, or holds other things.
+    """
+    run = Run(Path(out))
+    if run.path.exists() and not run.path.is_dir():
+        raise RunError(f"{run.path}: this is a file; a run needs a folder")
+    if run.config.is_file():
+        if not overwrite:
+            state = "a finished run" if run.metrics.is_file() else "an unfinished run, which --resume would continue"
+            raise RunError(f"{run.path}: this folder holds {state}; --overwrite replaces it")
+        _clear(run)
+    elif run.path.is_dir() and any(run.path.iterdir()):
+        raise RunError(f"{run.path}: this folder holds other things than a run; choose another")
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{run.path}: this folder cannot be made ({error.strerror})") from error
+    return run
+
+
+def unfinished(out: str | Path) -> Run:
+    """The run at ``out``, to be resumed.
+
+    Raises:
+        RunError: when there is none, or it has finished.
+    """
+    run = Run(Path(out))
+    if not run.config.is_file():
+        raise RunError(f"{run.path}: there is no run here to resume; train without --resume to begin one")
+    if run.metrics.is_file():
+        raise RunError(f"{run.path}: this run has finished; there is nothing to resume")
+    return run
+
+
+def next_free(path: Path) -> Path:
+    """``path``, or with ``-2``, ``-3``, ... after its name, the first that does not exist."""
+    number, free = 2, path
+    while free.exists():
+        free = path.with_name(f"{path.name}-{number}")
+        number += 1
+    return free
+
+
+def _clear(run: Run) -> None:
+    files = (run.architecture, run.classes_file, run.input_file, run.split_file, run.history, run.metrics)
+    folders = (run.checkpoint.parent, run.weights("best").parent, run.tensorboard, run.examples)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in (*files, run.curves, run.config):  # the configuration last: until then it is still a run
+        file.unlink(missing_ok=True)

@@ -1,0 +1,180 @@
+"""Every setting of a training, typed, checked, and saved whole as ``config.yaml``."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from hexavit.errors import HexavitError, nearest
+from hexavit.inference.device import Device
+
+Augment = Literal["auto", "none", "shift", "crop", "rand"]
+
+
+class ConfigError(HexavitError):
+    """A setting that is unknown, or whose value makes no sense."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The settings of a training. Each is an option of ``hexavit train`` and a key of a recipe; the help says which.
+
+    Raises:
+        ConfigError: when a value makes no sense, whatever the data and the model.
+    """
+
+    model: Annotated[str, "a name that `hexavit list` gives"]
+    data: Annotated[str, "`digits`, or a folder of class folders (or of train/ and val/ with such)"]
+    overrides: Annotated[tuple[str, ...], "edits of the architecture, each PATH=VALUE"] = ()
+    img_size: Annotated[tuple[int, int] | None, "height and width in pixels; by default as the data suggests"] = None
+    in_chans: Annotated[int | None, "channels of the input, 1 or 3; by default those of the data"] = None
+    epochs: Annotated[int, "passes over the training images"] = 20
+    batch_size: Annotated[int, "images in one step"] = 64
+    lr: Annotated[float, "highest learning rate of AdamW"] = 1e-3
+    weight_decay: Annotated[float, "of AdamW; norms, biases and position tables have none"] = 0.05
+    warmup_epochs: Annotated[float, "epochs in which the learning rate rises from 0, before its cosine"] = 2.0
+    clip_grad: Annotated[float, "largest norm of the gradient; 0 lets it be"] = 1.0
+    label_smoothing: Annotated[float, "share of the target spread evenly over the classes"] = 0.1
+    mixup: Annotated[float, "alpha of Mixup; 0 turns it off"] = 0.0
+    cutmix: Annotated[float, "alpha of CutMix; 0 turns it off"] = 0.0
+    augment: Annotated[Augment, "none, shift (small affine), crop (and flip), rand (RandAugment, erasing)"] = "auto"
+    val_fraction: Annotated[float, "share of each class held out, where the data has no val part"] = 0.2
+    split_seed: Annotated[int, "seed of that split; apart from `seed`, so that seeds can be compared"] = 0
+    seed: Annotated[int, "seed of weights, order, augmentation and dropout"] = 0
+    workers: Annotated[int | None, "processes that read images, of no effect on results"] = None
+    precision: Annotated[Literal["float32", "bfloat16"], "of the matrix products; weights stay in float32"] = "float32"
+    device: Annotated[Device, "where to train"] = "auto"
+
+    def __post_init__(self) -> None:
+        sizes = () if self.img_size is None else self.img_size
+        for name, value, low in (
+            ("epochs", self.epochs, 1),
+            ("batch_size", self.batch_size, 1),
+            ("weight_decay", self.weight_decay, 0),
+            ("warmup_epochs", self.warmup_epochs, 0),
+            ("clip_grad", self.clip_grad, 0),
+            ("mixup", self.mixup, 0),
+            ("cutmix", self.cutmix, 0),
+            ("workers", self.workers or 0, 0),
+            *(("img_size", size, 1) for size in sizes),
+        ):
+            if not value >= low:
+                raise ConfigError(f"{name} is at least {low}, not {value}")
+        if not self.lr > 0:
+            raise ConfigError(f"lr is above 0, not {self.lr}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label_smoothing is at least 0 and below 1, not {self.label_smoothing}")
+        if not 0 < self.val_fraction < 1:
+            raise ConfigError(f"val_fraction is between 0 and 1, not {self.val_fraction}")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Settings by name, the others by default.
+
+        Raises:
+            ConfigError: for an unknown name (with the nearest), a value of the wrong type, or one missing.
+        """
+        checked = {name: checked_value(name, value) for name, value in values.items()}
+        missing = [name for name, each in settings().items() if each.default is MISSING and name not in checked]
+        if missing:
+            raise ConfigError(f"a training needs {' and '.join(missing)}: give --{' and --'.join(missing)}")
+        return cls(**checked)
+
+    def to_yaml(self) -> str:
+        """All settings, as a recipe that gives the same training again."""
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its name, its type, what it means, and its default (``MISSING`` where it must be given)."""
+
+    name: str
+    kind: Any
+    text: str
+    default: Any
+
+
+def settings() -> dict[str, Setting]:
+    """The settings by name, in the order of :class:`TrainConfig`."""
+    hints = get_type_hints(TrainConfig, include_extras=True)
+    described = {name: get_args(hint) for name, hint in hints.items()}
+    return {f.name: Setting(f.name, *described[f.name], f.default) for f in fields(TrainConfig)}
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """The settings in a YAML file, checked; a ``config.yaml`` of a run is a recipe too.
+
+    Raises:
+        ConfigError: when it cannot be read, is not a mapping, or holds a setting that is unknown or ill-typed.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: this recipe cannot be read ({reason})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: this recipe is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a recipe is a list of `setting: value` lines")
+    try:
+        return {name: checked_value(name, value) for name, value in values.items()}
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def checked_value(name: str, value: Any) -> Any:
+    """``value`` in the type of that setting (a whole number where a fraction may stand, a list for a tuple).
+
+    Raises:
+        ConfigError: when there is no such setting, or the value is of another type.
+    """
+    known = settings()
+    if name not in known:
+        raise ConfigError(f"there is no setting {name!r}: {nearest(str(name), known)}")
+    try:
+        return _coerced(value, known[name].kind)
+    except TypeError:
+        raise ConfigError(f"{name} is {in_words(known[name].kind)}, not {value!r}") from None
+
+
+def _coerced(value: Any, kind: Any) -> Any:
+    arguments = get_args(kind)
+    if get_origin(kind) in (Union, types.UnionType):
+        return None if value is None else _coerced(value, next(a for a in arguments if a is not type(None)))
+    if get_origin(kind) is Literal:
+        if value in arguments:
+            return value
+    elif get_origin(kind) is tuple:
+        item, *more = arguments
+        if isinstance(value, int) and more == [item]:
+            return (value, value)  # a square
+        if isinstance(value, list | tuple) and (more == [...] or len(value) == len(arguments)):
+            return tuple(_coerced(each, item) for each in value)
+        if isinstance(value, list | tuple) and len(value) == 1 and item is int:
+            return (_coerced(value[0], item),) * len(arguments)
+    elif kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML takes 1e-3, without a point, for text
+        except ValueError:
+            raise TypeError from None
+    elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise TypeError
+
+
+def in_words(kind: Any) -> str:
+    """A type of a setting as a reader would say it."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return in_words(next(a for a in get_args(kind) if a is not type(None)))
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return "a list of text" if get_args(kind)[-1] is ... else "one whole number or two"
+    return {int: "a whole number", float: "a number", str: "text"}[kind]

@@ -1,0 +1,64 @@
+"""What every kind of data gives: named, labelled images, and advice on how to treat them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image
+
+Split = Mapping[str, tuple[int, ...]]
+"""Numbers of images by part: ``train``, ``val`` (held out) and, where the data has one, ``test``."""
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What suits the data where the user says nothing; ``None`` leaves it to the model.
+
+    Attributes:
+        size: height and width in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        mean: of each channel, as fractions of 1.
+        std: of each channel, as fractions of 1.
+        crop_pct: fraction of the image that a centre crop keeps.
+        augment: a name that :func:`hexavit.training.augment.training_transform` knows.
+        in_memory: reading an image costs next to nothing, so that workers do not pay.
+    """
+
+    channels: int
+    augment: Literal["shift", "rand"]
+    size: tuple[int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    crop_pct: float | None = None
+    in_memory: bool = False
+
+
+class Source(ABC):
+    """Labelled images, numbered from 0 in an order that does not change.
+
+    Attributes:
+        identity: text by which a run recognises the same data again.
+        classes: names of the classes; a label is an index into them.
+        names: of the images, each once.
+        labels: one an image.
+        parts: the split that the data itself prescribes: ``train`` with ``val`` or ``test`` or both, or nothing.
+        hints: what suits the data.
+    """
+
+    identity: str
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    labels: tuple[int, ...]
+    parts: Split
+    hints: Hints
+
+    @abstractmethod
+    def load(self, number: int) -> Image.Image:
+        """The image of that number, of any mode and size.
+
+        Raises:
+            DataError: naming the image when it cannot be read.
+        """

@@ -1,0 +1,73 @@
+"""The first thing to run: a small CvT learns handwritten digits and reads some that it has not seen."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hexavit.inference.prediction import predict
+from hexavit.inference.run import Run
+from hexavit.training.claim import next_free
+from hexavit.training.config import TrainConfig
+from hexavit.training.data.digits import Digits
+from hexavit.training.files import replacing
+from hexavit.training.trainer import Trained, train
+
+RECIPE = TrainConfig(model="cvt_nano", data=Digits.name, epochs=20, batch_size=64, lr=2e-3)
+"""The settings of the demo, which stand in ``recipes/digits.yaml`` too."""
+
+
+def demo(out: str | Path | None = None, *, config: TrainConfig = RECIPE, console: Console | None = None) -> Trained:
+    """Train, predict one held-out digit of each kind, and name the commands to try next.
+
+    Args:
+        out: the run folder; by default ``runs/demo``, or the next free name after it.
+        config: the settings of the training, on the digits.
+        console: where to show it all; by default the standard output.
+    """
+    console = console or Console()
+    trained = train(config, out or next_free(Path("runs", "demo")), console=console)
+    truths = _keep_examples(trained.run)
+    console.print("\ndigits that it has not seen:", highlight=False)
+    table = Table("image", "truth", "prediction", "probability")
+    for found in predict(trained.run, truths, top=1):
+        (name, probability), truth = found.top[0], truths[found.image]
+        table.add_row(found.image.name, truth, name if name == truth else f"{name} (wrong)", f"{probability:.2%}")
+    console.print(table)
+    metrics = trained.metrics
+    console.print(
+        f"held-out accuracy {metrics['last_accuracy']:.2%} after the last epoch, {metrics['accuracy']:.2%} after the "
+        f"best; {metrics['seconds']:.0f} s of training\n\nto try next:\n" + "\n".join(_next_commands(trained.run)),
+        highlight=False,
+        soft_wrap=True,
+    )
+    return trained
+
+
+def _keep_examples(run: Run) -> dict[Path, str]:
+    """One held-out digit of each kind as a PNG in the run folder, with its truth."""
+    source = Digits()
+    numbers = {name: number for number, name in enumerate(source.names)}
+    kept: dict[str, Path] = {}
+    for name in run.split_record()["parts"]["val"]:
+        truth = source.classes[source.labels[numbers[name]]]
+        if truth not in kept:
+            kept[truth] = run.examples / f"digit-{truth}-{name}.png"
+            with replacing(kept[truth]) as temporary:
+                source.load(numbers[name]).save(temporary, format="png")
+    return {kept[truth]: truth for truth in sorted(kept)}
+
+
+def _next_commands(run: Run) -> list[str]:
+    folder = shlex.quote(str(run.path))
+    return [
+        f"  hexavit predict {folder} {shlex.quote(str(run.examples))}",
+        f"  hexavit evaluate {folder} --data digits",
+        "  hexavit show cvt_nano",
+        "  hexavit profile cvt_13",
+        "  hexavit train --model cvt_nano --data digits --epochs 5 --seed 1",
+        f"  tensorboard --logdir {shlex.quote(str(run.tensorboard))}",
+    ]
