@@ -97,9 +97,13 @@ class Stage:
 
     def __post_init__(self) -> None:
         if not _is_int(self.dim) or self.dim < 1 or not _is_int(self.depth) or self.depth < 1:
-            raise ArchitectureError(f"a stage has a width and a depth of at least 1, not dim={self.dim}, depth={self.depth}")
+            raise ArchitectureError(
+                f"a stage has a width and a depth of at least 1, not dim={self.dim}, depth={self.depth}"
+            )
         if self.ramp not in get_args(Ramp):
-            raise ArchitectureError(f"drop_path ramps over the 'stage' or the 'model', or is 'constant', not {self.ramp!r}")
+            raise ArchitectureError(
+                f"drop_path ramps over the 'stage' or the 'model', or is 'constant', not {self.ramp!r}"
+            )
         if not isinstance(self.drop_path, int | float) or not 0 <= self.drop_path < 1:
             raise ArchitectureError(f"drop_path is a probability in [0, 1), not {self.drop_path!r}")
 
@@ -109,7 +113,9 @@ class Stage:
         if isinstance(column, Part):
             return column
         if block is None:
-            raise ArchitectureError(f"{kind}={column} changes over the blocks, and here it must be one part for the stage")
+            raise ArchitectureError(
+                f"{kind}={column} changes over the blocks, and here it must be one part for the stage"
+            )
         found = column.cycle[block % len(column.cycle)]
         for index, part in column.at.items():
             if not -self.depth <= index < self.depth:
@@ -155,7 +161,7 @@ class Architecture:
                     yield f"stages.{i}.{kind}", kind, column
                 else:
                     for k, part in enumerate(column.cycle):
-                        yield f"stages.{i}.{kind}.cycle.{k}", kind, part
+                        yield f"stages.{i}.{kind}" + (f".cycle.{k}" if len(column.cycle) > 1 else ""), kind, part
                     for index, part in column.at.items():
                         yield f"stages.{i}.blocks.{index}.{kind}", kind, part
         yield "head", "head", self.head
@@ -198,7 +204,8 @@ class Architecture:
         stages = data.get("stages")
         if isinstance(stages, list):
             data["stages"] = tuple(_decode(Stage, stage, f"stages.{i}", KINDS) for i, stage in enumerate(stages))
-        return _decode(cls, data, "architecture", ("head",)).check()
+        architecture: Architecture = _decode(cls, data, "architecture", ("head",))
+        return architecture.check()
 
     # Comparison and print
 
@@ -230,11 +237,12 @@ class Architecture:
         return found
 
     def rows(self) -> list[list[str]]:
-        """The six-column table: a header, then a row a stage."""
+        """The six-column table: a header, then a row a stage. A cell is a part's name and, on a line of its own, the
+        options that the data names."""
         table = [["stage", *COLUMNS, "head"]]
         for i, stage in enumerate(self.stages):
-            cells = [_cell(kind, getattr(stage, kind)) for kind in COLUMNS]
-            last = _cell("head", self.head) if i == len(self.stages) - 1 else ""
+            cells = [_cell(getattr(stage, kind)) for kind in COLUMNS]
+            last = _cell(self.head) if i == len(self.stages) - 1 else ""
             table.append([f"{i}: {stage.depth} x {stage.dim}", *cells, last])
         return table
 
@@ -242,14 +250,14 @@ class Architecture:
         """The six-column table as aligned text, cells wrapped at `width`, or as Markdown."""
         rows = self.rows()
         if style == "markdown":
-            lines = ["| " + " | ".join(row) + " |" for row in rows]
+            lines = ["| " + " | ".join(cell.replace("\n", "<br>") for cell in row) + " |" for row in rows]
             return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
         return aligned(rows, width)
 
 
 def aligned(rows: Sequence[Sequence[str]], width: int = 1000) -> str:
     """Rows of cells as text in columns, cells wrapped at `width`, a rule under the header."""
-    wrapped = [[wrap(cell, width) or [""] for cell in row] for row in rows]
+    wrapped = [[[s for line in cell.split("\n") for s in wrap(line, width) or [""]] for cell in row] for row in rows]
     widths = [max(len(line) for row in wrapped for line in row[c]) for c in range(len(rows[0]))]
     lines: list[str] = []
     for n, row in enumerate(wrapped):
@@ -293,13 +301,13 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _cell(kind: str, column: Column) -> str:
-    """A column as the table shows it: options that are defaults are left out."""
+def _cell(column: Column) -> str:
+    """A column as the table shows it."""
     if isinstance(column, Pattern):
-        parts = [" / ".join(_cell(kind, part) for part in column.cycle)]
-        return "; ".join([*parts, *(f"{index}: {_cell(kind, part)}" for index, part in column.at.items())])
-    known = options(kind, column.name)
-    return str(Part(column.name, **{k: v for k, v in column.options.items() if k not in known or known[k].default != v}))
+        cycle = "\nthen ".join(_cell(part) for part in column.cycle)
+        return "\n".join([cycle, *(f"block {index}: {_cell(part)}" for index, part in column.at.items())])
+    chosen = [f"{key}={_text(value)}" for key, value in column.options.items()]
+    return "\n".join([column.name, *([", ".join(chosen)] if chosen else [])])
 
 
 def _encode(value: Any) -> Any:

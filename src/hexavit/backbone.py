@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -160,24 +160,26 @@ class Backbone(nn.Module):
         return (self.head.features(tokens) if isinstance(self.head, Head) else tokens.sequence), maps
 
     def _walk(self, x: Tensor, wanted: Sequence[int], stop_early: bool) -> tuple[Tokens, dict[int, Tokens]]:
-        paths = {path: i for i, (_, _, path) in enumerate(self._points)}
+        paths = {path: i for i, (_, _, path) in enumerate(self._points) if i in wanted}
         kept: dict[int, Tokens] = {}
+        tokens = None
+        for path, tokens in self._steps(x):
+            if path in paths:
+                kept[paths[path]] = tokens
+            if stop_early and len(kept) == len(paths):
+                break
+        assert tokens is not None  # there is at least one stage
+        return tokens, kept
+
+    def _steps(self, x: Tensor) -> Iterator[tuple[str, Tokens]]:
+        """The tokens after every block and every stage, with the path of what gave them."""
         tokens = self._enter(x)
         for s, stage in enumerate(self._stages()):
             tokens = stage.enter(tokens)
             for b, block in enumerate(stage.blocks):
                 tokens = stage.run(block, tokens)
-                index = paths.get(f"stages.{s}.blocks.{b}")
-                if index in wanted:
-                    kept[index] = tokens
-                    if stop_early and len(kept) == len(wanted):
-                        return tokens, kept
-            index = paths.get(f"stages.{s}")
-            if index in wanted:
-                kept[index] = tokens
-                if stop_early and len(kept) == len(wanted):
-                    return tokens, kept
-        return tokens, kept
+                yield f"stages.{s}.blocks.{b}", tokens
+            yield f"stages.{s}", tokens
 
     def _as_map(self, tokens: Tokens, norm: bool, output_fmt: str, prefix: bool) -> Any:
         if norm and isinstance(self.head, Head) and tokens.image.shape[2] == self.num_features:
@@ -188,7 +190,9 @@ class Backbone(nn.Module):
     def _enter(self, x: Tensor) -> Tokens:
         chans = self.architecture.in_chans
         if not torch.compiler.is_compiling() and (x.ndim != 4 or x.shape[1] != chans):
-            raise ArchitectureError(f"images are (B, {chans}, H, W), not {tuple(x.shape)}: set in_chans for other channels")
+            raise ArchitectureError(
+                f"images are (B, {chans}, H, W), not {tuple(x.shape)}: set in_chans for other channels"
+            )
         return as_tokens(x)
 
     def _stages(self) -> list[StageModule]:
@@ -256,7 +260,10 @@ class Backbone(nn.Module):
                 attention = block.attention
                 size = attention.out_size(size) if isinstance(attention, PartModule) else size
         if self.pretrained_cfg:
-            self.pretrained_cfg = {**self.pretrained_cfg, "input_size": (self.architecture.in_chans, *self.architecture.img_size)}
+            self.pretrained_cfg = {
+                **self.pretrained_cfg,
+                "input_size": (self.architecture.in_chans, *self.architecture.img_size),
+            }
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations; the output is unchanged."""
@@ -269,7 +276,9 @@ class Backbone(nn.Module):
         """Names of parameters that weight decay leaves alone, besides all of one dimension."""
         names = {f"stages.{i}.class_token" for i, stage in enumerate(self._stages()) if stage.class_token is not None}
         for path, module in self.named_modules():
-            names.update(f"{path}.{name}" for name in getattr(module, "no_decay", ()) if getattr(module, name, None) is not None)
+            names.update(
+                f"{path}.{name}" for name in getattr(module, "no_decay", ()) if getattr(module, name, None) is not None
+            )
         return names
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -290,7 +299,9 @@ class Backbone(nn.Module):
 class FeatureBackbone(nn.Module):
     """A backbone that gives feature maps alone: a list of (B, C, H, W), with nothing of a head left over."""
 
-    def __init__(self, model: Backbone, out_indices: Sequence[int] | int | None = None, output_fmt: str = "NCHW") -> None:
+    def __init__(
+        self, model: Backbone, out_indices: Sequence[int] | int | None = None, output_fmt: str = "NCHW"
+    ) -> None:
         super().__init__()
         indices = model._indices(out_indices)
         self.feature_info = FeatureInfo(model.feature_info, indices)
@@ -350,4 +361,6 @@ def _feature_points(architecture: Architecture, stages: Sequence[StageModule]) -
         strides.append(max(1, round(img[0] / size[0])))
     if len(set(strides)) > 1:
         return [(i, stride, f"stages.{i}") for i, stride in enumerate(strides)]
-    return [(i, strides[i], f"stages.{i}.blocks.{k}") for i, stage in enumerate(stages) for k in range(len(stage.blocks))]
+    return [
+        (i, strides[i], f"stages.{i}.blocks.{k}") for i, stage in enumerate(stages) for k in range(len(stage.blocks))
+    ]

@@ -104,13 +104,20 @@ def compose(architecture: Architecture) -> tuple[list[StageModule], nn.Module]:
         position = _stage_position(stage, {**house, "size": size}, i)
         blocks: list[Block] = []
         for k in range(stage.depth):
-            block = _build_block(stage, k, {**house, "size": size, "drop_path": rates[k], "index": k}, f"stages.{i}.blocks.{k}")
+            block = _build_block(
+                stage, k, {**house, "size": size, "drop_path": rates[k], "index": k}, f"stages.{i}.blocks.{k}"
+            )
             size = _out_size(block.attention, size)
             blocks.append(block)
         token = nn.Parameter(torch.zeros(1, entering, stage.dim)) if entering and i == enter else None
         stages.append(StageModule(tokens, token, position, blocks))
         in_dim, done = stage.dim, done + stage.depth
-    head_house = {"dim": in_dim, "norm_eps": architecture.norm_eps, "num_classes": architecture.num_classes, "size": size}
+    head_house = {
+        "dim": in_dim,
+        "norm_eps": architecture.norm_eps,
+        "num_classes": architecture.num_classes,
+        "size": size,
+    }
     return stages, _build("head", architecture.head, head_house, "head")
 
 
@@ -136,12 +143,14 @@ def check_fits(architecture: Architecture) -> None:
             cls = part_class(kind, part.name)
             need = getattr(cls, "needs", "any")
             if (need == "raster" and layout != "raster") or (need == "points" and layout == "set"):
-                raise ArchitectureError(f"{where}={part} reads a {need}, and {source} gives a {layout}: change one of the two")
+                raise ArchitectureError(
+                    f"{where}={part} reads a {need}, and {source} gives a {layout}: change one of the two"
+                )
             if kind == "tokens":
                 if entering and i > enter and not getattr(cls, "keeps_extra", True):
                     raise ArchitectureError(
-                        f"head={architecture.head} lets its token enter at stage {enter}, and {where}={part} cannot carry it "
-                        f"into stage {i}: use enter={len(architecture.stages) - 1}, or tokens=keep"
+                        f"head={architecture.head} lets its token enter at stage {enter}, and {where}={part} cannot "
+                        f"carry it into stage {i}: use enter={len(architecture.stages) - 1}, or tokens=keep"
                     )
                 makes = getattr(cls, "makes", None)
                 layout, source = (makes, f"{where}={part}") if makes else (layout, source)
@@ -213,8 +222,15 @@ def _build_at(stage: Stage, k: int, where: str, kind: str, house: Mapping[str, A
 def _build(kind: str, part: Part, house: Mapping[str, Any], where: str) -> nn.Module:
     for name, parameter in inspect.signature(part_class(kind, part.name).__init__).parameters.items():
         unfilled = name != "self" and parameter.kind not in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD)
-        if unfilled and parameter.kind != parameter.VAR_POSITIONAL and parameter.default is parameter.empty and name not in house:
-            raise ArchitectureError(f"{where}={part}: a {kind} part is not given {name!r}, which its constructor asks for")
+        if (
+            unfilled
+            and parameter.kind != parameter.VAR_POSITIONAL
+            and parameter.default is parameter.empty
+            and name not in house
+        ):
+            raise ArchitectureError(
+                f"{where}={part}: a {kind} part is not given {name!r}, which its constructor asks for"
+            )
     return build_part(kind, part.name, part.options, house, where)
 
 
@@ -233,7 +249,9 @@ def _out_size(part: nn.Module, size: Size) -> Size:
 def _sized(tokens: nn.Module, size: Size, img_size: Size, where: str) -> Size:
     out = _out_size(tokens, size)
     if min(out) < 1:
-        raise ArchitectureError(f"{where} leaves no token of a grid of {size[0]}x{size[1]}: an image of {img_size} is too small")
+        raise ArchitectureError(
+            f"{where} leaves no token of a grid of {size[0]}x{size[1]}: an image of {img_size} is too small"
+        )
     return out
 
 

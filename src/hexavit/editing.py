@@ -1,8 +1,9 @@
-"""Editing an architecture by paths: `stages.*.attention.stride_kv=1`, `stages.2.blocks.-1.attention=global`, `head=pool`."""
+"""Editing an architecture by paths: `stages.*.attention.stride_kv=1`, `stages.2.blocks.-1.attention=global`."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -41,27 +42,33 @@ def _parse(edit: str) -> tuple[str, str]:
     return path.strip(), value.strip()
 
 
+_WORDS = {"true": True, "false": False, "none": None}
+_CALL = re.compile(r"([A-Za-z_]\w*)\s*(\(.*\))", re.DOTALL)
+
+
 def _value(text: Any, path: str) -> Any:
     """A value of an edit: a literal, a bare word, or name(option=value) as a Part."""
     if not isinstance(text, str):
         return text
-    try:
-        node = ast.parse(text, mode="eval").body
+    call = _CALL.fullmatch(text)
+    try:  # a part's name stays outside the parse: it may be a keyword of Python's, as `global` is
+        node = ast.parse(f"_{call[2]}" if call else text, mode="eval").body
     except SyntaxError:
+        if call:
+            raise ArchitectureError(f"{path}={text} is not name(option=value, ...)") from None
         return text
-    return _node(node, text, path)
+    if not call:
+        return _literal(node, text)
+    if not isinstance(node, ast.Call) or node.args or any(keyword.arg is None for keyword in node.keywords):
+        raise ArchitectureError(f"{path}={text}: write the options by name, as in {call[1]}(option=value)")
+    return Part(call[1], **{str(k.arg): _literal(k.value, ast.unparse(k.value)) for k in node.keywords})
 
 
-def _node(node: ast.expr, text: str, path: str) -> Any:
-    words = {"true": True, "false": False, "none": None}
+def _literal(node: ast.expr, text: str) -> Any:
     if isinstance(node, ast.Name):
-        return words.get(node.id, node.id)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        if node.args or any(keyword.arg is None for keyword in node.keywords):
-            raise ArchitectureError(f"{path}={text}: write the options by name, as in {node.func.id}(option=value)")
-        return Part(node.func.id, **{str(k.arg): _node(k.value, text, path) for k in node.keywords})
+        return _WORDS.get(node.id, node.id)
     if isinstance(node, ast.Tuple | ast.List):
-        return tuple(_node(item, text, path) for item in node.elts)
+        return tuple(_literal(item, ast.unparse(item)) for item in node.elts)
     try:
         return ast.literal_eval(node)
     except ValueError:
@@ -77,12 +84,16 @@ def _edit(architecture: Architecture, path: str, value: Any) -> Architecture:
     known = [f.name for f in fields(architecture) if f.name not in ("stages", "head")]
     if first not in known or rest:
         raise ArchitectureError(f"an architecture has no {path!r}: {nearest(first, [*known, 'stages', 'head'])}")
-    return replace(architecture, **{first: value})
+    if value is None:
+        raise ArchitectureError(f"{path} takes a value, not none")
+    return architecture.with_(**{first: value})
 
 
 def _edit_stages(architecture: Architecture, path: str, rest: list[str], value: Any) -> Architecture:
     if len(rest) < 2:
-        raise ArchitectureError(f"{path!r} stops too early: name a field, as in stages.{rest[0] if rest else 0}.attention")
+        raise ArchitectureError(
+            f"{path!r} stops too early: name a field, as in stages.{rest[0] if rest else 0}.attention"
+        )
     stages = list(architecture.stages)
     for i in _chosen(rest[0], len(stages), path, "stages"):
         stages[i] = _edit_stage(stages[i], path, rest[1:], value)
@@ -97,11 +108,16 @@ def _edit_stage(stage: Stage, path: str, rest: list[str], value: Any) -> Stage:
         column: Column = getattr(stage, name)
         if isinstance(column, Pattern) and not rest:
             column = column.cycle[0]
-        return replace(stage, **{name: _edit_column(name, column, path, rest, value)})
+        return _with(stage, name, _edit_column(name, column, path, rest, value))
     known = [f.name for f in fields(stage)]
     if name not in known or rest:
         raise ArchitectureError(f"a stage has no {'.'.join([name, *rest])!r}: {nearest(name, [*known, 'blocks'])}")
-    return replace(stage, **{name: value})
+    return _with(stage, name, value)
+
+
+def _with(stage: Stage, name: str, value: Any) -> Stage:
+    changed: dict[str, Any] = {name: value}
+    return replace(stage, **changed)
 
 
 def _edit_column(kind: str, column: Column, path: str, rest: list[str], value: Any) -> Column:
@@ -128,7 +144,7 @@ def _edit_blocks(stage: Stage, path: str, rest: list[str], value: Any) -> Stage:
         part = _edit_part(kind, stage.column(kind, block), path, rest, value)
         cycle, at = ([column], {}) if isinstance(column, Part) else (column.cycle, column.at)
         at = {index: held for index, held in at.items() if index % stage.depth != block}
-        stage = replace(stage, **{kind: Pattern(cycle, {**at, block: part})})
+        stage = _with(stage, kind, Pattern(cycle, {**at, block: part}))
     return stage
 
 

@@ -84,7 +84,8 @@ class Tokens:
     @property
     def grid(self) -> Tensor:
         """Image tokens (B, H, W, C), contiguous: what a convolution reads without copying."""
-        return self.image.contiguous().unflatten(1, self.size)
+        grid: Tensor = self.image.contiguous().unflatten(1, self.size)
+        return grid
 
     @property
     def map(self) -> Tensor:
@@ -143,8 +144,8 @@ class PartModule(nn.Module):
     """What every part says of itself. The defaults serve a position-wise part; a part states what differs.
 
     A constructor's positional parameters are what the house knows and fills in by name (`dim`, `in_dim`, `heads`,
-    `size`, `extra`, `stride`, `norm_eps`, `drop_path`, `index`, `position`, `num_classes`); its keyword-only parameters are the
-    part's options, with the one place for their defaults.
+    `size`, `extra`, `stride`, `norm_eps`, `drop_path`, `index`, `position`, `num_classes`); its keyword-only
+    parameters are the part's options, with the one place for their defaults.
     """
 
     needs: ClassVar[Literal["any", "points", "raster"]] = "any"

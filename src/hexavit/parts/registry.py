@@ -35,12 +35,16 @@ def register_part(kind: str, name: str, *, replace: bool = False) -> Callable[[_
     def put(part: _PART) -> _PART:
         held = _SHELVES[kind].get(name)
         if held is not None and not replace and _origin(held) != _origin(part):
-            raise ArchitectureError(f"{kind} {name!r} is already {held.__qualname__}: pass replace=True to take its place")
+            raise ArchitectureError(
+                f"{kind} {name!r} is already {held.__qualname__}: pass replace=True to take its place"
+            )
         if not name.isidentifier():
             raise ArchitectureError(f"a part's name is a Python identifier, which {name!r} is not")
         for parameter in _parameters(part).values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                raise ArchitectureError(f"{kind} {name!r}: its constructor must name its options, not take *args or **kwargs")
+                raise ArchitectureError(
+                    f"{kind} {name!r}: its constructor must name its options, not take *args or **kwargs"
+                )
             if parameter.kind != parameter.KEYWORD_ONLY and parameter.name not in _HOUSE:
                 raise ArchitectureError(
                     f"{kind} {name!r}: the house cannot fill the positional parameter {parameter.name!r}: "

@@ -62,7 +62,8 @@ class Attention(PartModule):
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, N, h d) to (B, h, N, d), a view."""
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+    apart: Tensor = x.unflatten(2, (heads, -1))
+    return apart.transpose(1, 2)
 
 
 def head_width(dim: int, heads: int, head_dim: int | None) -> int:

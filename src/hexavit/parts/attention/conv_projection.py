@@ -90,9 +90,13 @@ class ConvProjection(Attention):
             raise ValueError("kernel and strides are at least 1, paddings at least 0")
         if method == "dw_bn" and 2 * padding_q != kernel - 1:
             fits = f"padding_q={kernel // 2}" if kernel % 2 else "an odd kernel"
-            raise ValueError(f"kernel={kernel} with padding_q={padding_q} moves the queries off their tokens: use {fits}")
+            raise ValueError(
+                f"kernel={kernel} with padding_q={padding_q} moves the queries off their tokens: use {fits}"
+            )
         if method == "avg" and 2 * padding_kv > kernel:
-            raise ValueError(f"average pooling takes a padding_kv of at most half its kernel={kernel}, not {padding_kv}")
+            raise ValueError(
+                f"average pooling takes a padding_kv of at most half its kernel={kernel}, not {padding_kv}"
+            )
         if method != "dw_bn" and stride_q != 1:
             raise ValueError(f"method={method!r} does not convolve the queries: stride_q={stride_q} needs 'dw_bn'")
         if method != "dw_bn" and share_kv:

@@ -95,9 +95,7 @@ class PoolHead(Head):
     Same as CvT's and ViT's own ("gap"): norm, then mean; timm's ViT with average pooling norms after the mean.
     """
 
-    def __init__(
-        self, dim: int, norm_eps: float, num_classes: int, *, norm: bool = True, drop: float = 0.0
-    ) -> None:
+    def __init__(self, dim: int, norm_eps: float, num_classes: int, *, norm: bool = True, drop: float = 0.0) -> None:
         super().__init__(dim, norm_eps, num_classes, norm, drop)
 
     def pooled(self, features: Tensor, prefix: int) -> Tensor:

@@ -35,7 +35,14 @@ class LearnedPosition(PartModule):
     no_decay = ("table",)
 
     def __init__(
-        self, dim: int, size: Size, extra: int, *, extra_rows: bool = True, drop: float = 0.0, resize: Resize = "bilinear"
+        self,
+        dim: int,
+        size: Size,
+        extra: int,
+        *,
+        extra_rows: bool = True,
+        drop: float = 0.0,
+        resize: Resize = "bilinear",
     ) -> None:
         super().__init__()
         if resize not in RESIZE_METHODS:

@@ -19,7 +19,7 @@ class Residual(PartModule):
     """Base of the residual shelf: owns the norm, the skip and the sum around one branch.
 
     A branch that comes back on a grid `stride` times smaller (queries with a stride) is added to a skip that is
-    max-pooled to it, in windows of stride x stride, the last ones cut at the border (after MViT, Fan et al., ICCV 2021).
+    max-pooled to it, in windows of stride x stride, the last ones cut at the border (after MViT, Fan et al., 2021).
     """
 
     def __init__(self, dim: int, stride: int, norm_eps: float, drop_path: float) -> None:

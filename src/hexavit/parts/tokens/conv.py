@@ -36,8 +36,10 @@ class ConvTokens(PartModule):
     ) -> None:
         super().__init__()
         if kernel < 1 or stride < 1 or padding < 0:
-            raise ValueError(f"kernel and stride are at least 1 and padding at least 0, not {kernel}, {stride}, {padding}")
-        self.stride = stride
+            raise ValueError(
+                f"kernel and stride are at least 1 and padding at least 0, not {kernel}, {stride}, {padding}"
+            )
+        self.kernel, self.stride, self.padding = kernel, stride, padding
         self.conv = nn.Conv2d(in_dim, dim, kernel, stride=stride, padding=padding)
         self.norm = nn.LayerNorm(dim, eps=norm_eps) if norm else nn.Identity()
 
@@ -47,12 +49,10 @@ class ConvTokens(PartModule):
 
     def out_size(self, size: Size) -> Size:
         """(H + 2 padding - kernel) // stride + 1, and so for W."""
-        (k, _), (p, _) = self.conv.kernel_size, self.conv.padding
-        assert isinstance(p, int)
-        return (size[0] + 2 * p - k) // self.stride + 1, (size[1] + 2 * p - k) // self.stride + 1
+        span = 2 * self.padding - self.kernel
+        return (size[0] + span) // self.stride + 1, (size[1] + span) // self.stride + 1
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """kernel^2 C_in C H' W'."""
         h, w = self.out_size(size)
-        k = self.conv.kernel_size[0]
-        return k * k * self.conv.in_channels * self.conv.out_channels * h * w
+        return self.kernel**2 * self.conv.in_channels * self.conv.out_channels * h * w
