@@ -30,7 +30,13 @@ ROOMS = (  # from the ground up, as in docs/rooms.md
     "cli",
 )
 # Files beside the rooms' own that belong to one of them.
-ROOM_OF_FILE = {"__init__": DOOR, "__main__": "cli", "editing": "architecture"}
+ROOM_OF_FILE = {
+    "__init__": DOOR,
+    "__main__": "cli",
+    "counting": DOOR,
+    "editing": "architecture",
+    "profiling": DOOR,
+}
 # Packages that are imported under another name than they are installed by.
 IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}
 

@@ -6,6 +6,7 @@ from hexavit.backbone import Backbone
 from hexavit.errors import HexavitError
 from hexavit.models import create_model, list_models
 from hexavit.parts import PartModule, Tokens, record_attention, register_part
+from hexavit.profiling import Profile, profile
 
 __version__ = "0.1.0"
 
@@ -16,11 +17,13 @@ __all__ = [
     "Part",
     "PartModule",
     "Pattern",
+    "Profile",
     "Stage",
     "Tokens",
     "create_model",
     "list_models",
     "parts",
+    "profile",
     "record_attention",
     "register_part",
 ]

@@ -162,6 +162,8 @@ class PartModule(nn.Module):
     """Where a position part acts; `logits` and `values` must be offered by the attention part."""
     no_decay: ClassVar[tuple[str, ...]] = ()
     """Names of its own parameters that weight decay leaves alone (biases and norms always are)."""
+    constants: ClassVar[tuple[str, ...]] = ()
+    """Names of its own tables that an authors' state dict may hold as parameters, though nothing trains them."""
 
     def out_size(self, size: Size) -> Size:
         """The grid that comes out for a grid that goes in."""

@@ -86,10 +86,11 @@ class SineCosinePosition(PartModule):
     angle(p, j) = p / 10000^(2 floor(j / 2) / C); sine at even j, cosine at odd j. Tokens are numbered row by row,
     extra ones first (p = 0 is the class token), as in T2T-ViT. Computed for the size at hand, so any size is exact.
 
-    Shapes: (B, P + N, C) to the same. Cost: no parameters; multiply-adds none (N C additions).
+    Shapes: (B, P + N, C) to the same. Cost: constants (P + N) C; multiply-adds none (N C additions).
     """
 
     acts = "tokens"
+    constants = ("table",)
 
     def __init__(self, dim: int, size: Size, extra: int) -> None:
         super().__init__()
