@@ -89,7 +89,8 @@ class ClassTokenHead(Head):
 
 @register_part("head", "pool")
 class PoolHead(Head):
-    """The mean over the image tokens, after the final LayerNorm (unless `norm=False`), then one linear.
+    """The mean over the image tokens, after the final LayerNorm (unless `norm=False`), then one linear
+    (global average pooling: Lin et al., "Network In Network", ICLR 2014, section 3.2).
 
     Shapes: (B, P + N, C) to (B, classes). Cost with K classes: parameters 2 C + C K + K; multiply-adds C K.
     Same as CvT's and ViT's own ("gap"): norm, then mean; timm's ViT with average pooling norms after the mean.

@@ -8,7 +8,8 @@ from hexavit.parts.registry import register_part
 
 @register_part("tokens", "keep")
 class KeepTokens(PartModule):
-    """The tokens of the stage before, extra ones included: for a stage that only changes what its blocks do.
+    """The tokens of the stage before, extra ones included: for a stage that only changes what its blocks do
+    (CaiT's class-attention stage: Touvron et al., ICCV 2021, section 3).
 
     Shapes: any to the same, widths equal. Cost: none.
 
