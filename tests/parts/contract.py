@@ -1,0 +1,222 @@
+"""What every part promises, as one inherited test class. A registered part is tested by standing on its shelf.
+
+A part of your own: `class TestMine(PartContract): cases = (Case("attention", "mine", {"heads": 2}),)`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from hexavit import Architecture, Backbone, Part, Stage, profile
+from hexavit.parts import KINDS, Tokens, options, part_class, part_names, record_attention, softmax_path
+from hexavit.profiling import Cost
+
+# Values of options that have no default, by their name.
+REQUIRED: dict[str, Any] = {"heads": 2, "kernel": 3, "stride": 2, "padding": 1}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A part with options, and what else a tiny model around it needs (edits by path)."""
+
+    kind: str
+    name: str
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    edits: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{Part(self.name, **self.chosen)}"
+
+    @property
+    def cls(self) -> type[nn.Module]:
+        return part_class(self.kind, self.name)
+
+    @property
+    def acts(self) -> str:
+        return getattr(self.cls, "acts", "tokens") if self.kind == "position" else ""
+
+    @property
+    def maps_tokens(self) -> bool:
+        """Whether it is called with tokens and gives tokens: a head gives none, some positions act on logits."""
+        return self.kind != "head" and self.acts not in ("none", "logits", "values")
+
+    def architecture(self) -> Architecture:
+        """Two stages of one block, the part in the last, so that a tokens part reads tokens."""
+        known = options(self.kind, self.name)
+        required = {key: REQUIRED[key] for key, p in known.items() if p.default is p.empty and key in REQUIRED}
+        part = Part(self.name, **{**required, **self.chosen})
+        attention = self._offering() if self.acts in ("logits", "values") else Part("global", heads=2)
+        columns = {"tokens": Part("keep"), "attention": attention, "head": Part("class_token"), self.kind: part}
+        head = columns.pop("head")
+        first = Stage(16, 1, tokens=Part("conv", kernel=3, stride=2, padding=1), attention=Part("global", heads=2))
+        last = Stage(16, 1, **columns)  # type: ignore[arg-type]  # columns by their names
+        return Architecture("tiny", (first, last), head, num_classes=3, img_size=(12, 10)).override(self.edits)
+
+    def _offering(self) -> Part:
+        """An attention part that offers the place where this position part acts."""
+        offering = [name for name in part_names("attention") if self.acts in part_class("attention", name).offers]
+        return Part(offering[0], heads=2)
+
+
+def every_part() -> Iterator[Case]:
+    """Each part of each shelf with its defaults."""
+    for kind in KINDS:
+        for name in part_names(kind):
+            yield Case(kind, name)
+
+
+def where(applies: Callable[[Case], bool]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Ask a promise only of the cases to which it applies."""
+
+    def mark(test: Callable[..., None]) -> Callable[..., None]:
+        test.applies = applies  # type: ignore[attr-defined]
+        return test
+
+    return mark
+
+
+class PartContract:
+    """One promise a test, for each of `cases`."""
+
+    cases: tuple[Case, ...] = ()
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "case" in metafunc.fixturenames:
+            applies = getattr(metafunc.function, "applies", lambda case: True)
+            metafunc.parametrize("case", [case for case in self.cases if applies(case)], ids=str)
+
+    @pytest.fixture
+    def model(self, case: Case) -> Backbone:
+        return build(case)
+
+    @pytest.fixture
+    def images(self) -> torch.Tensor:
+        return torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(1))
+
+    def test_its_docstring_has_paper_shapes_and_cost(self, case: Case) -> None:
+        text = case.cls.__doc__ or ""
+        assert "Shapes:" in text
+        assert "Cost" in text
+        assert any(f"{year}" in text for year in range(1980, 2040)), "its paper, with the year"
+
+    def test_values_of_another_type_can_be_refused(self, case: Case) -> None:
+        assert all(option.annotation is not option.empty for option in options(case.kind, case.name).values())
+
+    def test_a_gradient_reaches_every_parameter(self, case: Case, model: Backbone, images: torch.Tensor) -> None:
+        logits = model.train()(images)
+        assert logits.shape == (2, 3)
+        logits.square().sum().backward()
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+        assert not [name for name, gradient in gradients.items() if gradient is None]
+        assert all(gradient.isfinite().all() for gradient in gradients.values())
+
+    @where(lambda case: case.maps_tokens)
+    @pytest.mark.parametrize("img_size", [(12, 10), (13, 9), (9, 17)])
+    def test_as_many_tokens_as_declared(self, case: Case, model: Backbone, img_size: tuple[int, int]) -> None:
+        given, got = seen(case, model, torch.randn(2, 3, *img_size))
+        declaring = model.stages[-1].blocks[0].attention if case.kind == "residual" else part_of(case, model)
+        size = declaring.out_size(given.size) if hasattr(declaring, "out_size") else given.size
+        assert got.size == size
+        assert got.image.shape == (2, size[0] * size[1], 16)
+        keeps = case.kind != "tokens" or getattr(case.cls, "keeps_extra", True)
+        assert got.prefix == (given.prefix if keeps else 0)
+
+    @where(lambda case: case.maps_tokens or case.kind == "head")
+    def test_both_forms_give_the_same(self, case: Case, model: Backbone, images: torch.Tensor) -> None:
+        given, _ = seen(case, model, images)
+        split, joined = (call(case, model, tokens) for tokens in (given.split(), given.join()))
+        torch.testing.assert_close(split, joined)
+
+    # A residual's branch may read what it likes.
+    @where(lambda case: (case.maps_tokens and case.kind != "residual") or case.kind == "head")
+    def test_the_grid_is_read_only_where_that_is_said(
+        self, case: Case, model: Backbone, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A stage holds its tokens split for the parts that say so; for others each reading would be a copy."""
+        given, _ = seen(case, model, images)
+        reads: list[Tokens] = []
+        grid = Tokens.grid
+        monkeypatch.setattr(Tokens, "grid", property(lambda tokens: reads.append(tokens) or grid.__get__(tokens)))
+        call(case, model, given)
+        assert not reads or getattr(case.cls, "reads_grid", False)
+
+    def test_a_batch_of_one_keeps_its_axis(self, case: Case, model: Backbone, images: torch.Tensor) -> None:
+        torch.testing.assert_close(model(images[:1]), model(images)[:1])
+
+    def test_double_precision(self, case: Case, model: Backbone, images: torch.Tensor) -> None:
+        single = model(images)
+        double = model.double()(images.double())
+        assert double.dtype == torch.float64
+        torch.testing.assert_close(double.float(), single, rtol=1e-4, atol=1e-5)
+
+    @where(lambda case: hasattr(case.cls, "macs"))  # a plain nn.Module need not tell its cost
+    def test_its_formula_is_what_is_counted(self, case: Case, model: Backbone) -> None:
+        img_size = size = (13, 9)
+        for stage in model.stages[:-1] if case.kind == "tokens" else model.stages:
+            size = stage.tokens.out_size(size)
+        # The class token enters behind the last stage's tokens part.
+        extra = 0 if case.kind == "tokens" else model.num_prefix_tokens
+        told = sum(part.macs(size, extra) for part in parts_of(case, model))
+        place = ("head" if case.kind == "head" else "1", case.kind)
+        assert profile(model, img_size=img_size).places.get(place, Cost()).macs == told
+
+    def test_captured_as_one_graph(self, case: Case, model: Backbone, images: torch.Tensor) -> None:
+        torch._dynamo.reset()
+        captured = torch.compile(model, fullgraph=True, backend="eager")
+        torch.testing.assert_close(captured(images), model(images))
+
+    @where(lambda case: case.kind == "attention")
+    def test_the_softmax_path_is_the_fused_path(self, case: Case, model: Backbone, images: torch.Tensor) -> None:
+        fused = model(images)
+        with softmax_path(model):
+            torch.testing.assert_close(model(images), fused)
+
+    @where(lambda case: case.kind == "attention")
+    def test_recorded_maps_are_probabilities(self, case: Case, model: Backbone, images: torch.Tensor) -> None:
+        with record_attention(model) as maps:
+            model(images)
+        (attention,) = maps["stages.1.blocks.0.attention"]
+        assert attention.ndim == 4
+        assert attention.shape[0] == 2
+        torch.testing.assert_close(attention.sum(-1), torch.ones(attention.shape[:-1]))
+
+
+def build(case: Case) -> Backbone:
+    """The tiny model around a part, with weights that are the same every time."""
+    torch.manual_seed(0)
+    return Backbone(case.architecture()).eval()
+
+
+def parts_of(case: Case, model: Backbone) -> list[nn.Module]:
+    """The parts of the case in its model; none for position `none`, which is not built."""
+    return [m for m in (*model.stages[-1].modules(), *model.head.modules()) if type(m) is case.cls]
+
+
+def part_of(case: Case, model: Backbone) -> nn.Module:
+    """The first of them."""
+    return parts_of(case, model)[0]
+
+
+def seen(case: Case, model: Backbone, images: torch.Tensor) -> tuple[Tokens, Tokens]:
+    """The tokens that come into the part in a pass of the model, and what leaves it; for a head, what it reads."""
+    found: list[tuple[Tokens, Tokens]] = []
+    watched = model.stages[-1] if case.kind == "head" else part_of(case, model)
+    handle = watched.register_forward_hook(lambda _, given, got: found.append((given[0], got)))
+    model(images)
+    handle.remove()
+    given, got = found[0]
+    return (got, got) if case.kind == "head" else (given, got)
+
+
+def call(case: Case, model: Backbone, tokens: Tokens) -> torch.Tensor:
+    """The part, from whatever shelf, on tokens."""
+    part: Any = part_of(case, model)
+    if case.kind == "head":
+        return part.classify(part.pooled(part.features(tokens), tokens.prefix))
+    if case.kind == "residual":
+        return part(tokens, model.stages[-1].blocks[0].attention).sequence
+    return part(tokens).sequence

@@ -1,0 +1,57 @@
+"""Every part on every shelf keeps the contract, with its defaults and with the options that change what it does."""
+
+import pytest
+import torch
+from tests.parts.contract import Case, PartContract, build, every_part
+from torch import nn
+
+from hexavit.parts import Tokens, register_part
+
+VARIANTS = (
+    Case("tokens", "conv", {"kernel": 2, "stride": 2, "padding": 0, "norm": False}),
+    Case("position", "learned", {"extra_rows": False, "resize": "bicubic"}),
+    Case("position", "learned", {"resize": "bicubic_plain"}, ("head=pool",)),
+    Case("attention", "global", {"head_dim": 5, "qkv_bias": False}),
+    Case("attention", "conv_projection", {"method": "avg", "scale": "head_dim"}),
+    Case("attention", "conv_projection", {"method": "linear"}),
+    Case("attention", "conv_projection", {"share_kv": True, "kernel": 5, "padding_q": 2, "padding_kv": 2}),
+    Case("attention", "conv_projection", {"stride_q": 2, "stride_kv": 1, "head_dim": 3}),
+    Case("feedforward", "mlp", {"ratio": 1.5, "act": "quick_gelu"}),
+    Case("residual", "pre_norm", {"layer_scale": 0.1}),
+    Case("residual", "post_norm", edits=("stages.1.attention=conv_projection(heads=2, stride_q=2)",)),
+    Case("head", "class_token", {"pre_logits": True, "enter": 0}),
+    Case("head", "pool", {"norm": False}),
+)
+
+
+class TestEveryPart(PartContract):
+    cases = tuple(every_part())
+
+
+class TestEveryVariant(PartContract):
+    cases = VARIANTS
+
+
+@pytest.mark.usefixtures("shelves")
+def test_the_contract_notices_a_part_that_breaks_it() -> None:
+    @register_part("feedforward", "boastful")
+    class Boastful(nn.Module):
+        """Says that it costs nothing, and reads the grid without a word."""
+
+        def __init__(self, dim: int) -> None:
+            super().__init__()
+            self.linear = nn.Linear(dim, dim)
+
+        def forward(self, tokens: Tokens) -> Tokens:
+            return tokens.with_image(self.linear(tokens.grid).flatten(1, 2))
+
+        def macs(self, size: tuple[int, int], extra: int = 0) -> int:
+            return 0
+
+    case, contract = Case("feedforward", "boastful"), PartContract()
+    with pytest.raises(AssertionError):
+        contract.test_its_docstring_has_paper_shapes_and_cost(case)
+    with pytest.raises(AssertionError):
+        contract.test_its_formula_is_what_is_counted(case, build(case))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(AssertionError):
+        contract.test_the_grid_is_read_only_where_that_is_said(case, build(case), torch.randn(2, 3, 12, 10), patch)
