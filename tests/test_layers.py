@@ -17,6 +17,7 @@ SOURCE = ROOT / "src" / "hexavit"
 DOOR = "hexavit"  # what src/hexavit/__init__.py gives
 ROOMS = (  # from the ground up, as in docs/rooms.md
     "errors",
+    "layouts",
     "parts",
     "architecture",
     "initialisation",

@@ -3,6 +3,7 @@
 from hexavit import parts
 from hexavit.architecture import Architecture, Part, Pattern, Stage
 from hexavit.backbone import Backbone
+from hexavit.checkpoints import LoadReport, load_checkpoint
 from hexavit.errors import HexavitError
 from hexavit.models import create_model, list_models
 from hexavit.parts import PartModule, Tokens, record_attention, register_part
@@ -14,6 +15,7 @@ __all__ = [
     "Architecture",
     "Backbone",
     "HexavitError",
+    "LoadReport",
     "Part",
     "PartModule",
     "Pattern",
@@ -22,6 +24,7 @@ __all__ = [
     "Tokens",
     "create_model",
     "list_models",
+    "load_checkpoint",
     "parts",
     "profile",
     "record_attention",

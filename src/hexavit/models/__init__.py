@@ -1,6 +1,6 @@
-"""One file a paper: its variants as data, its published figures."""
+"""One file a paper: its variants as data, its published figures, its checkpoint key tables."""
 
-from hexavit.models import cvt, vit
+from hexavit.models import cvt, cvt_keys, vit, vit_keys
 from hexavit.models.registry import (
     Entry,
     Preprocessing,
@@ -12,7 +12,11 @@ from hexavit.models.registry import (
     resolve,
 )
 
+LAYOUTS = (*cvt_keys.LAYOUTS, *vit_keys.LAYOUTS)
+"""Every foreign layout of weights that is known, by family."""
+
 __all__ = [
+    "LAYOUTS",
     "Entry",
     "Preprocessing",
     "Published",

@@ -1,0 +1,166 @@
+"""Making a tensor fit a model of other classes, channels or image size, when that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from math import isqrt
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from hexavit.backbone import Backbone
+from hexavit.errors import CheckpointError, nearest
+from hexavit.parts.contract import Size
+from hexavit.parts.layers import resize_table
+from hexavit.parts.positions import LearnedPosition
+
+Adaptation = Literal["classes", "channels", "position"]
+ADAPTATIONS: tuple[Adaptation, ...] = get_args(Adaptation)
+
+_HEAD = ("head.fc.weight", "head.fc.bias")
+_FIRST = "stages.0.tokens.conv.weight"
+
+
+def chosen(adapt: bool | str | Collection[str]) -> frozenset[str]:
+    """The adaptations that were asked for, by name or True for all.
+
+    Raises:
+        CheckpointError: one that there is not.
+    """
+    if isinstance(adapt, bool):
+        return frozenset(ADAPTATIONS if adapt else ())
+    names = frozenset([adapt] if isinstance(adapt, str) else adapt)
+    for name in sorted(names - set(ADAPTATIONS)):
+        raise CheckpointError(f"there is nothing to adapt by the name {name!r}: {nearest(name, ADAPTATIONS)}")
+    return names
+
+
+@dataclass
+class Adapter:
+    """Fits a state to a model, noting what it did.
+
+    `done` says by our key how a tensor was changed, `kept` by our key why the model's start stays, and `wanting`
+    collects the sentences on what does not fit unless it is asked for.
+    """
+
+    model: Backbone
+    asked: frozenset[str]
+    classes: Sequence[int] | None
+
+    def __post_init__(self) -> None:
+        self.done: dict[str, str] = {}
+        self.kept: dict[str, str] = {}
+        self.wanting: list[str] = []
+
+    def fit(self, state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state with its head, first convolution and position tables of the target's shapes."""
+        out = dict(state)
+        self._fit_head(out, target)
+        self._fit_channels(out, target)
+        for path, module in self.model.named_modules():
+            if isinstance(module, LearnedPosition) and f"{path}.table" in out:
+                self._fit_table(out, f"{path}.table", module, state)
+        return out
+
+    # Classes
+
+    def _fit_head(self, out: dict[str, Tensor], target: Mapping[str, Tensor]) -> None:
+        here, there = self._rows(out), self._rows(target)
+        if self.classes is not None:
+            self._pick(out, here, there)
+        elif here != there:
+            if "classes" not in self.asked:
+                self.wanting.append(
+                    f"it answers {here} classes and the model {there}: adapt='classes' keeps the model's own head, and "
+                    f"classes=[...] picks rows of the file's"
+                )
+            for key in _HEAD:
+                if out.pop(key, None) is not None or key in target:
+                    self.kept[key] = f"the file answers {here} classes, the model {there}"
+
+    def _pick(self, out: dict[str, Tensor], here: int, there: int) -> None:
+        assert self.classes is not None
+        rows = list(self.classes)
+        if any(not isinstance(row, int) or not 0 <= row < here for row in rows):
+            raise CheckpointError(f"classes are numbers of the file's {here} rows, 0 to {here - 1}, not {rows[:8]}")
+        if len(rows) != there:
+            raise CheckpointError(f"classes picks {len(rows)} rows for a model of {there} classes: give one a class")
+        for key in _HEAD:
+            if key in out:
+                out[key] = out[key][torch.tensor(rows)]
+                self.done[key] = f"{there} of {here} rows picked"
+
+    @staticmethod
+    def _rows(state: Mapping[str, Tensor]) -> int:
+        return state[_HEAD[0]].shape[0] if _HEAD[0] in state and state[_HEAD[0]].ndim == 2 else 0
+
+    # Channels
+
+    def _fit_channels(self, out: dict[str, Tensor], target: Mapping[str, Tensor]) -> None:
+        if _FIRST not in out or _FIRST not in target:
+            return
+        weight, shape = out[_FIRST], target[_FIRST].shape
+        if weight.shape == shape or weight.ndim != 4 or (weight.shape[0], weight.shape[2:]) != (shape[0], shape[2:]):
+            return  # equal, or of another kernel: then it is no matter of channels
+        here, there = weight.shape[1], shape[1]
+        if "channels" not in self.asked:
+            self.wanting.append(f"it reads {here} channels, the model {there}: adapt='channels' sums or repeats them")
+            return
+        out[_FIRST], self.done[_FIRST] = adapt_channels(weight, there)
+
+    # Position tables
+
+    def _fit_table(self, out: dict[str, Tensor], key: str, part: LearnedPosition, state: Mapping[str, Tensor]) -> None:
+        table, shape = out[key], part.table.shape
+        if table.shape == shape or table.ndim != 3 or table.shape[2] != shape[2]:
+            return
+        extra = sum(t.shape[1] for name, t in state.items() if name.endswith(".class_token") and t.ndim == 3)
+        prefix = extra if part.prefix else 0
+        grid = _grid(table.shape[1] - prefix, part.size)
+        if grid is None or prefix < part.prefix:
+            return  # of another kind of model: its shape is refused
+        here, there = f"{grid[0]} x {grid[1]}", f"{part.size[0]} x {part.size[1]}"
+        rows = f" and {prefix - part.prefix} more for extra tokens" if prefix > part.prefix else ""
+        if "position" not in self.asked:
+            self.wanting.append(
+                f"its position table is for a grid of {here}{rows}, the model's for {there}: adapt='position' makes it "
+                f"fit ({part.resize})"
+            )
+            return
+        resized = table if grid == part.size else resize_table(table, grid, part.size, prefix, part.resize)
+        out[key] = torch.cat((resized[:, : part.prefix], resized[:, prefix:]), dim=1)
+        self.done[key] = f"resized from {here}{rows} to {there} ({part.resize})"
+
+
+def adapt_channels(weight: Tensor, chans: int) -> tuple[Tensor, str]:
+    """A first convolution (C, I, k, k) for `chans` channels, and what was done.
+
+    One channel gets the sum over all; more get the file's in turn, scaled by I / chans, so that an image with equal
+    channels gives the same answer. Same as timm's for I = 3.
+    """
+    held = weight.shape[1]
+    if chans == 1:
+        return weight.float().sum(1, keepdim=True).to(weight.dtype), f"{held} channels summed"
+    turns = -(-chans // held)
+    repeated = weight.float().repeat(1, turns, 1, 1)[:, :chans] * (held / chans)
+    return repeated.to(weight.dtype), f"{held} channels repeated to {chans} and scaled by {held}/{chans}"
+
+
+def _grid(count: int, like: Size) -> Size | None:
+    """The grid of `count` tokens: a square, or else one of the shape of `like`."""
+    side = isqrt(max(count, 0))
+    if side and side * side == count:
+        return side, side
+    height = isqrt(max(count, 0) * like[0] // like[1])
+    for h in (height, height + 1):
+        if h and count % h == 0 and h * like[1] == (count // h) * like[0]:
+            return h, count // h
+    return None
+
+
+def is_norm_counter(module: nn.Module, key: str) -> bool:
+    """Whether a key counts a batch norm's steps, which files may lack: inference does not read it."""
+    path, _, name = key.rpartition(".")
+    return name == "num_batches_tracked" and isinstance(module.get_submodule(path), nn.BatchNorm2d)

@@ -1,0 +1,205 @@
+"""Loading a checkpoint of any known origin into a model: everything is checked first, then copied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hexavit.backbone import Backbone, FeatureBackbone
+from hexavit.checkpoints.adapting import Adapter, chosen, is_norm_counter
+from hexavit.checkpoints.origin import Origin, find_origin
+from hexavit.checkpoints.reading import read_contents, read_tensor
+from hexavit.checkpoints.report import LoadReport
+from hexavit.checkpoints.stored import Contents, listed
+from hexavit.checkpoints.unwrap import Weights, find_weights
+from hexavit.errors import CheckpointError
+from hexavit.layouts import Translation
+
+
+def load_checkpoint(
+    model: nn.Module,
+    source: str | Path | Mapping[str, Any],
+    *,
+    adapt: bool | str | Collection[str] = (),
+    classes: Sequence[int] | None = None,
+    partial: bool = False,
+    entry: str | None = None,
+) -> LoadReport:
+    """Load weights of any known origin, recognised by their keys, and tell what was done.
+
+    The model is changed only when all is well: a refusal leaves it as it was.
+
+    Args:
+        model: what `create_model` gives.
+        source: a file (safetensors, `torch.save`'s, `.npz`), a transformers folder, or a mapping of tensors.
+        adapt: what may be changed to fit: `classes` (another number: the model's own head stays), `channels` (of the
+            first convolution: summed or repeated), `position` (tables resized); True for all three.
+        classes: rows of the file's head for the model's classes, in their order.
+        partial: load what fits of a model with other parts, and report the rest instead of refusing it.
+        entry: which weights, for a file with several; by default `state_dict` or `model` before a moving average.
+
+    Returns:
+        A `LoadReport`; print it for a table.
+
+    Raises:
+        CheckpointError: a file that cannot be read safely, is of no known origin, or does not fit; the sentence lists
+            the keys and names the option that would help.
+    """
+    trunk = model.model if isinstance(model, FeatureBackbone) else model
+    if not isinstance(trunk, Backbone):
+        raise CheckpointError(f"weights are loaded into a model of create_model, not into a {type(model).__name__}")
+    adapter = Adapter(trunk, chosen(adapt), classes)
+    contents, weights, origin, done = read_state(source, entry)
+    if not partial:
+        refuse_unexplained(done, origin, contents.where)
+    target = trunk.state_dict()
+    useful = done.state if model is trunk else _of_maps(done.state, trunk)
+    state = adapter.fit(useful, target)
+    fit = _Fit.of(state, target, adapter)
+    fit.refuse(adapter, partial, contents.where)
+    check_numbers(fit.fitting, contents.where)
+    with torch.no_grad():
+        for key, tensor in fit.fitting.items():
+            target[key].copy_(tensor)
+    left = {name: "no place in this model" for key in fit.over for name in done.sources[key]}
+    unused = {
+        name: "feature maps need no head" for key in done.state if key not in useful for name in done.sources[key]
+    }
+    heads = {name: why for key, why in adapter.kept.items() for name in done.sources.get(key, ())}
+    return LoadReport(
+        source=contents.where,
+        origin=origin.name,
+        family=origin.layout.family if origin.layout else trunk.architecture.name,
+        entry=weights.entry,
+        loaded=tuple(fit.fitting),
+        adapted=adapter.done,
+        missing=fit.missing | {key: why for key, why in adapter.kept.items() if key in target},
+        left_over=left | dict.fromkeys((*done.unexplained, *done.broken), f"{origin.name}'s layout has no word for it"),
+        dropped=unused | heads | _dropped(done, weights, contents),
+        notes=tuple(_notes(origin, trunk, fit.fitting, target)),
+    )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A state held against a model's: what fits, what has another shape or no place, and what is not there."""
+
+    fitting: dict[str, Tensor]
+    wrong: dict[str, str]
+    over: list[str]
+    absent: list[str]
+    counters: list[str]
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor], target: Mapping[str, Tensor], adapter: Adapter) -> _Fit:
+        wrong = {
+            key: f"{tuple(t.shape)} in the file, {tuple(target[key].shape)} in the model"
+            for key, t in state.items()
+            if key in target and t.shape != target[key].shape
+        }
+        lacking = [key for key in target if key not in state and key not in adapter.kept]
+        counters = [key for key in lacking if is_norm_counter(adapter.model, key)]
+        return cls(
+            {key: t for key, t in state.items() if key in target and key not in wrong},
+            wrong,
+            [key for key in state if key not in target],
+            [key for key in lacking if key not in counters],
+            counters,
+        )
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """The model's keys that stay at their start, and why."""
+        told = dict.fromkeys(self.absent, "not in the file, left at its start")
+        told |= {key: f"left at its start: {shapes}" for key, shapes in self.wrong.items()}
+        return told | dict.fromkeys(self.counters, "counts training steps, left at its start")
+
+    def refuse(self, adapter: Adapter, partial: bool, where: str) -> None:
+        """Refuse what does not fit, unless it may stay at its start."""
+        if adapter.wanting:
+            raise CheckpointError(f"{where}: {'; '.join(adapter.wanting)}")
+        if not self.fitting:
+            raise CheckpointError(f"{where}: none of its tensors has a place in this model")
+        said = []
+        if self.over:
+            said.append(f"{len(self.over)} of its tensors have no place in the model ({listed(self.over)})")
+        if self.absent:
+            said.append(f"{len(self.absent)} of the model's are not in it ({listed(self.absent)})")
+        if self.wrong:
+            shapes = listed(f"{key} {shapes}" for key, shapes in self.wrong.items())
+            said.append(f"{len(self.wrong)} have another shape ({shapes})")
+        if said and not partial:
+            raise CheckpointError(
+                f"{where}: {', '.join(said)}: if the model has other parts on purpose, partial=True loads what fits "
+                "and reports the rest"
+            )
+
+
+def read_state(
+    source: str | Path | Mapping[str, Any], entry: str | None = None
+) -> tuple[Contents, Weights, Origin, Translation]:
+    """A source's contents, the weights in it, whose they are, and their tensors under our names.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`, of the file alone.
+    """
+    contents = read_contents(source)
+    weights = find_weights(contents, entry)
+    origin = find_origin(weights.tensors, contents.where)
+    state = {key: read_tensor(contents, key, stored) for key, stored in weights.tensors.items()}
+    return contents, weights, origin, origin.to_ours(state)
+
+
+def refuse_unexplained(done: Translation, origin: Origin, where: str) -> None:
+    """Refuse a state of which some keys have no row, or a row only in part."""
+    family = f" ({origin.layout.family})" if origin.layout else ""
+    if done.unexplained:
+        raise CheckpointError(
+            f"{where} is of {origin.name}{family}, whose layout does not explain {listed(done.unexplained)}: "
+            "it is another variant's, or holds more than the model"
+        )
+    if done.broken:
+        raise CheckpointError(f"{where} is of {origin.name}{family}, but {'; '.join(done.broken[:5])}")
+
+
+def check_numbers(state: Mapping[str, Tensor], where: str) -> None:
+    """Refuse tensors that are no plain floating-point weights, or that hold NaN or infinity."""
+    plain = (item for item in state.items() if not item[0].endswith(".num_batches_tracked"))
+    odd = [f"{key} ({t.dtype})" for key, t in plain if not t.is_floating_point()]
+    if odd:
+        raise CheckpointError(f"{where}: weights are floating-point numbers, and not so {listed(odd, 5)}")
+    bad = [key for key, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    if bad:
+        raise CheckpointError(f"{where}: there are NaN or infinite numbers in {listed(bad, 5)}: the file is damaged")
+
+
+def _of_maps(state: Mapping[str, Tensor], trunk: Backbone) -> dict[str, Tensor]:
+    """The state without what a model of feature maps has left out: the head, and later blocks."""
+    with torch.device("meta"):
+        whole, kept = Backbone(trunk.architecture).state_dict(), trunk.state_dict()
+    return {key: t for key, t in state.items() if key not in whole or key in kept}
+
+
+def _dropped(done: Translation, weights: Weights, contents: Contents) -> dict[str, str]:
+    dropped = dict.fromkeys(done.dropped, "no model reads it")
+    dropped |= {key: f"not weights: {what}" for key, what in weights.others.items()}
+    return dropped | dict.fromkeys(contents.foreign, "a class or function, not made")
+
+
+def _notes(origin: Origin, model: Backbone, loaded: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> list[str]:
+    notes = []
+    if origin.layout:
+        leaves = model.architecture.leaves()
+        for choice, said in origin.layout.says.items():
+            ending, value = choice.split("=")
+            other = {v for path, v in leaves.items() if path.endswith(f".{ending}") and v != value}
+            if other:
+                here = ", ".join(sorted(other))
+                notes.append(f"{said}; this model computes {here}: override {ending}={value} to match")
+    types = sorted({f"{t.dtype} to {target[key].dtype}" for key, t in loaded.items() if t.dtype != target[key].dtype})
+    return [*notes, *(f"converted from {change}" for change in types)]

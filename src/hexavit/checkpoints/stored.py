@@ -1,0 +1,48 @@
+"""A tensor in a file: its shape and type are known, its numbers are read when they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor that can be read."""
+
+    shape: Shape
+    dtype: torch.dtype
+    read: Callable[[], Tensor]
+
+    @property
+    def bytes(self) -> int:
+        """What its numbers take."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass
+class Contents:
+    """What a file holds: a tree of mappings, lists, plain values and `Stored`, with nothing made that could act.
+
+    `foreign` counts, by name, the classes and functions that the file asked for and that were not made.
+    """
+
+    where: str
+    format: str
+    tree: Any
+    foreign: Mapping[str, int] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def listed(keys: Iterable[str], most: int = 20) -> str:
+    """Keys for a sentence, the first `most` of them."""
+    names = list(keys)
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

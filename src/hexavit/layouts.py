@@ -1,0 +1,230 @@
+"""Checkpoint layouts as tables: how others name and shape the tensors that hexavit's models hold.
+
+A table maps their key to ours. `{}` stands for an index, `*` for the last name (`weight`, `bias`, `running_mean`);
+both are carried over in their order. What a key becomes:
+
+    "ours"                      the same tensor under another name
+    As("ours", form)            reshaped
+    Split("q", "k", form=...)   one tensor of theirs, cut into equal parts along its first axis
+    Join("ours", form=...)      several of theirs (the key is a tuple) set behind each other along the first axis
+    None                        dropped on purpose
+
+Every table is read in both directions. Which file has which layout is for `hexavit.checkpoints` to find out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Form:
+    """Another shape of the same numbers: `ours(theirs)`, and back with the number of heads in that block."""
+
+    name: str
+    ours: Callable[[Tensor], Tensor]
+    theirs: Callable[[Tensor, int], Tensor]
+
+
+SAME = Form("as it is", lambda t: t, lambda t, heads: t)
+POINTWISE = Form("1x1 convolution (o, i, 1, 1)", lambda t: t[:, :, 0, 0], lambda t, heads: t[:, :, None, None])
+CHANNELS = Form("over channels (1, C, 1, 1)", lambda t: t[0, :, 0, 0], lambda t, heads: t[None, :, None, None])
+TRANSPOSED = Form("transposed (i, o)", lambda t: t.mT, lambda t, heads: t.mT)
+HWIO = Form("(kh, kw, i, o)", lambda t: t.permute(3, 2, 0, 1), lambda t, heads: t.permute(2, 3, 1, 0))
+HEADS_OUT = Form("(C, h, d)", lambda t: t.flatten(1).mT, lambda t, heads: t.mT.unflatten(1, (heads, -1)))
+HEADS_BIAS = Form("(h, d)", lambda t: t.flatten(), lambda t, heads: t.unflatten(0, (heads, -1)))
+HEADS_IN = Form("(h, d, C)", lambda t: t.flatten(0, 1).mT, lambda t, heads: t.mT.unflatten(0, (heads, -1)))
+
+
+@dataclass(frozen=True)
+class As:
+    """One tensor, reshaped."""
+
+    ours: str
+    form: Form
+
+
+class Split:
+    """One tensor of theirs is several of ours, along the first axis, in this order."""
+
+    def __init__(self, *ours: str, form: Form = SAME) -> None:
+        self.ours, self.form = ours, form
+
+
+@dataclass(frozen=True)
+class Join:
+    """Several tensors of theirs are one of ours, along the first axis, in the order of the row's key."""
+
+    ours: str
+    form: Form = SAME
+
+
+Table = Mapping[str | tuple[str, ...], str | As | Split | Join | None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A table's row in its general form: patterns on both sides, no ours for what is dropped."""
+
+    theirs: tuple[str, ...]
+    ours: tuple[str, ...]
+    form: Form
+
+
+@dataclass
+class Translation:
+    """A state under other names: the tensors, where each came from, what was dropped, what no row explains.
+
+    `broken` holds sentences on rows that apply only in part, or to tensors of a wrong shape.
+    """
+
+    state: dict[str, Tensor] = field(default_factory=dict)
+    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    unexplained: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One origin's names for one family of models.
+
+    `origin` is the word for it (`authors`, `huggingface`, `timm`, `vit_pytorch`, `hexavit`); two layouts may share it,
+    and the first is the one that is written. `only` lists, by a path ending of `Architecture.leaves`, the values that
+    the layout's library can compute; anything else is refused when writing. `says` is a sentence on what it
+    computes in its own way, by such an ending and the value that it computes with. `base` is the prefix that keys lack
+    in the file of a model without a head; `suffix` that of the files which the origin writes.
+    """
+
+    origin: str
+    family: str
+    table: Table
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    says: Mapping[str, str] = field(default_factory=dict)
+    base: str = ""
+    suffix: str = ".safetensors"
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The table's rows in their general form."""
+        return tuple(_row(theirs, ours) for theirs, ours in self.table.items())
+
+    @cached_property
+    def _theirs(self) -> tuple[tuple[re.Pattern[str], Row, int], ...]:
+        return tuple((_pattern(p), row, i) for row in self.rows for i, p in enumerate(row.theirs))
+
+    @cached_property
+    def _ours(self) -> tuple[tuple[re.Pattern[str], Row, int], ...]:
+        return tuple((_pattern(p), row, i) for row in self.rows for i, p in enumerate(row.ours))
+
+    def explained(self, keys: Iterable[str]) -> int:
+        """How many of these keys a row explains."""
+        return sum(_find(self._theirs, key) is not None for key in keys)
+
+    def to_ours(self, state: State) -> Translation:
+        """Their state to ours."""
+        return _translate(state, self._theirs, lambda row: (row.theirs, row.ours), _to_ours)
+
+    def to_theirs(self, state: State, heads: Callable[[str], int]) -> Translation:
+        """Our state to theirs; `heads` tells the number of heads at one of our keys."""
+        return _translate(
+            state, self._ours, lambda row: (row.ours, row.theirs), lambda row, ts, key: _to_theirs(row, ts, heads, key)
+        )
+
+
+def _row(theirs: str | tuple[str, ...], ours: str | As | Split | Join | None) -> Row:
+    keys = (theirs,) if isinstance(theirs, str) else theirs
+    if ours is None:
+        return Row(keys, (), SAME)
+    if isinstance(ours, str):
+        return Row(keys, (ours,), SAME)
+    if isinstance(ours, Split):
+        return Row(keys, ours.ours, ours.form)
+    return Row(keys, (ours.ours,), ours.form)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """`{}` is an index without leading zeros, so that no two keys mean one; `*` is one name."""
+    return re.compile(re.escape(text).replace(r"\{\}", r"(0|[1-9][0-9]{0,3})").replace(r"\*", r"([a-z_]+)"), re.ASCII)
+
+
+def _fill(pattern: str, values: tuple[str, ...]) -> str:
+    left = iter(values)
+    return re.sub(r"\{\}|\*", lambda _: next(left), pattern)
+
+
+def _find(patterns: tuple[tuple[re.Pattern[str], Row, int], ...], key: str) -> tuple[Row, int, tuple[str, ...]] | None:
+    for pattern, row, place in patterns:
+        if match := pattern.fullmatch(key):
+            return row, place, match.groups()
+    return None
+
+
+def _translate(
+    state: State,
+    patterns: tuple[tuple[re.Pattern[str], Row, int], ...],
+    sides: Callable[[Row], tuple[tuple[str, ...], tuple[str, ...]]],
+    change: Callable[[Row, list[Tensor], str], list[Tensor]],
+) -> Translation:
+    done = Translation()
+    groups: dict[tuple[Row, tuple[str, ...]], dict[int, str]] = {}
+    for key in state:
+        found = _find(patterns, key)
+        if found is None:
+            done.unexplained.append(key)
+        elif not sides(found[0])[1]:
+            done.dropped.append(key)
+        else:
+            groups.setdefault((found[0], found[2]), {})[found[1]] = key
+    for (row, values), held in groups.items():
+        sources, targets = sides(row)
+        keys = tuple(_fill(source, values) for source in sources)
+        names = [_fill(target, values) for target in targets]
+        if len(held) < len(sources):
+            absent = [keys[i] for i in range(len(keys)) if i not in held]
+            done.broken.append(f"{', '.join(held.values())} needs {', '.join(absent)} beside it")
+            continue
+        tensors = [state[held[i]] for i in range(len(sources))]
+        try:
+            changed = change(row, tensors, keys[0])
+        except (RuntimeError, IndexError, ValueError):
+            shapes = ", ".join(f"{key} {tuple(t.shape)}" for key, t in zip(keys, tensors, strict=True))
+            done.broken.append(
+                f"{shapes} does not have the form {row.form.name} of {len(row.ours)} in {len(row.theirs)}"
+            )
+            continue
+        for name, tensor in zip(names, changed, strict=True):
+            if name in done.state:
+                done.broken.append(f"{', '.join(keys)} and {', '.join(done.sources[name])} are both {name}")
+            done.state[name], done.sources[name] = tensor.contiguous(), keys
+    return done
+
+
+def _to_ours(row: Row, tensors: list[Tensor], key: str) -> list[Tensor]:
+    formed = [row.form.ours(t) for t in tensors]
+    if any(a.numel() != b.numel() for a, b in zip(formed, tensors, strict=True)):
+        raise ValueError(key)  # a form that would leave numbers out
+    whole = formed[0] if len(formed) == 1 else torch.cat(formed)
+    return _cut(whole, len(row.ours))
+
+
+def _to_theirs(row: Row, tensors: list[Tensor], heads: Callable[[str], int], key: str) -> list[Tensor]:
+    whole = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+    needed = heads(key) if row.form in (HEADS_OUT, HEADS_BIAS, HEADS_IN) else 1
+    return [row.form.theirs(t, needed) for t in _cut(whole, len(row.theirs))]
+
+
+def _cut(whole: Tensor, parts: int) -> list[Tensor]:
+    if parts == 1:
+        return [whole]
+    if whole.shape[0] % parts:
+        raise ValueError(parts)
+    return list(whole.chunk(parts))
