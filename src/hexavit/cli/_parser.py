@@ -37,7 +37,8 @@ class Parser(ArgumentParser):
             key, kind, value = wrong.groups()
             return f"{self._name(key)} takes {_in_words(kind)}, not {value.strip()!r}"
         if message.startswith("the following arguments are required: "):
-            return f"{self.prog} needs {message.split(': ', 1)[1]}"
+            missing = [self._name(key) for key in message.split(": ", 1)[1].split(", ")]
+            return f"{self.prog} needs {' and '.join(missing)}"
         if lacking := re.fullmatch(r"argument (\S+): expected (?:at least )?(one|\d+) arguments?", message):
             return f"{lacking[1]} needs {'a value' if lacking[2] == 'one' else lacking[2] + ' values'}"
         return " ".join(message.split())

@@ -40,7 +40,15 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
     for told in entry.published:
         figures_told = (_with_unit(told.params_m, "M"), _with_unit(told.gflops, "G"))
         top1 = "–" if told.top1 is None else f"{told.top1:.1%}"
-        print(row("published", f"{told.img_size} x {told.img_size}", *figures_told, top1, f"{told.trained_on}; {told.source}"))
+        print(
+            row(
+                "published",
+                f"{told.img_size} x {told.img_size}",
+                *figures_told,
+                top1,
+                f"{told.trained_on}; {told.source}",
+            )
+        )
 
 
 def _with_unit(value: float | None, unit: str) -> str:

@@ -104,8 +104,11 @@ class Setting:
 def settings() -> dict[str, Setting]:
     """The settings by name, in the order of :class:`TrainConfig`."""
     hints = get_type_hints(TrainConfig, include_extras=True)
-    described = {name: get_args(hint) for name, hint in hints.items()}
-    return {f.name: Setting(f.name, *described[f.name], f.default) for f in fields(TrainConfig)}
+    found = {}
+    for each in fields(TrainConfig):
+        kind, text = get_args(hints[each.name])
+        found[each.name] = Setting(each.name, kind, text, each.default)
+    return found
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:

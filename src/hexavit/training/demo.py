@@ -16,7 +16,7 @@ from hexavit.training.data.digits import Digits
 from hexavit.training.files import replacing
 from hexavit.training.trainer import Trained, train
 
-RECIPE = TrainConfig(model="cvt_nano", data=Digits.name, epochs=20, batch_size=64, lr=2e-3)
+RECIPE = TrainConfig(model="cvt_nano", data=Digits.name, epochs=20, batch_size=32, lr=2e-3)
 """The settings of the demo, which stand in ``recipes/digits.yaml`` too."""
 
 

@@ -1,0 +1,108 @@
+import json
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from tests.using import CLASSES, digits_folder, trained
+
+import hexavit
+from hexavit.cli import COMMANDS, main
+from hexavit.inference import Run
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main([str(each) for each in arguments]) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    return told.out
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    told = ask(capsys, "--help")
+    assert told == ask(capsys)
+    for name, text in COMMANDS.items():
+        assert f"  {name:<10}{text}\n" in told
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"usage: hexavit {name} " in ask(capsys, name, "--help")
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(capsys, "list").split() == hexavit.list_models()
+    assert json.loads(ask(capsys, "list", "cvt_*", "--json")) == hexavit.list_models("cvt_*")
+
+
+def test_show(capsys: pytest.CaptureFixture[str]) -> None:
+    told = ask(capsys, "show", "cvt_13", "--set", "head=pool")
+    model = hexavit.create_model("cvt_13", overrides=["head=pool"])
+    assert model.architecture.table() in told
+    assert "4.5 G" in told
+    assert "edited" in told
+    read = json.loads(ask(capsys, "show", "cvt_13", "--json"))
+    assert (
+        hexavit.Architecture.from_json(json.dumps(read["architecture"])) == hexavit.create_model("cvt_13").architecture
+    )
+    assert read["counted"]["parameters"] == 19_997_480
+    assert read["published"][0]["gflops"] == 4.5
+
+
+def test_profile(capsys: pytest.CaptureFixture[str]) -> None:
+    counted = hexavit.profile(hexavit.create_model("cvt_nano", img_size=(32, 64)))
+    assert json.loads(ask(capsys, "profile", "cvt_nano", "--img-size", 32, 64, "--json"))["macs"] == counted.macs
+    assert ask(capsys, "profile", "cvt_nano", "--img-size", 32, 64) == counted.table() + "\n"
+
+
+def test_train_takes_a_recipe_and_the_command_line_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: cvt_nano\ndata: {digits_folder()}\nepochs: 3\nbatch_size: 8\nimg_size: 32\nworkers: 0\n")
+    told = ask(capsys, "train", "--config", recipe, "--epochs", 1, "--out", tmp_path / "run", "--set", "head=pool")
+    run = Run.open(tmp_path / "run")
+    assert told.splitlines()[-1].startswith("held-out accuracy ")
+    assert len(run.history.read_text().splitlines()) == 2
+    assert (
+        run.build().architecture
+        == hexavit.create_model("cvt_nano", num_classes=3, img_size=32, overrides=["head=pool"]).architecture
+    )
+
+
+def test_evaluate(capsys: pytest.CaptureFixture[str]) -> None:
+    read = json.loads(ask(capsys, "evaluate", trained().path, "--data", digits_folder(), "--json"))
+    assert read["accuracy"] == json.loads(trained().metrics.read_text())["accuracy"]
+    told = ask(capsys, "evaluate", trained().path, "--data", digits_folder())
+    assert f"accuracy  {read['accuracy']:.2%}\n" in told
+    assert all(f"\n{name:<5}       2" in told for name in CLASSES)
+
+
+def test_predict(capsys: pytest.CaptureFixture[str]) -> None:
+    image = digits_folder() / "zero" / "0000.png"
+    told = ask(capsys, "predict", trained().path, image, "--top", 2)
+    (read,) = map(json.loads, ask(capsys, "predict", trained().path, image, "--top", 2, "--json").splitlines())
+    assert read["image"] == str(image)
+    assert told == f"{image}: " + ", ".join(f"{e['class']} {e['probability']:.2%}" for e in read["top"]) + "\n"
+
+
+def test_an_interrupt_is_no_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hexavit, "list_models", interrupted)
+    assert main(["list"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_the_installed_command() -> None:
+    (entry,) = (each for each in entry_points(group="console_scripts") if each.name == "hexavit")
+    assert entry.load() is main
+
+
+def test_it_starts_as_a_process() -> None:
+    code = "import sys; from hexavit.cli import main; sys.exit(main())"
+    start = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run([*start, "list", "cvt_n*"], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("cvt_nano\n", "")
+    wrong = subprocess.run([*start, "predict", "nowhere", "a.png"], capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stderr) == (2, "error: nowhere: there is no such run folder\n")

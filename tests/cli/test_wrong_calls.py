@@ -1,0 +1,62 @@
+"""A wrong call is answered by one sentence on the standard error, and by status 2."""
+
+from pathlib import Path
+
+import pytest
+from tests.using import digits_folder, trained
+
+from hexavit.cli import main
+
+WRONG = {
+    "trian": "there is no command 'trian': did you mean 'train'?",
+    "--verison": "there is no option '--verison': did you mean '--version'?",
+    "train --epocs 3": "hexavit train has no option '--epocs': did you mean '--epochs'?",
+    "train --epochs ten": "--epochs takes a whole number, not 'ten'",
+    "train --epochs": "--epochs needs a value",
+    "train --augment much": "--augment takes one of auto, none, shift, crop, rand, not 'much'",
+    "train --model cvt_nano": "a training needs data: give --data",
+    "train --model cvt_nano --data digits --lr -1": "lr is above 0, not -1.0",
+    "train --model cvt_nan --data digits --out OUT": "there is no model 'cvt_nan': did you mean 'cvt_nano'?",
+    "train --model cvt_nano --data nowhere --out OUT": "nowhere: this data is neither 'digits' nor a folder",
+    "train --model cvt_nano --data digits --out RUN": "RUN: this folder holds a finished run; --overwrite replaces it",
+    "train --model cvt_nano --data digits --out OUT --in-chans 2": "image files give 1 channel (grey) or 3 (RGB)",
+    "train --resume": "--resume needs --out",
+    "train --resume --out OUT": "OUT: there is no run here to resume",
+    "train --resume --out RUN": "RUN: this run has finished",
+    "train --config OUT.yaml": "OUT.yaml: this recipe cannot be read",
+    "train extra": "hexavit train does not take 'extra' as well",
+    "show cvt_nan": "there is no model 'cvt_nan': did you mean 'cvt_nano'?",
+    "show": "hexavit show needs MODEL",
+    "show cvt_nano --set nonsense": "nonsense",
+    "profile cvt_nano --img-size 32": "--img-size needs 2 values",
+    "list cvt_nan": "no model is named 'cvt_nan': did you mean 'cvt_nano'?",
+    "evaluate RUN": "hexavit evaluate needs --data",
+    "evaluate OUT --data digits": "OUT: there is no such run folder",
+    "evaluate DATA --data digits": "DATA: this is not a run folder",
+    "evaluate RUN --data digits": "digits: the model knows no class '0'",
+    "predict": "hexavit predict needs RUN and IMAGES",
+    "predict RUN": "hexavit predict needs IMAGES",
+    "predict RUN nowhere.png": "nowhere.png: there is no such file or folder",
+    "predict RUN DATA --top 0": "top and batch size are at least 1",
+    "predict RUN DATA --device tpu": "--device takes one of auto, cpu, cuda, mps, not 'tpu'",
+}
+
+
+@pytest.mark.parametrize("call", WRONG)
+def test_a_wrong_call(call: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {"OUT": str(tmp_path / "out")}
+    if "RUN" in call or "DATA" in call:
+        names |= {"RUN": str(trained().path), "DATA": str(digits_folder())}
+
+    def filled(text: str) -> str:
+        for name, value in names.items():
+            text = text.replace(name, value)
+        return text
+
+    assert main(filled(call).split()) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("error: ")
+    assert told.err.count("\n") == 1
+    assert filled(WRONG[call]) in told.err
+    assert not (tmp_path / "out").exists()

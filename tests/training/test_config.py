@@ -1,0 +1,69 @@
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from hexavit.training.config import ConfigError, TrainConfig, read_recipe
+
+MINIMUM = {"model": "cvt_nano", "data": "digits"}
+
+
+def test_a_config_survives_its_file(tmp_path: Path) -> None:
+    config = TrainConfig.from_mapping({**MINIMUM, "img_size": 48, "overrides": ["head=pool"], "lr": 1e-5, "seed": 7})
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert TrainConfig.from_mapping(read_recipe(tmp_path / "config.yaml")) == config
+    assert config.img_size == (48, 48)
+
+
+def test_a_number_without_a_point_is_read_as_one(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("lr: 1e-4\nclip_grad: 1\n")
+    assert read_recipe(tmp_path / "recipe.yaml") == {"lr": 1e-4, "clip_grad": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"epochz": 3}, "there is no setting 'epochz': did you mean 'epochs'?"),
+        ({"epochs": "ten"}, "epochs is a whole number, not 'ten'"),
+        ({"epochs": 1.5}, "epochs is a whole number, not 1.5"),
+        ({"epochs": True}, "epochs is a whole number, not True"),
+        ({"lr": "fast"}, "lr is a number, not 'fast'"),
+        ({"img_size": [1, 2, 3]}, "img_size is one whole number or two, not [1, 2, 3]"),
+        ({"augment": "much"}, "augment is one of auto, none, shift, crop, rand, not 'much'"),
+        ({"overrides": "head=pool"}, "overrides is a list of text, not 'head=pool'"),
+        ({"model": None}, "model is text, not None"),
+        ({"epochs": 0}, "epochs is at least 1, not 0"),
+        ({"lr": 0}, "lr is above 0, not 0.0"),
+        ({"mixup": -1}, "mixup is at least 0, not -1.0"),
+        ({"weight_decay": float("nan")}, "weight_decay is at least 0, not nan"),
+        ({"label_smoothing": 1}, "label_smoothing is at least 0 and below 1, not 1.0"),
+        ({"val_fraction": 1}, "val_fraction is between 0 and 1, not 1.0"),
+        ({"img_size": [32, 0]}, "img_size is at least 1, not 0"),
+    ],
+)
+def test_a_wrong_setting_is_answered_by_a_sentence(settings: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        TrainConfig.from_mapping({**MINIMUM, **settings})
+    assert str(refusal.value) == sentence
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(ConfigError, match="a training needs model and data: give --model and --data"):
+        TrainConfig.from_mapping({})
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [("- a\n- b", "a recipe is a list of"), ("a: [", "is not YAML"), ("epoch: 3", "did you mean 'epochs'")],
+)
+def test_a_wrong_recipe_is_named(tmp_path: Path, content: str, sentence: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=rf"recipe\.yaml: .*{sentence}"):
+        read_recipe(tmp_path / "recipe.yaml")
+
+
+def test_the_recipe_of_the_digits_is_that_of_the_demo() -> None:
+    from hexavit.training.demo import RECIPE
+
+    recipe = Path(__file__).parents[2] / "recipes" / "digits.yaml"
+    assert asdict(TrainConfig.from_mapping(read_recipe(recipe))) == asdict(RECIPE)

@@ -1,0 +1,22 @@
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from hexavit.inference import predict
+from hexavit.training.demo import RECIPE, demo
+
+
+def test_the_demo_trains_predicts_and_says_what_to_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs/demo").mkdir(parents=True)  # an earlier one is left alone
+    shown = io.StringIO()
+    trained = demo(config=replace(RECIPE, epochs=1), console=Console(file=shown, width=120))
+    assert trained.run.path == Path("runs/demo-2")
+    assert trained.metrics["accuracy"] > 0.5
+    assert re.search(r"│ digit-7-\d{4}\.png +│ 7 +│ \d", shown.getvalue())
+    assert "  hexavit predict runs/demo-2 runs/demo-2/examples\n" in shown.getvalue()
+    assert len(list(predict(trained.run, [trained.run.examples]))) == 10

@@ -1,0 +1,172 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from rich.console import Console
+from tests.using import digits_folder, history, make_folder, silent, tiny, trained
+
+import hexavit
+from hexavit.errors import CheckpointError, DataError, RunError
+from hexavit.inference import Run
+from hexavit.training import TrainConfig, resume, train
+from hexavit.training.module import Classifier
+
+
+def test_a_run_folder_holds_what_it_promises() -> None:
+    run = trained()
+    files = {each.relative_to(run.path).as_posix() for each in run.path.rglob("*") if each.is_file()}
+    assert {each for each in files if not each.startswith("tensorboard/")} == {
+        "architecture.json",
+        "checkpoints/last.ckpt",
+        "classes.json",
+        "config.yaml",
+        "curves.png",
+        "input.json",
+        "metrics.csv",
+        "metrics.json",
+        "split.json",
+        "weights/best.safetensors",
+        "weights/last.safetensors",
+    }
+    assert any(each.startswith("tensorboard/events") for each in files)
+    assert hexavit.Architecture.from_json(run.architecture.read_text()).num_classes == 3
+    assert TrainConfig.from_mapping(yaml.safe_load(run.config.read_text())) == tiny(digits_folder())
+    with Image.open(run.curves) as curves:
+        assert curves.width > 500
+
+
+def test_metrics_are_those_of_the_history() -> None:
+    metrics, rows = json.loads(trained().metrics.read_text()), history(trained())
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert metrics["accuracy"] == max(float(row["accuracy"]) for row in rows)
+    assert metrics["last_accuracy"] == float(rows[-1]["accuracy"])
+    assert (metrics["epochs"], metrics["steps"], metrics["train_images"], metrics["held_out_images"]) == (2, 6, 24, 6)
+    assert metrics["images_per_second"] > 0
+
+
+def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(tmp_path: Path) -> None:
+    torch.manual_seed(123)  # whatever went before
+    again = train(tiny(digits_folder()), tmp_path / "again", console=silent()).run
+    other = train(tiny(digits_folder(), seed=1), tmp_path / "other", console=silent()).run
+    assert history(again) == history(trained()) != history(other)
+    assert again.weights("last").read_bytes() == trained().weights("last").read_bytes()
+
+
+def test_a_training_leaves_the_process_as_it_was(tmp_path: Path) -> None:
+    before = torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    train(tiny(digits_folder(), epochs=1), tmp_path / "run", console=silent())
+    after = torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+
+
+def _varied() -> TrainConfig:
+    """Settings under which every kind of randomness is drawn."""
+    return tiny(digits_folder(), epochs=3, mixup=0.2, overrides=["stages.*.drop_path=0.1"])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(_varied(), tmp_path_factory.mktemp("runs") / "whole", console=silent()).run
+
+
+@pytest.mark.parametrize("stop", [(0, 1), (1, 0), (1, 2), (2, 1)])
+def test_a_resumed_training_ends_like_one_never_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Run, stop: tuple[int, int]
+) -> None:
+    step = Classifier.training_step
+
+    def interrupted(self: Classifier, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        if (self.current_epoch, batch_idx) == stop:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Classifier, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(_varied(), tmp_path / "parts", console=silent())
+    assert not Run(tmp_path / "parts").metrics.exists()
+    parts = resume(tmp_path / "parts", console=silent()).run
+    assert history(parts) == history(whole)
+    for which in ("best", "last"):
+        assert parts.weights(which).read_bytes() == whole.weights(which).read_bytes()
+
+
+def _unfinished(tmp_path: Path) -> Run:
+    run = Run(shutil.copytree(trained().path, tmp_path / "run"))
+    run.metrics.unlink()
+    return run
+
+
+def test_a_run_does_not_go_on_with_other_settings(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="this run has epochs 2, so it cannot go on with 5"):
+        resume(_unfinished(tmp_path).path, given={"epochs": 5})
+
+
+def test_a_run_does_not_go_on_with_other_classes(tmp_path: Path) -> None:
+    run = _unfinished(tmp_path)
+    data = make_folder(tmp_path / "data", 4)
+    run.config.write_text(tiny(data).to_yaml())
+    (data / "zero").rename(data / "nought")
+    with pytest.raises(DataError, match="the classes are no longer those"):
+        resume(run.path)
+
+
+def test_a_checkpoint_runs_no_code_when_it_is_read(tmp_path: Path) -> None:
+    run = _unfinished(tmp_path)
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "harm",))  # type: ignore[return-value]
+
+    torch.save({"state_dict": Evil()}, run.checkpoint)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: this checkpoint is damaged or not safe to read"):
+        resume(run.path, console=silent())
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_is_named_in_one_sentence(tmp_path: Path, workers: int) -> None:
+    data = make_folder(tmp_path / "data", 4)
+    for file in data.rglob("*.png"):
+        file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(DataError) as refusal:
+        train(tiny(data, workers=workers), tmp_path / "run", console=silent())
+    assert "\n" not in str(refusal.value)
+    assert str(refusal.value).startswith(str(data))
+
+
+def test_a_diverging_training_stops_and_keeps_the_good_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Classifier.training_step
+
+    def diverging(self: Classifier, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        images, labels = batch
+        return step(self, (images * float("nan"), labels) if self.current_epoch == 1 else batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", diverging)
+    with pytest.raises(RunError, match="the loss became nan in epoch 2: try a lower lr"):
+        train(tiny(digits_folder()), tmp_path / "run", console=silent())
+    run = Run.open(tmp_path / "run")
+    assert len(history(run)) == 1
+    assert all(bool(p.isfinite().all()) for p in run.model("last").parameters())
+
+
+def test_nothing_is_left_behind_when_the_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(hexavit.HexavitError, match="cvt_nano"):
+        train(tiny(digits_folder(), model="cvt_nan"), tmp_path / "run", console=silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_plain_lines_elsewhere_and_a_bar_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(tiny(digits_folder(), epochs=1), tmp_path / "lines")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("cvt_nano: 0.57 M parameters, 3 x 32 x 32 pixels in, 3 classes out")
+    assert lines[-1].startswith("epoch 1/1  loss ")
+    assert len(lines) == 4
+    train(tiny(digits_folder(), epochs=1), tmp_path / "bar", console=Console(force_terminal=True, width=120))
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("epoch 1/1", "loss", "accuracy", "images/s", "0:00:00"))

@@ -1,0 +1,62 @@
+"""What the tests of training and use share: a few digits as image files, and one run trained on them."""
+
+import atexit
+import csv
+import functools
+import io
+import shutil
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from hexavit.inference import Run
+from hexavit.training import TrainConfig, train
+from hexavit.training.data import Digits
+
+CLASSES = ("one", "two", "zero")
+TIMES = {"images_per_second", "seconds"}
+
+
+def make_folder(path: Path, per_class: int = 10, parts: tuple[str, ...] = (".",)) -> Path:
+    """Class folders of PNG digits below ``path``, or below each part of it."""
+    digits = Digits()
+    for place, part in enumerate(parts):
+        for label, name in enumerate(("zero", "one", "two")):
+            folder = path / part / name
+            folder.mkdir(parents=True)
+            numbers = [n for n, each in enumerate(digits.labels) if each == label]
+            for number in numbers[place * per_class : (place + 1) * per_class]:
+                digits.load(number).save(folder / f"{number:04d}.png")
+    return path
+
+
+def tiny(data: str | Path, **settings: object) -> TrainConfig:
+    """A training of a second or two."""
+    given = {"epochs": 2, "batch_size": 8, "img_size": 32, "workers": 0, "device": "cpu", **settings}
+    return TrainConfig.from_mapping({"model": "cvt_nano", "data": str(data), **given})
+
+
+def silent() -> Console:
+    """A console that nobody reads."""
+    return Console(file=io.StringIO())
+
+
+def history(run: Run) -> list[dict[str, str]]:
+    """``metrics.csv`` without the columns that a clock fills."""
+    with run.history.open(newline="") as file:
+        return [{name: value for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
+
+
+@functools.cache
+def digits_folder() -> Path:
+    """Thirty digits of three classes as files; do not write to it."""
+    place = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, place)
+    return make_folder(place / "digits")
+
+
+@functools.cache
+def trained() -> Run:
+    """A run trained on :func:`digits_folder`; do not write to it."""
+    return train(tiny(digits_folder()), digits_folder().parent / "run", console=silent()).run
