@@ -73,7 +73,10 @@ def test_cvt_drops_in_its_last_stage_only() -> None:
     assert rates[2] == pytest.approx([0.1 * k / 9 for k in range(10)])
 
 
-def test_images_of_other_channels_are_refused() -> None:
-    model = hexavit.create_model("cvt_nano")
+def test_images_that_do_not_fit_are_refused() -> None:
+    model = hexavit.create_model("cvt_nano").eval()
+    assert model(torch.randn(1, 3, 5, 3)).shape == (1, 1000)
+    with pytest.raises(ArchitectureError, match="a grid of 2 x 9 is too small for a 7 x 7 convolution"):
+        model(torch.randn(1, 3, 2, 9))
     with pytest.raises(ArchitectureError, match=r"images are \(B, 3, H, W\), not \(2, 1, 32, 32\)"):
         model(torch.randn(2, 1, 32, 32))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
+from hexavit.errors import ArchitectureError
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.registry import register_part
 
@@ -25,6 +27,7 @@ class ConvTokens(PartModule):
 
     Raises:
         ValueError: a kernel or stride below 1, or a negative padding.
+        ArchitectureError: on a call, a grid that is smaller than the kernel.
     """
 
     reads_grid = True
@@ -45,6 +48,9 @@ class ConvTokens(PartModule):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, H, W, C_in) to (B, H', W', C)."""
+        if not torch.compiler.is_compiling() and min(self.out_size(tokens.size)) < 1:
+            h, w = tokens.size
+            raise ArchitectureError(f"a grid of {h} x {w} is too small for a {self.kernel} x {self.kernel} convolution")
         return Tokens.of_map(self.conv(tokens.map)).each(self.norm)
 
     def out_size(self, size: Size) -> Size:
