@@ -184,7 +184,7 @@ def test_refusals_are_one_sentence() -> None:
         profile("cvt_31")
     with pytest.raises(hexavit.HexavitError, match="profile takes a model's name, an Architecture or a model"):
         profile(nn.Linear(1, 1))  # type: ignore[arg-type]
-    with pytest.raises(hexavit.HexavitError, match="cvt_nano cannot take an image of 2x2"):
+    with pytest.raises(hexavit.HexavitError, match="a grid of 2 x 2 is too small for a 7 x 7 convolution"):
         profile(hexavit.create_model("cvt_nano"), img_size=2)
     with pytest.raises(hexavit.HexavitError, match="too small"):
         profile("cvt_nano", img_size=2)
