@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.parity import golden
 from torch import Tensor
 
 import hexavit
-from tests.parity import golden
 
 REFERENCE = Path(__file__).parent / "reference"
 RECORDS = {path.stem: json.loads(path.read_text()) for path in sorted(REFERENCE.glob("*/*.json"))}
@@ -94,7 +94,7 @@ def test_position_table_is_resized_as_the_authors_do() -> None:
     state = {key: t.clone() for key, t in small.state_dict().items()}
     state["stages.0.position.table"] = golden.tensor("pos_embed", (1, 197, 192))
     large = hexavit.create_model("vit_tiny_patch16_384", overrides=["stages.0.depth=1"])
-    with pytest.raises(hexavit.HexavitError, match="14 x 14 and the model's for 24 x 24|adapt='position'"):
+    with pytest.raises(hexavit.HexavitError, match=r"14 x 14, the model.s for 24 x 24: adapt=.position."):
         hexavit.load_checkpoint(large, state)
     report = hexavit.load_checkpoint(large, state, adapt="position")
     assert report.adapted == {"stages.0.position.table": "resized from 14 x 14 to 24 x 24 (bilinear)"}

@@ -1,0 +1,127 @@
+"""hexavit against other people's implementations, live: their random weights, loaded here; logits and gradients.
+
+Gradients are compared under our names: the peer's gradients go through the same table as its weights.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+from vit_pytorch.cvt import CvT as VitPytorchCvT
+
+import hexavit
+from hexavit.checkpoints.origin import find_origin
+from hexavit.models.cvt import cvt_vit_pytorch
+
+transformers = pytest.importorskip("transformers")
+
+LOGITS, GRADIENTS = 2e-5, 2e-5  # of the largest value, float32
+
+
+def stirred(peer: nn.Module) -> Any:
+    """The peer with no weight left at 0 or 1, so that none can be confused with another."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in peer.state_dict().items():
+            if tensor.is_floating_point():
+                noise = torch.randn(tensor.shape, generator=generator)
+                tensor.copy_(0.5 + noise.abs() if name.endswith("running_var") else tensor + 0.05 * noise)
+    return peer.eval()
+
+
+def images(size: tuple[int, int]) -> Tensor:
+    return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
+
+
+def differences(peer: nn.Module, ours: Any, x: Tensor) -> tuple[float, float]:
+    """The largest difference of logits and of any parameter's gradient, each relative to its largest value."""
+    answers = [getattr(out, "logits", out) for out in (peer(x), ours(x))]
+    for answer in answers:
+        answer.square().mean().backward()
+    theirs: Mapping[str, Tensor] = {name: p.grad for name, p in peer.named_parameters() if p.grad is not None}
+    translated = find_origin(theirs, "gradients").to_ours(theirs)
+    assert not translated.unexplained
+    assert not translated.broken
+    own = {name: p.grad for name, p in ours.named_parameters() if p.grad is not None}
+    assert set(own) == set(translated.state)
+    # Softmax does not see what is added to all keys: gradients of such shifts are rounding, held against a floor.
+    floor = 1e-3 * max(gradient.abs().max().item() for gradient in own.values())
+    worst = max(
+        (translated.state[name] - gradient).abs().max().item() / max(floor, gradient.abs().max().item())
+        for name, gradient in own.items()
+    )
+    a, b = (answer.detach() for answer in answers)
+    return ((a - b).abs().max() / a.abs().max()).item(), worst
+
+
+def assert_same(peer: nn.Module, ours: Any, size: tuple[int, int], origin: str) -> None:
+    report = hexavit.load_checkpoint(ours.eval(), peer.state_dict())
+    assert (report.origin, report.left_over, report.missing) == (origin, {}, {})
+    logits, gradients = differences(peer, ours, images(size))
+    assert logits <= LOGITS
+    assert gradients <= GRADIENTS
+
+
+class SigmoidGELU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+def transformers_cvt(act: nn.Module | None, depth: tuple[int, ...] = (1, 2, 10)) -> Any:
+    """CvT-13 of transformers at 10 classes; `act` instead of its exact GELU."""
+    torch.manual_seed(0)
+    config = transformers.CvtConfig(num_labels=10, depth=list(depth))
+    peer = stirred(transformers.CvtForImageClassification(config))
+    for module in list(peer.modules()):
+        if act is not None and isinstance(getattr(module, "activation", None), nn.Module):
+            module.activation = act
+    return peer
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+def test_cvt_13_is_that_of_transformers_with_the_same_activation(size: tuple[int, int]) -> None:
+    assert_same(transformers_cvt(SigmoidGELU()), hexavit.create_model("cvt_13", num_classes=10), size, "huggingface")
+
+
+def test_cvt_13_is_that_of_transformers_with_its_own_activation() -> None:
+    edits = ["stages.*.feedforward.act=gelu", "stages.2.depth=3"]
+    ours = hexavit.create_model("cvt_13", num_classes=10, overrides=edits)
+    assert_same(transformers_cvt(None, depth=(1, 2, 3)), ours, (64, 64), "huggingface")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 96)])
+@pytest.mark.parametrize("s3_heads", [4, 6])
+def test_cvt_is_that_of_vit_pytorch(size: tuple[int, int], s3_heads: int) -> None:
+    sizes = {"s3_heads": s3_heads, "s3_depth": 3, "num_classes": 10}
+    torch.manual_seed(0)
+    peer = stirred(VitPytorchCvT(**sizes))
+    ours = hexavit.create_model(cvt_vit_pytorch(**sizes))  # type: ignore[arg-type]  # a mapping of whole numbers
+    assert_same(peer, ours, size, "vit_pytorch")
+
+
+def test_the_named_cvt_is_vit_pytorchs_default() -> None:
+    torch.manual_seed(0)
+    peer = stirred(VitPytorchCvT(num_classes=1000))
+    assert_same(peer, hexavit.create_model("cvt_13_vit_pytorch"), (64, 64), "vit_pytorch")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+def test_vit_is_that_of_timm(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    peer = stirred(timm.create_model("vit_tiny_patch16_224", img_size=size, num_classes=10))
+    assert_same(peer, hexavit.create_model("vit_tiny_patch16_224", img_size=size, num_classes=10), size, "timm")
+
+
+def test_vit_without_class_token_is_that_of_timm_with_its_norm_before_the_mean() -> None:
+    """timm's own average pooling norms after the mean (`fc_norm`); `fc_norm=False` gives the authors' order."""
+    options = {"img_size": 64, "num_classes": 10, "class_token": False, "global_pool": "avg"}
+    torch.manual_seed(0)
+    peer = stirred(timm.create_model("vit_tiny_patch16_224", fc_norm=False, **options))
+    ours = hexavit.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10, overrides=["head=pool"])
+    assert_same(peer, ours, (64, 64), "timm")
+    after = timm.create_model("vit_tiny_patch16_224", **options)
+    with pytest.raises(hexavit.HexavitError, match=r"does not explain fc_norm.weight, fc_norm.bias"):
+        hexavit.load_checkpoint(ours, after.state_dict())
