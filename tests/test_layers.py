@@ -17,9 +17,9 @@ SOURCE = ROOT / "src" / "hexavit"
 DOOR = "hexavit"  # what src/hexavit/__init__.py gives
 ROOMS = (  # from the ground up, as in docs/rooms.md
     "errors",
-    "layouts",
     "parts",
     "architecture",
+    "layouts",
     "initialisation",
     "composition",
     "backbone",

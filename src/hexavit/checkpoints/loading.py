@@ -192,14 +192,7 @@ def _dropped(done: Translation, weights: Weights, contents: Contents) -> dict[st
 
 
 def _notes(origin: Origin, model: Backbone, loaded: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> list[str]:
-    notes = []
-    if origin.layout:
-        leaves = model.architecture.leaves()
-        for choice, said in origin.layout.says.items():
-            ending, value = choice.split("=")
-            other = {v for path, v in leaves.items() if path.endswith(f".{ending}") and v != value}
-            if other:
-                here = ", ".join(sorted(other))
-                notes.append(f"{said}; this model computes {here}: override {ending}={value} to match")
+    told = origin.layout.differs(model.architecture) if origin.layout else []
+    notes = [f"{said}; this model computes {here}: override stages.*.{choice} to match" for said, choice, here in told]
     types = sorted({f"{t.dtype} to {target[key].dtype}" for key, t in loaded.items() if t.dtype != target[key].dtype})
     return [*notes, *(f"converted from {change}" for change in types)]
