@@ -43,6 +43,7 @@ class Facts:
 
     def __str__(self) -> str:
         model = self.model or "none of the named models"
+        size = f"{self.tensors} tensors, {self.parameters:,} numbers, {self.bytes / 1e6:.1f} MB"
         rows = [
             ("format", self.format + (f", weights under {self.entry!r}" if self.entry else "")),
             ("origin", self.origin),
