@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from hexavit.backbone import Backbone
+from hexavit._backbone import Backbone
 from hexavit.errors import CheckpointError, nearest
 from hexavit.parts.contract import Size
 from hexavit.parts.layers import resize_table

@@ -10,8 +10,8 @@ from math import isqrt
 import torch
 from torch import Tensor
 
+from hexavit._backbone import Backbone
 from hexavit.architecture import Architecture, Part
-from hexavit.backbone import Backbone
 from hexavit.errors import HexavitError
 from hexavit.models import list_models, model_entry
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hexavit.backbone import Backbone, FeatureBackbone
+from hexavit._backbone import Backbone, FeatureBackbone
 from hexavit.checkpoints.adapting import Adapter, chosen, is_norm_counter
 from hexavit.checkpoints.origin import Origin, find_origin
 from hexavit.checkpoints.reading import read_contents, read_tensor
