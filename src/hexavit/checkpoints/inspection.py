@@ -51,10 +51,7 @@ class Facts:
             ("stages", ", ".join(f"{depth} x {dim}" for dim, depth in zip(self.dims, self.depths, strict=True))),
             ("classes", str(self.classes) if self.classes else "no head"),
             ("channels", str(self.in_chans)),
-            (
-                "size",
-                f"{self.tensors} tensors, {self.parameters:,} numbers, {self.bytes / 1e6:.1f} MB of {', '.join(self.dtypes)}",
-            ),
+            ("size", f"{size} of {', '.join(self.dtypes)}"),
         ]
         if self.img_size:
             rows.insert(5, ("built for", f"{self.img_size[0]} x {self.img_size[1]} pixels"))
