@@ -25,6 +25,7 @@ ROOMS = (  # from the ground up, as in docs/rooms.md
     "backbone",
     "models",
     "checkpoints",
+    "ecosystem",
     DOOR,
     "inference",
     "training",

@@ -4,6 +4,7 @@ from hexavit import parts
 from hexavit._backbone import Backbone
 from hexavit.architecture import Architecture, Part, Pattern, Stage
 from hexavit.checkpoints import LoadReport, load_checkpoint
+from hexavit.ecosystem import backbone, register_with_timm
 from hexavit.errors import HexavitError
 from hexavit.models import create_model, list_models
 from hexavit.parts import PartModule, Tokens, record_attention, register_part
@@ -22,6 +23,7 @@ __all__ = [
     "Profile",
     "Stage",
     "Tokens",
+    "backbone",
     "create_model",
     "list_models",
     "load_checkpoint",
@@ -29,4 +31,5 @@ __all__ = [
     "profile",
     "record_attention",
     "register_part",
+    "register_with_timm",
 ]

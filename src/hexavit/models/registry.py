@@ -155,15 +155,16 @@ def create_model(
             f"{architecture.name} lists no published weights yet: load a file with hexavit.load_checkpoint(model, path)"
         )
     model = Backbone(architecture)
-    entry = _MODELS.get(architecture.name)
-    model.pretrained_cfg = _pretrained_cfg(architecture, entry.preprocessing if entry else Preprocessing())
+    model.pretrained_cfg = pretrained_cfg(architecture)
     if out_indices is not None and not features_only:
         raise HexavitError("out_indices chooses feature maps: it needs features_only=True")
     return FeatureBackbone(model, out_indices) if features_only else model
 
 
-def _pretrained_cfg(architecture: Architecture, preprocessing: Preprocessing) -> dict[str, Any]:
+def pretrained_cfg(architecture: Architecture) -> dict[str, Any]:
     """timm's description of a model's input, its first convolution and its classifier."""
+    entry = _MODELS.get(architecture.name)
+    preprocessing = entry.preprocessing if entry else Preprocessing()
     chans = architecture.in_chans
     mean, std = preprocessing.mean, preprocessing.std
     if len(mean) != chans:  # grey or many-channel images: the mean of the channels' statistics
