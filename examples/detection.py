@@ -87,7 +87,7 @@ def train(kind: str, model: str, steps: int, batch: int, side: int) -> tuple[nn.
     """A detector after some steps of AdamW, and the loss at each."""
     torch.manual_seed(0)
     net = detector(kind, model, side).train()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-4)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
     losses: list[float] = []
     for _, (images, targets) in zip(range(steps), scenes(batch, side), strict=False):
         parts = net(images, targets)

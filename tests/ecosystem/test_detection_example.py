@@ -47,4 +47,4 @@ def test_a_training_step_reaches_every_weight(example: ModuleType, kind: str) ->
 @pytest.mark.parametrize("kind", ["retinanet", "mask_rcnn"])
 def test_cvt_13_learns(example: ModuleType, kind: str) -> None:
     _, losses = example.train(kind, "cvt_13", steps=12, batch=2, side=96)
-    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
