@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from hexavit._backbone import FeatureBackbone
 from hexavit.architecture import Architecture
 from hexavit.errors import HexavitError
-from hexavit.models.registry import create_model
+from hexavit.hub import create_model
 from hexavit.parts.contract import Size
 
 SCALES = (4, 2, 1, 0.5)
@@ -103,6 +103,7 @@ def backbone(
     img_size: int | Size | None = None,
     pyramid: Literal["fpn", "simple"] | None = None,
     channels: int = 256,
+    pretrained: bool = False,
     overrides: Sequence[str] | Mapping[str, Any] = (),
 ) -> MapBackbone:
     """A model without its head as a backbone for detection and segmentation: a dictionary of NCHW maps.
@@ -116,6 +117,7 @@ def backbone(
             `SimplePyramid` over a column's last map; both end with a subsampled map `"pool"`. None for the maps as
             they are.
         channels: of every map that a pyramid gives.
+        pretrained: start the model from published weights, as `create_model` does; a pyramid is always new.
         overrides: edits by paths, as `create_model` takes them.
 
     Raises:
@@ -125,7 +127,7 @@ def backbone(
     if pyramid not in (None, "fpn", "simple"):
         raise HexavitError(f"pyramid is 'fpn', 'simple' or None, not {pyramid!r}")
     options: dict[str, Any] = {"in_chans": in_chans, "img_size": img_size, "overrides": overrides}
-    model = create_model(name_or_architecture, **options)
+    model = create_model(name_or_architecture, pretrained=pretrained, **options)
     column = len({entry["reduction"] for entry in model.feature_info}) == 1
     chosen = 1 if column and out_indices is None else out_indices
     body = FeatureBackbone(model, chosen)

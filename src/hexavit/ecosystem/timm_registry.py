@@ -10,7 +10,8 @@ import timm
 from timm.models import generate_default_cfgs, register_model
 
 from hexavit.errors import HexavitError, nearest
-from hexavit.models.registry import create_model, list_models, pretrained_cfg, resolve
+from hexavit.hub import create_model
+from hexavit.models import list_models, pretrained_cfg, resolve
 
 default_cfgs: dict[str, Any] = {}
 """timm's descriptions of the models, where `timm.models.register_model` looks for them."""
@@ -42,7 +43,10 @@ def _entry_point(name: str, given: str) -> Callable[..., Any]:
         cache_dir: str | None = None,
         **options: Any,
     ) -> Any:
-        return _build(name, pretrained, _described(given, pretrained_cfg, pretrained_cfg_overlay), options)
+        # timm gives a tag by itself: what is asked for as cvt_13.in1k_384 comes as the string in1k_384.
+        tag = f".{pretrained_cfg}" if isinstance(pretrained_cfg, str) else ""
+        cfg = None if tag else pretrained_cfg
+        return _build(name + tag, pretrained, _described(given, cfg, pretrained_cfg_overlay), options)
 
     build.__name__ = build.__qualname__ = given
     build.__doc__ = f"hexavit's {name}."
@@ -65,7 +69,9 @@ def _build(name: str, pretrained: bool, described: Mapping[str, Any], options: d
         for i in dropping or range(len(architecture.stages)):
             edits[f"stages.{i}.drop_path"] = options["drop_path_rate"]
     own = {key: options[key] for key in _OPTIONS if key in options}
-    model = create_model(architecture.override(edits), pretrained=pretrained, **own)
+    asked = own.pop("overrides", ())
+    both = {**edits, **asked} if isinstance(asked, Mapping) else [*(f"{path}={v}" for path, v in edits.items()), *asked]
+    model = create_model(name, pretrained=pretrained, overrides=both, **own)
     if "global_pool" in options and not options.get("features_only"):
         model.reset_classifier(model.num_classes, options["global_pool"])
     model.pretrained_cfg = {**model.pretrained_cfg, **described}
@@ -74,7 +80,5 @@ def _build(name: str, pretrained: bool, described: Mapping[str, Any], options: d
 
 def _described(given: str, cfg: Any, overlay: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the caller says of the weights, over what the model says of itself."""
-    if isinstance(cfg, str):
-        raise HexavitError(f"{given} has no weights under the tag {cfg!r}: leave the tag out")
     said = {} if cfg is None else dict(cfg) if isinstance(cfg, Mapping) else cfg.to_dict()
     return {"architecture": given, **said, **(overlay or {})}
