@@ -1,10 +1,11 @@
+import json
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from hexavit.errors import RunError
-from hexavit.training.files import replacing, write_text
+from hexavit.training.files import replacing, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
@@ -21,3 +22,8 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="this file cannot be written"):
         write_text(tmp_path / "file" / "a.txt", "text")
+
+
+def test_json_holds_names_that_are_no_text(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", ["läufer", "\udcff.png"])
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == ["läufer", "\udcff.png"]

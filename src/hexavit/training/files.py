@@ -41,4 +41,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole, indented."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if any("\ud800" <= each <= "\udfff" for each in text):  # a file's name that is no UTF-8; JSON's escapes can hold it
+        text = json.dumps(value, indent=2)
+    write_text(path, text + "\n")

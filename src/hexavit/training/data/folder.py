@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from hexavit.errors import DataError
-from hexavit.inference.images import images_under, read_image
+from hexavit.inference.images import images_under, read_image, shown
 from hexavit.training.data.source import Hints, Source
 
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -58,7 +58,10 @@ class ImageFolder(Source):
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    try:
+        return sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{shown(path)}: this folder cannot be listed ({error.strerror})") from error
 
 
 def _classes(root: Path) -> dict[str, list[Path]]:
