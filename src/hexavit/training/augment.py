@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
+from timm.data.auto_augment import RandAugment
 from torchvision import transforms
 
 from hexavit.inference.preprocess import InputSpec, Transform
@@ -31,4 +34,15 @@ def training_transform(input_spec: InputSpec, kind: Literal["none", "shift", "cr
         )
     if kind == "crop":
         return input_spec.timm_transform(is_training=True)
-    return input_spec.timm_transform(is_training=True, auto_augment=_RAND_AUGMENT, re_prob=0.25, re_mode="pixel")
+    made = input_spec.timm_transform(is_training=True, auto_augment=_RAND_AUGMENT, re_prob=0.25, re_mode="pixel")
+    for each in made.after.transforms:
+        if isinstance(each, RandAugment):
+            for operation in each.ops:
+                if operation.name.startswith("Posterize"):
+                    operation.level_fn = partial(_one_bit_or_more, operation.level_fn)
+    return made
+
+
+def _one_bit_or_more(level_fn: Callable[..., tuple[int, ...]], *level: Any) -> tuple[int, ...]:
+    # At the highest level timm keeps 0 bits, which is a black image, and which Pillow 13 refuses.
+    return tuple(max(1, bits) for bits in level_fn(*level))
