@@ -78,6 +78,15 @@ def test_evaluate(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"\n{name:<5}       2" in told for name in CLASSES)
 
 
+def test_data_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    told = ask(capsys, "data", "check", digits_folder(), "--sheet", sheet, "--img-size", 32, 32)
+    assert f"{digits_folder()}: 30 images in 3 classes; split: automatic" in told
+    assert sheet.is_file()
+    read = json.loads(ask(capsys, "data", "check", digits_folder(), "--json"))
+    assert read["classes"]["zero"] == {"train": 8, "val": 2}
+
+
 def test_predict(capsys: pytest.CaptureFixture[str]) -> None:
     image = digits_folder() / "zero" / "0000.png"
     told = ask(capsys, "predict", trained().path, image, "--top", 2)

@@ -19,6 +19,7 @@ COMMANDS = {
     "profile": "what a model costs, by stage and by kind of part",
     "inspect": "what a file of weights is, and what else is in it",
     "convert": "write a file of weights in another layout",
+    "data": "check a data set before training on it",
     "train": "train a model on images",
     "evaluate": "judge a trained model on images whose classes are known",
     "predict": "the classes of images, by a trained model",

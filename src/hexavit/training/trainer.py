@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -110,14 +110,7 @@ def _make_model(config: TrainConfig, source: Source) -> tuple[nn.Module, InputSp
             img_size=config.img_size or hints.size,
             overrides=config.overrides,
         )
-    input_spec = InputSpec.of_model(model)
-    known: dict[str, Any] = {}
-    if hints.crop_pct is not None:
-        known["crop_pct"] = hints.crop_pct
-    if hints.mean is not None and hints.std is not None:
-        repeats = input_spec.channels // len(hints.mean)
-        known |= {"mean": hints.mean * repeats, "std": hints.std * repeats}
-    return model, replace(input_spec, **known)
+    return model, hints.suited(InputSpec.of_model(model))
 
 
 def _fit(run: Run, config: TrainConfig, source: Source, split: Split, model: nn.Module, console: Console) -> Trained:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from PIL import Image
+
+from hexavit.inference.preprocess import InputSpec
 
 Split = Mapping[str, tuple[int, ...]]
 """Numbers of images by part: ``train``, ``val`` (held out) and, where the data has one, ``test``."""
@@ -34,6 +36,16 @@ class Hints:
     std: tuple[float, ...] | None = None
     crop_pct: float | None = None
     in_memory: bool = False
+
+    def suited(self, spec: InputSpec) -> InputSpec:
+        """``spec`` with the normalisation and the crop that suit the data."""
+        known: dict[str, Any] = {}
+        if self.crop_pct is not None:
+            known["crop_pct"] = self.crop_pct
+        if self.mean is not None and self.std is not None:
+            repeats = spec.channels // len(self.mean)
+            known |= {"mean": self.mean * repeats, "std": self.std * repeats}
+        return replace(spec, **known)
 
 
 class Source(ABC):

@@ -1,0 +1,40 @@
+"""Check a data set before training on it: classes, sizes, duplicates, broken files, and what a model will see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from hexavit.cli._parser import Parser, add_json
+from hexavit.training.config import Augment
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("action", metavar="check", type=Literal["check"], help="what to do with the data")
+    parser.add_argument("data", metavar="DATA", type=str, help="what `hexavit train --data` takes")
+    parser.add_argument("--val-fraction", type=float, default=0.2, help="held out, where the data has no val part")
+    parser.add_argument("--split-seed", type=int, default=0, help="seed of that split")
+    parser.add_argument("--sheet", metavar="PNG", type=str, default=None, help="draw images as a model sees them")
+    parser.add_argument("--model", type=str, default="cvt_nano", help="whose input the sheet shows")
+    parser.add_argument("--img-size", type=int, nargs=2, metavar=("H", "W"), default=None, help="of that input")
+    parser.add_argument("--augment", type=Augment, default="auto", help="of the sheet's training images")
+    parser.add_argument("--workers", type=int, default=None, help="processes that read images; by default chosen")
+    add_json(parser)
+
+
+def run(parser: Parser, arguments: Sequence[str]) -> None:
+    asked = parser.parse_args(arguments)
+
+    from hexavit.training.data import open_source
+    from hexavit.training.data.check import check_data
+
+    source = open_source(asked.data)
+    if asked.sheet is not None:
+        from hexavit.training.data.showing import draw_data, input_of
+
+        size = None if asked.img_size is None else tuple(asked.img_size)
+        draw_data(source, input_of(source, asked.model, size), Path(asked.sheet), augment=asked.augment)
+    found = check_data(source, val_fraction=asked.val_fraction, split_seed=asked.split_seed, workers=asked.workers)
+    print(json.dumps(found.as_dict(), indent=2) if asked.json else found)
