@@ -132,12 +132,12 @@ def _read(where: str, file: Callable[[str], Path]) -> Backbone:
     config = _json(file(CONFIG))
     if config.get("library_name") != "hexavit" or config.get("format") != 1:
         raise CheckpointError(f'{where}: {CONFIG} does not say "library_name": "hexavit" and "format": 1')
-    sums = config.get("sha256")
-    for name in (ARCHITECTURE, WEIGHTS):
-        if not isinstance(sums, dict) or sums.get(name) != sha256_of(file(name)):
+    sums, paths = config.get("sha256"), {name: file(name) for name in (ARCHITECTURE, WEIGHTS)}
+    for name, path in paths.items():
+        if not isinstance(sums, dict) or sums.get(name) != sha256_of(path):
             raise CheckpointError(f"{where}: {name} is not the file that {CONFIG} was written for")
-    model = build_model(Architecture.from_json(_text(file(ARCHITECTURE))))
-    load_checkpoint(model, file(WEIGHTS))
+    model = build_model(Architecture.from_json(_text(paths[ARCHITECTURE])))
+    load_checkpoint(model, paths[WEIGHTS])
     model.pretrained_cfg = _cfg(where, config, model.pretrained_cfg)
     names = config.get("label_names")
     if names is not None:

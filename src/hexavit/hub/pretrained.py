@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch import nn
+
 from hexavit._backbone import Backbone, FeatureBackbone
 from hexavit.architecture import Architecture
 from hexavit.checkpoints import LoadReport, load_checkpoint
@@ -73,7 +75,7 @@ def tagged(name: str) -> str:
     return f"{name.partition('.')[0]}.{_weight(name).tag}"
 
 
-def load_published(model: Backbone, name: str) -> LoadReport:
+def load_published(model: nn.Module, name: str) -> LoadReport:
     """Load a model's published weights, as `create_model(name, pretrained=True)` does, and tell what was done.
 
     The model's `pretrained_cfg` becomes the weights': their preprocessing travels with them.
@@ -86,6 +88,8 @@ def load_published(model: Backbone, name: str) -> LoadReport:
         HexavitError: the model lists no weights.
         CheckpointError: they cannot be fetched, are not the published ones, or do not fit.
     """
+    if not isinstance(model, Backbone | FeatureBackbone):
+        raise HexavitError(f"weights are loaded into a model of create_model, not into a {type(model).__name__}")
     weight = _weight(name)
     name = tagged(name)
     try:
