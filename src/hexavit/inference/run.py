@@ -63,7 +63,7 @@ class Run:
 
     @property
     def split_file(self) -> Path:
-        """Which image was trained on and which was held out, by name."""
+        """Which image was trained on, which was held out, and which was broken and left out, by name."""
         return self.path / "split.json"
 
     @property
@@ -101,7 +101,7 @@ class Run:
         return self.path / "weights" / f"{which}.safetensors"
 
     def split_record(self) -> dict[str, Any]:
-        """``data`` (what was trained on) and ``parts`` (the names of the images of each)."""
+        """``data`` (what was trained on), ``parts`` (names of images) and ``skipped`` (name to reason)."""
         record: dict[str, Any] = self._read_json(self.split_file)
         return record
 

@@ -13,6 +13,22 @@ def claim(out: str | Path, *, overwrite: bool) -> Run:
     """An empty run folder at ``out``; with ``overwrite`` what an earlier run left there is removed, and only that.
 
     Raises:
+        RunError: when it is not :func:`claimable`, or cannot be made.
+    """
+    run = claimable(out, overwrite=overwrite)
+    if run.config.is_file():
+        _clear(run)
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{run.path}: this folder cannot be made ({error.strerror})") from error
+    return run
+
+
+def claimable(out: str | Path, *, overwrite: bool) -> Run:
+    """The run folder at ``out``, as :func:`claim` would take it; nothing is changed.
+
+    Raises:
         RunError: when ``out`` is a file, holds a run and ``overwrite`` is not set, or holds other things.
     """
     run = Run(Path(out))
@@ -22,13 +38,8 @@ def claim(out: str | Path, *, overwrite: bool) -> Run:
         if not overwrite:
             state = "a finished run" if run.metrics.is_file() else "an unfinished run, which --resume would continue"
             raise RunError(f"{run.path}: this folder holds {state}; --overwrite replaces it")
-        _clear(run)
     elif run.path.is_dir() and any(run.path.iterdir()):
         raise RunError(f"{run.path}: this folder holds other things than a run; choose another")
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{run.path}: this folder cannot be made ({error.strerror})") from error
     return run
 
 

@@ -14,6 +14,7 @@ from hexavit.errors import HexavitError, nearest
 from hexavit.inference.device import Device
 
 Augment = Literal["auto", "none", "shift", "crop", "rand"]
+OnBadImage = Literal["error", "skip"]
 
 
 class ConfigError(HexavitError):
@@ -45,6 +46,7 @@ class TrainConfig:
     augment: Annotated[Augment, "none, shift (small affine), crop (and flip), rand (RandAugment, erasing)"] = "auto"
     val_fraction: Annotated[float, "share of each class held out, where the data has no val part"] = 0.2
     split_seed: Annotated[int, "seed of that split; apart from `seed`, so that seeds can be compared"] = 0
+    on_bad_image: Annotated[OnBadImage, "what broken images do, all looked for before training starts"] = "error"
     seed: Annotated[int, "seed of weights, order, augmentation and dropout"] = 0
     workers: Annotated[int | None, "processes that read images, of no effect on results"] = None
     precision: Annotated[Literal["float32", "bfloat16"], "of the matrix products; weights stay in float32"] = "float32"

@@ -19,10 +19,11 @@ from hexavit.inference.preprocess import InputSpec
 from hexavit.inference.run import Run
 from hexavit.training.augment import training_transform
 from hexavit.training.checkpoints import WholeCheckpointIO
-from hexavit.training.claim import claim, unfinished
+from hexavit.training.claim import claim, claimable, unfinished
 from hexavit.training.config import TrainConfig, checked_value, read_recipe
 from hexavit.training.data import Source, Split, open_source
 from hexavit.training.data.loading import Images, choose_workers, make_loader
+from hexavit.training.data.readable import only_readable
 from hexavit.training.data.split import as_record, from_record, make_split
 from hexavit.training.files import write_json, write_text
 from hexavit.training.module import Classifier
@@ -64,13 +65,19 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, cons
     source = open_source(config.data)
     split = make_split(source, config.val_fraction, config.split_seed)
     model, input_spec = _make_model(config, source)
+    claimable(out, overwrite=overwrite)  # what takes longer to find out comes after it
+    split, skipped = only_readable(source, split, config.on_bad_image, config.workers)
     run = claim(out, overwrite=overwrite)
     write_text(run.architecture, cast("Any", model).architecture.to_json())
     write_json(run.classes_file, source.classes)
     write_json(run.input_file, input_spec.as_dict())
-    write_json(run.split_file, as_record(source, split))
+    write_json(run.split_file, as_record(source, split, skipped))
     write_text(run.config, config.to_yaml())  # the last one: with it the folder is a run
-    return _fit(run, config, source, split, model, console or Console())
+    console = console or Console()
+    if skipped:
+        told = f"{len(skipped)} broken images are left out; {run.split_file} names them"
+        console.print(told, highlight=False, soft_wrap=True)
+    return _fit(run, config, source, split, model, console)
 
 
 def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: Console | None = None) -> Trained:

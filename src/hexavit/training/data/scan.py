@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hexavit.errors import DataError
@@ -68,6 +69,7 @@ def scan(source: Source, numbers: Sequence[int] | None = None, workers: int | No
     """
     wanted = range(len(source.names)) if numbers is None else numbers
     processes = 0 if workers is None and len(wanted) < _FEW else choose_workers(workers, source)
-    loader = DataLoader(_Scan(source, wanted), batch_size=32, num_workers=processes, collate_fn=list)
+    own = torch.Generator()  # else the loader draws from the global one
+    loader = DataLoader(_Scan(source, wanted), batch_size=32, num_workers=processes, collate_fn=list, generator=own)
     with quiet_lightning():
         return cast("list[Seen]", [seen for batch in loader for seen in batch])

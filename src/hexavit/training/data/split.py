@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from hexavit.errors import DataError
@@ -39,11 +40,12 @@ def _stratified(
     return tuple(n for n in numbers if n not in held_out), tuple(n for n in numbers if n in held_out)
 
 
-def as_record(source: Source, split: Split) -> dict[str, Any]:
-    """The split by the images' names, for ``split.json``."""
+def as_record(source: Source, split: Split, skipped: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The split by the images' names, and what was left out of it with the reason, for ``split.json``."""
     return {
         "data": source.identity,
         "parts": {part: [source.names[number] for number in numbers] for part, numbers in split.items()},
+        "skipped": dict(skipped or {}),
     }
 
 
