@@ -1,4 +1,4 @@
-"""Check a data set before training on it: classes, sizes, duplicates, broken files, and what a model will see."""
+"""Check data before training: classes, sizes, duplicates, broken files, what a model sees; or fetch a public set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from hexavit.training.config import Augment
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("action", metavar="check", type=Literal["check"], help="what to do with the data")
+    parser.add_argument(
+        "action",
+        metavar="ACTION",
+        type=Literal["check", "fetch"],
+        help="check or fetch",
+    )
     parser.add_argument("data", metavar="DATA", type=str, help="what `hexavit train --data` takes")
     parser.add_argument("--val-fraction", type=float, default=0.2, help="held out, where the data has no val part")
     parser.add_argument("--split-seed", type=int, default=0, help="seed of that split")
@@ -26,6 +31,12 @@ def add_arguments(parser: Parser) -> None:
 
 def run(parser: Parser, arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
+
+    if asked.action == "fetch":
+        from hexavit.training.data.published import fetch
+
+        print(f"{asked.data}: {len(fetch(asked.data).names)} images are there")
+        return
 
     from hexavit.training.data import open_source
     from hexavit.training.data.check import check_data

@@ -1,16 +1,25 @@
 """Labelled images for training and judging: where they come from, how they are split, how they are fed."""
 
+from pathlib import Path
+
 from hexavit.training.data.digits import Digits
 from hexavit.training.data.folder import ImageFolder
+from hexavit.training.data.published import PublishedSet, names_set
 from hexavit.training.data.source import Hints, Source, Split
+from hexavit.training.data.table import SUFFIXES, ImageTable
 
-__all__ = ["Digits", "Hints", "ImageFolder", "Source", "Split", "open_source"]
+__all__ = ["Digits", "Hints", "ImageFolder", "ImageTable", "PublishedSet", "Source", "Split", "open_source"]
 
 
 def open_source(data: str) -> Source:
-    """The data that ``--data`` names: ``digits``, or a folder.
+    """The data that ``--data`` names: ``digits``, a folder, a table (``.csv``, ``.parquet``), or ``cifar10:FOLDER``.
 
     Raises:
-        DataError: when it is neither.
+        DataError: when it is none of these.
     """
-    return Digits() if data == Digits.name else ImageFolder(data)
+    if data == Digits.name:
+        return Digits()
+    if names_set(data):
+        return PublishedSet(data)
+    path = Path(data)
+    return ImageTable(path) if path.suffix.lower() in SUFFIXES and not path.is_dir() else ImageFolder(data)

@@ -8,9 +8,7 @@ from PIL import Image
 
 from hexavit.errors import DataError
 from hexavit.inference.images import images_under, read_image, shown
-from hexavit.training.data.source import Hints, Source
-
-_PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+from hexavit.training.data.source import PARTS, Hints, Source, check_taught
 
 
 class ImageFolder(Source):
@@ -23,10 +21,13 @@ class ImageFolder(Source):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            raise DataError(f"{path}: this data is neither 'digits' nor a folder of class folders that exists")
+            raise DataError(
+                f"{shown(path)}: this data is neither 'digits' nor a folder of class folders that exists, "
+                "nor a table, nor a published set"
+            )
         self.identity = str(self.path.resolve())
         self.hints = Hints(channels=3, augment="rand")
-        roots = {folder: _PARTS[folder.name] for folder in _folders(self.path) if folder.name in _PARTS}
+        roots = {folder: PARTS[folder.name] for folder in _folders(self.path) if folder.name in PARTS}
         explicit = "train" in roots.values() and len(set(roots.values())) > 1
         if len(set(roots.values())) < len(roots):
             raise DataError(f"{path}: two folders stand for one part: {', '.join(sorted(f.name for f in roots))}")
@@ -47,11 +48,7 @@ class ImageFolder(Source):
             part: tuple(number for number, (of, _, _) in enumerate(found) if of == root)
             for root, part in (roots.items() if explicit else ())
         }
-        untaught = {self.classes[label] for label in self.labels}
-        if "train" in self.parts:
-            untaught -= {self.classes[self.labels[number]] for number in self.parts["train"]}
-            if untaught:
-                raise DataError(f"{path}: train has no images of the class {min(untaught)!r}, which another part has")
+        check_taught(self)
 
     def load(self, number: int) -> Image.Image:
         return read_image(self.path / self.names[number])

@@ -9,10 +9,14 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from hexavit.errors import DataError
 from hexavit.inference.preprocess import InputSpec
 
 Split = Mapping[str, tuple[int, ...]]
 """Numbers of images by part: ``train``, ``val`` (held out) and, where the data has one, ``test``."""
+
+PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""What data may call its parts, and what they are called here."""
 
 
 @dataclass(frozen=True)
@@ -74,3 +78,16 @@ class Source(ABC):
         Raises:
             DataError: naming the image when it cannot be read.
         """
+
+
+def check_taught(source: Source) -> None:
+    """Refuse data of which a part has a class that ``train`` lacks.
+
+    Raises:
+        DataError: naming the class.
+    """
+    if "train" in source.parts:
+        untaught = set(source.labels) - {source.labels[number] for number in source.parts["train"]}
+        if untaught:
+            name = source.classes[min(untaught)]
+            raise DataError(f"{source.identity}: train has no images of the class {name!r}, which another part has")
