@@ -77,11 +77,14 @@ def test_train_takes_a_recipe_and_the_command_line_wins(tmp_path: Path, capsys: 
     )
 
 
-def test_evaluate(capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     read = json.loads(ask(capsys, "evaluate", trained().path, "--data", digits_folder(), "--json"))
     assert read["accuracy"] == json.loads(trained().metrics.read_text())["accuracy"]
     told = ask(capsys, "evaluate", trained().path, "--data", digits_folder())
-    assert f"accuracy  {read['accuracy']:.2%}\n" in told
+    assert f"accuracy  {read['accuracy']:.2%}, in a bootstrap " in told
+    assert {"top5", "interval", "ece", "macro_f1", "confused"} < set(read)
+    ask(capsys, "evaluate", trained().path, "--data", digits_folder(), "--report", tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
     assert all(f"\n{name:<5}       2" in told for name in CLASSES)
 
 

@@ -23,7 +23,7 @@ def test_it_agrees_with_the_predictions() -> None:
         right[each.image.parent.name] += each.top[0][0] == each.image.parent.name
     assert found.count == 30
     assert found.accuracy == pytest.approx(sum(right.values()) / 30)
-    assert {each.name: each.accuracy for each in found.per_class} == pytest.approx(
+    assert {each.name: each.recall for each in found.per_class} == pytest.approx(
         {name: count / 10 for name, count in right.items()}
     )
     assert json.loads(json.dumps(found.as_dict()))["per_class"][0]["count"] == 10

@@ -1,4 +1,4 @@
-"""Judge a trained model on images whose classes are known: accuracy, loss, and the accuracy of each class."""
+"""Judge a trained model on images whose classes are known: accuracy, calibration, and how each class fares."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from hexavit.cli._parser import Parser, add_json, add_run, open_run
-from hexavit.training.evaluation import Part, evaluate
+from hexavit.training.evaluation import Part, judge
 
 
 def add_arguments(parser: Parser) -> None:
@@ -16,13 +16,14 @@ def add_arguments(parser: Parser) -> None:
         "--part", type=Part, default="auto", help="of the data; by default test, else what the run held out, else all"
     )
     parser.add_argument("--workers", type=int, default=None, help="processes that read images; by default chosen")
+    parser.add_argument("--report", metavar="HTML", type=str, default=None, help="write figures and pictures there")
     add_json(parser)
 
 
 def run(parser: Parser, arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
 
-    found = evaluate(
+    judged = judge(
         open_run(asked),
         asked.data,
         part=asked.part,
@@ -30,15 +31,24 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         workers=asked.workers,
         device=asked.device,
     )
+    if asked.report is not None:
+        from hexavit.training.report import write_report
+
+        write_report(judged, asked.report)
+    found = judged.evaluation
     if asked.json:
         print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
         return
     print(f"{found.data} ({found.part}), {found.weights} weights: {found.count} images")
-    print(f"accuracy  {found.accuracy:.2%}")
+    low, high = found.interval
+    print(f"accuracy  {found.accuracy:.2%}, in a bootstrap {low:.2%} to {high:.2%} (95 %)")
     if found.top5 is not None:
         print(f"top-5     {found.top5:.2%}")
-    print(f"loss      {found.loss:.4f}\n")
+    print(f"loss      {found.loss:.4f}")
+    print(f"ECE       {found.ece:.2%}")
+    print(f"F1        {found.macro_f1:.2%}, mean over classes\n")
     width = max(5, *(len(each.name) for each in found.per_class))
-    print(f"{'class':<{width}}  images  accuracy")
+    print(f"{'class':<{width}}  images  precision    recall        F1")
     for each in found.per_class:
-        print(f"{each.name:<{width}}  {each.count:>6}  {each.accuracy:>8.2%}")
+        precision = "–" if each.precision is None else f"{each.precision:.2%}"
+        print(f"{each.name:<{width}}  {each.count:>6}  {precision:>9}  {each.recall:>8.2%}  {each.f1:>8.2%}")

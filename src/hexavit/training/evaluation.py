@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from torchmetrics.classification import MulticlassAccuracy
+from torch import Tensor
+from torchmetrics.classification import MulticlassCalibrationError
 
 from hexavit.errors import DataError, HexavitError, nearest
 from hexavit.inference.device import Device, pick_device
 from hexavit.inference.opening import Ready
 from hexavit.inference.run import Run, Weights
+from hexavit.training.answers import BINS, Answers, ClassResult, Confused
 from hexavit.training.data import Source, open_source
 from hexavit.training.data.loading import Images, choose_workers, make_loader
 from hexavit.training.data.split import from_record
@@ -21,15 +24,6 @@ from hexavit.training.objectives import CrossEntropy
 from hexavit.training.quiet import quiet_lightning
 
 Part = Literal["auto", "train", "val", "test", "all"]
-
-
-@dataclass(frozen=True)
-class ClassResult:
-    """Of one class: how many images there were, and the share of them that was recognised."""
-
-    name: str
-    count: int
-    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,11 @@ class Evaluation:
         accuracy: share of the images whose most probable class is right.
         top5: share of those whose class is among the five most probable; nothing where there are five classes or less.
         loss: mean cross-entropy in nats.
+        interval: of the accuracy: 95 % of the bootstrap's draws lie in it.
+        ece: expected calibration error: how far confidence and the share of right answers lie apart, over 15 bins.
+        macro_f1: mean F1 of the classes that occur.
         per_class: the classes that occur, in the order of the logits.
+        confused: every confusion that happened, the most frequent first.
     """
 
     data: str
@@ -54,14 +52,34 @@ class Evaluation:
     accuracy: float
     top5: float | None
     loss: float
+    interval: tuple[float, float]
+    ece: float
+    macro_f1: float
     per_class: tuple[ClassResult, ...]
+    confused: tuple[Confused, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Judged:
+    """An evaluation with what it was made from.
+
+    Attributes:
+        evaluation: the figures.
+        answers: one an image.
+        classes: of the model, in the order of the logits.
+        source: the images.
+    """
+
+    evaluation: Evaluation
+    answers: Answers
+    classes: Sequence[str]
+    source: Source
+
+
 def evaluate(
     subject: Run | Ready,
     data: str,
@@ -72,7 +90,23 @@ def evaluate(
     workers: int | None = None,
     device: Device = "auto",
 ) -> Evaluation:
-    """Judge a model.
+    """The figures that :func:`judge` finds, which says what the arguments are."""
+    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": device}
+    return judge(subject, data, part=part, weights=weights, **options).evaluation
+
+
+@torch.inference_mode()
+def judge(
+    subject: Run | Ready,
+    data: str,
+    *,
+    part: Part = "auto",
+    weights: Weights = "best",
+    batch_size: int = 64,
+    workers: int | None = None,
+    device: Device = "auto",
+) -> Judged:
+    """Judge a model, keeping its answer to every image.
 
     Args:
         subject: a run folder that :meth:`Run.open` accepted, or what :func:`hexavit.inference.open_model` gave.
@@ -94,13 +128,15 @@ def evaluate(
     classes = ready.classes
     labels = _labels(source, ready)
     found, numbers = _choose(ready, source, part)
+    if not numbers:
+        raise DataError(f"{source.identity}: its part {found!r} has no images")
     images = Images(source, numbers, ready.input_spec.transform(), seed=0, labels=labels)
     place = pick_device(device)
     model = ready.model.to(place)
     objective = CrossEntropy()
     overall, loss = accuracies(len(classes)).to(place), mean_loss().to(place)
-    each = MulticlassAccuracy(len(classes), average=None).to(place)
-    counts = torch.zeros(len(classes), dtype=torch.long)
+    calibration = MulticlassCalibrationError(len(classes), n_bins=BINS).to(place)
+    columns: list[tuple[Tensor, ...]] = []
     loader = make_loader(images, batch_size=batch_size, workers=choose_workers(workers, source), training=False)
     with quiet_lightning():
         for batch, target_on_cpu in loader:
@@ -108,11 +144,15 @@ def evaluate(
             logits = model(batch.to(place))  # (B, K)
             loss.update(objective(logits, target), len(target))
             overall.update(logits, target)
-            each.update(logits, target)
-            counts += torch.bincount(target_on_cpu, minlength=len(classes))
+            probabilities = logits.float().softmax(dim=-1)
+            calibration.update(probabilities, target)
+            confidence, predicted = probabilities.max(dim=-1)
+            of_truth = probabilities.gather(1, target[:, None]).squeeze(1)
+            columns.append(tuple(each.cpu() for each in (target, predicted, confidence, of_truth)))
+    answers = Answers(np.array(numbers), *(torch.cat(column).numpy() for column in zip(*columns, strict=True)))
     values = {name: float(value) for name, value in overall.compute().items()}
-    of_class = each.compute().tolist()
-    return Evaluation(
+    per_class = answers.per_class(classes)
+    evaluation = Evaluation(
         data=data,
         part=found,
         weights=ready.weights,
@@ -120,12 +160,13 @@ def evaluate(
         accuracy=values["accuracy"],
         top5=values.get("top5"),
         loss=float(loss.compute()),
-        per_class=tuple(
-            ClassResult(name, count, accuracy)
-            for name, count, accuracy in zip(classes, counts.tolist(), of_class, strict=True)
-            if count
-        ),
+        interval=answers.interval(),
+        ece=float(calibration.compute()),
+        macro_f1=sum(each.f1 for each in per_class) / len(per_class),
+        per_class=per_class,
+        confused=answers.confused(classes),
     )
+    return Judged(evaluation, answers, classes, source)
 
 
 def _labels(source: Source, ready: Ready) -> list[int]:
