@@ -75,3 +75,8 @@ def test_every_dependency_has_its_line() -> None:
     page = (DOCS / "dependencies.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\|(?: `\w+` \|)? `([\w-]+)` \| \S", page, re.MULTILINE)
     assert sorted(rows) == sorted(names)
+
+
+def test_the_recipe_that_is_explained_is_the_one_that_runs() -> None:
+    recipe = (ROOT / "recipes" / "digits.yaml").read_text(encoding="utf-8")
+    assert f"```yaml\n{recipe}```" in (DOCS / "add-a-recipe.md").read_text(encoding="utf-8")
