@@ -75,7 +75,7 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, cons
     write_text(run.config, config.to_yaml())  # the last one: with it the folder is a run
     console = console or Console()
     if skipped:
-        told = f"{len(skipped)} broken images are left out; {run.split_file} names them"
+        told = f"broken images left out: {len(skipped)}, named in {run.split_file}"
         console.print(told, highlight=False, soft_wrap=True)
     return _fit(run, config, source, split, model, console)
 
