@@ -120,6 +120,16 @@ def test_a_configuration_that_is_none(tmp_path: Path, text: str | bytes) -> None
         hexavit.from_pretrained(tmp_path)
 
 
+def test_what_reading_would_refuse_is_not_saved(tmp_path: Path) -> None:
+    model = made()
+    model.pretrained_cfg |= {"url": "file:///weights", "tag": None}  # as timm adds
+    assert "url" not in hexavit.from_pretrained(hexavit.save_pretrained(model, tmp_path)).pretrained_cfg
+    model.pretrained_cfg["interpolation"] = "random"
+    with pytest.raises(HexavitError, match="has 'interpolation' with a value that it cannot have"):
+        hexavit.save_pretrained(model, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_what_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(HexavitError, match="a whole model of create_model, not a FeatureBackbone"):
         hexavit.save_pretrained(hexavit.create_model("cvt_nano", features_only=True), tmp_path)
