@@ -137,7 +137,10 @@ def _near(name: str) -> str:
 
 def _published(name: str, untrained: bool) -> Ready:
     """A named model with its weights; at its start only when that was asked for."""
-    if find_weight(name) is not None and not untrained:
+    weight = find_weight(name)
+    if weight is not None and not untrained:
+        if weight.num_classes == 0:
+            raise HexavitError(f"{name}: the weights {weight.tag} have no head, so they name no classes")
         return _ready(hexavit.create_model(name, pretrained=True).eval(), name)
     if not untrained:
         raise HexavitError(
