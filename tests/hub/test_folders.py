@@ -68,6 +68,9 @@ def test_the_card(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# Mine\n")
     hexavit.save_pretrained(model, tmp_path)
     assert (tmp_path / "README.md").read_text() == "# Mine\n"
+    (tmp_path / "README.md").write_bytes(b"\xff")
+    with pytest.raises(HexavitError, match=r"README\.md cannot be read"):
+        hexavit.save_pretrained(model, tmp_path)
 
 
 def test_a_broken_off_writing_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

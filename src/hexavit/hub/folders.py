@@ -63,7 +63,7 @@ def save_pretrained(
     cfg = _to_store(place, model, license)
     write_text(model.architecture.to_json() + "\n", place / ARCHITECTURE)
     write_state(model.state_dict(), place / WEIGHTS)
-    if not (place / CARD).exists() or MARK in (place / CARD).read_text(encoding="utf-8"):
+    if not (place / CARD).exists() or MARK in _text(place / CARD):
         write_text(model_card(model, cfg, names, metrics or {}), place / CARD)
     config = {
         "library_name": "hexavit",
