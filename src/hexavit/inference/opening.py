@@ -13,7 +13,7 @@ import hexavit
 from hexavit.checkpoints import LoadReport, inspect_checkpoint
 from hexavit.errors import HexavitError, RunError, nearest
 from hexavit.hub import load_published
-from hexavit.hub.classes import IMAGENET_1K, imagenet_classes, imagenet_numbers
+from hexavit.models.imagenet import IMAGENET_1K, imagenet_classes, imagenet_numbers
 from hexavit.hub.folders import is_pretrained
 from hexavit.inference.preprocess import InputSpec
 from hexavit.inference.run import Run, Weights
