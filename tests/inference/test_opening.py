@@ -11,9 +11,9 @@ import hexavit
 from hexavit.checkpoints import convert
 from hexavit.errors import HexavitError
 from hexavit.hub import pretrained
-from hexavit.models.imagenet import imagenet_classes
 from hexavit.inference import InputSpec, open_model, predict, start_from
 from hexavit.models import Weight, model_entry, registry
+from hexavit.models.imagenet import imagenet_classes
 from hexavit.models.weights import Preprocessing
 from hexavit.training import evaluate
 

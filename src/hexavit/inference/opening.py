@@ -13,11 +13,11 @@ import hexavit
 from hexavit.checkpoints import LoadReport, inspect_checkpoint
 from hexavit.errors import HexavitError, RunError, nearest
 from hexavit.hub import load_published
-from hexavit.models.imagenet import IMAGENET_1K, imagenet_classes, imagenet_numbers
 from hexavit.hub.folders import is_pretrained
 from hexavit.inference.preprocess import InputSpec
 from hexavit.inference.run import Run, Weights
 from hexavit.models import find_weight, list_models
+from hexavit.models.imagenet import IMAGENET_1K, imagenet_classes, imagenet_numbers
 
 HUB = "hf-hub:"
 """What stands before OWNER/NAME where a path could be meant, as in timm."""
