@@ -56,6 +56,8 @@ def test_show(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert read["counted"]["parameters"] == 19_997_480
     assert read["published"][0]["gflops"] == 4.5
+    assert read["weights"][1]["hub_id"] == "microsoft/cvt-13-384"
+    assert "weights     cvt_13.in1k_384: apache-2.0; ImageNet-1k; microsoft/cvt-13-384\n" in told
 
 
 def test_profile(capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,6 +68,9 @@ def test_the_card(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# Mine\n")
     hexavit.save_pretrained(model, tmp_path)
     assert (tmp_path / "README.md").read_text() == "# Mine\n"
+    (tmp_path / "README.md").write_bytes(b"\xff")
+    with pytest.raises(HexavitError, match=r"README\.md cannot be read"):
+        hexavit.save_pretrained(model, tmp_path)
 
 
 def test_a_broken_off_writing_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +121,16 @@ def test_a_configuration_that_is_none(tmp_path: Path, text: str | bytes) -> None
     (tmp_path / "config.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(HexavitError, match=r"config\.json"):
         hexavit.from_pretrained(tmp_path)
+
+
+def test_what_reading_would_refuse_is_not_saved(tmp_path: Path) -> None:
+    model = made()
+    model.pretrained_cfg |= {"url": "file:///weights", "tag": None}  # as timm adds
+    assert "url" not in hexavit.from_pretrained(hexavit.save_pretrained(model, tmp_path)).pretrained_cfg
+    model.pretrained_cfg["interpolation"] = "random"
+    with pytest.raises(HexavitError, match="has 'interpolation' with a value that it cannot have"):
+        hexavit.save_pretrained(model, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_what_is_not_saved(tmp_path: Path) -> None:

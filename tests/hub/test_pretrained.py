@@ -50,6 +50,14 @@ def test_fetched_and_loaded(hub: Hub, own_weight: Weight, name: str, file: str) 
     assert (cfg["mean"], cfg["crop_mode"], cfg["input_size"]) == ((0.1, 0.2, 0.3), "squash", (3, 48, 48))
 
 
+def test_a_repository_of_published_weights_is_known(hub: Hub, own_weight: Weight) -> None:
+    published = publish(hub, own_weight)
+    model = hexavit.from_pretrained("someone/nano")
+    assert equal(model, published)
+    assert not model.training
+    assert model.pretrained_cfg["tag"] == "digits"
+
+
 def test_a_tag_gives_size_classes_and_preprocessing_without_weights(own_weight: Weight) -> None:
     model = hexavit.create_model("cvt_nano.digits")
     assert (model.num_classes, model.architecture.img_size) == (10, (48, 48))

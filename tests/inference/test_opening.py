@@ -11,9 +11,9 @@ import hexavit
 from hexavit.checkpoints import convert
 from hexavit.errors import HexavitError
 from hexavit.hub import pretrained
-from hexavit.hub.classes import imagenet_classes
 from hexavit.inference import InputSpec, open_model, predict, start_from
 from hexavit.models import Weight, model_entry, registry
+from hexavit.models.imagenet import imagenet_classes
 from hexavit.models.weights import Preprocessing
 from hexavit.training import evaluate
 
@@ -114,6 +114,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         (lambda: open_model(file, model="cvt_13"), "have another shape"),
         (lambda: open_model("cvt_13", weights="last"), "cvt_13: only a run has last weights"),
         (lambda: open_model(tmp_path / "headless"), "this model has no head"),
+        (lambda: open_model("vit_huge_patch14_224"), "the weights mae have no head"),  # and are not fetched
         (lambda: start_from(hexavit.create_model("cvt_nano"), "cvt_13x"), "to start from: did you mean 'cvt_13'?"),
         (lambda: start_from(hexavit.create_model("cvt_nano"), "cvt_nano"), "lists no published weights"),
     ):

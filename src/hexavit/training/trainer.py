@@ -15,6 +15,7 @@ from torch import nn
 import hexavit
 from hexavit.errors import DataError, RunError
 from hexavit.inference.device import pick_device
+from hexavit.inference.opening import start_from
 from hexavit.inference.preprocess import InputSpec
 from hexavit.inference.run import Run
 from hexavit.training.augment import training_transform
@@ -64,7 +65,8 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, cons
     """
     source = open_source(config.data)
     split = make_split(source, config.val_fraction, config.split_seed)
-    model, input_spec = _make_model(config, source)
+    shown = console or Console()
+    model, input_spec = _make_model(config, source, shown)
     claimable(out, overwrite=overwrite)  # what takes longer to find out comes after it
     split, skipped = only_readable(source, split, config.on_bad_image, config.workers)
     run = claim(out, overwrite=overwrite)
@@ -73,11 +75,10 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, cons
     write_json(run.input_file, input_spec.as_dict())
     write_json(run.split_file, as_record(source, split, skipped))
     write_text(run.config, config.to_yaml())  # the last one: with it the folder is a run
-    console = console or Console()
     if skipped:
         told = f"broken images left out: {len(skipped)}, named in {run.split_file}"
-        console.print(told, highlight=False, soft_wrap=True)
-    return _fit(run, config, source, split, model, console)
+        shown.print(told, highlight=False, markup=False, soft_wrap=True)
+    return _fit(run, config, source, split, model, shown)
 
 
 def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: Console | None = None) -> Trained:
@@ -103,11 +104,14 @@ def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: 
     split = from_record(source, run.split_record())
     with seeded(config.seed, "init"):
         model = run.build()
+    if config.start is not None and not run.checkpoint.is_file():
+        start_from(model, config.start)
     return _fit(run, config, source, split, model, console or Console())
 
 
-def _make_model(config: TrainConfig, source: Source) -> tuple[nn.Module, InputSpec]:
-    """The model at the size and channels of the settings, else of the data, else its own; and its input_spec."""
+def _make_model(config: TrainConfig, source: Source, console: Console) -> tuple[nn.Module, InputSpec]:
+    """The model at the size and channels of the settings, else of the data, else its own, with the weights to start
+    from; and its input_spec."""
     hints = source.hints
     with seeded(config.seed, "init"):
         model = hexavit.create_model(
@@ -117,6 +121,8 @@ def _make_model(config: TrainConfig, source: Source) -> tuple[nn.Module, InputSp
             img_size=config.img_size or hints.size,
             overrides=config.overrides,
         )
+    if config.start is not None:
+        console.print(str(start_from(model, config.start)), highlight=False, markup=False, soft_wrap=True)
     return model, hints.suited(InputSpec.of_model(model))
 
 

@@ -1,4 +1,4 @@
-from hexavit.hub.classes import imagenet_classes, imagenet_numbers
+from hexavit.models.imagenet import imagenet_classes, imagenet_numbers
 
 
 def test_imagenets_classes_are_a_thousand_different_names() -> None:
