@@ -7,7 +7,7 @@ import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -45,19 +45,28 @@ def read_image(path: str | Path) -> Image.Image:
     """
     path = Path(path)
     _check_file(path)
+    return decode_image(path, str(path))
+
+
+def decode_image(file: Path | BinaryIO, name: str) -> Image.Image:
+    """What :func:`read_image` does, of a file that may be open already; a refusal calls it ``name``.
+
+    Raises:
+        DataError: when it is no image, broken, or too large to be decoded safely.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on metadata, which is not what is read
             # Of sizes that are suspicious it only warns; to decode those is not safe either.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as opened:
+            with Image.open(file, formats=_FORMATS) as opened:
                 opened.load()
                 image, kind = _upright(opened), opened.format
         return _eight_bits(image, kind)
     except DataError as error:
-        raise DataError(f"{shown(path)}: {error}") from error
+        raise DataError(f"{shown(name)}: {error}") from error
     except Exception as error:  # the decoders answer a broken file with almost any exception
-        raise DataError(f"{shown(path)}: this is not an image that can be read ({_reason(error)})") from error
+        raise DataError(f"{shown(name)}: this is not an image that can be read ({_reason(error)})") from error
 
 
 def shown(path: str | Path) -> str:

@@ -5,14 +5,25 @@ from pathlib import Path
 from hexavit.training.data.digits import Digits
 from hexavit.training.data.folder import ImageFolder
 from hexavit.training.data.published import PublishedSet, names_set
+from hexavit.training.data.shards import TarShards, shards_in
 from hexavit.training.data.source import Hints, Source, Split
 from hexavit.training.data.table import SUFFIXES, ImageTable
 
-__all__ = ["Digits", "Hints", "ImageFolder", "ImageTable", "PublishedSet", "Source", "Split", "open_source"]
+__all__ = [
+    "Digits",
+    "Hints",
+    "ImageFolder",
+    "ImageTable",
+    "PublishedSet",
+    "Source",
+    "Split",
+    "TarShards",
+    "open_source",
+]
 
 
 def open_source(data: str) -> Source:
-    """The data that ``--data`` names: ``digits``, a folder, a table (``.csv``, ``.parquet``), or ``cifar10:FOLDER``.
+    """The data that ``--data`` names: ``digits``, a folder, a table, tar files, or ``cifar10:FOLDER``.
 
     Raises:
         DataError: when it is none of these.
@@ -22,4 +33,6 @@ def open_source(data: str) -> Source:
     if names_set(data):
         return PublishedSet(data)
     path = Path(data)
+    if shards_in(path):
+        return TarShards(path)
     return ImageTable(path) if path.suffix.lower() in SUFFIXES and not path.is_dir() else ImageFolder(data)
