@@ -84,7 +84,9 @@ def _check_file(path: Path) -> None:
     except (OSError, ValueError) as error:  # a ring of links, a folder without permission, a name too long
         raise DataError(f"{shown(path)}: this file cannot be reached ({_reason(error)})") from error
     if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{shown(path)}: this is {_KINDS[stat.S_IFMT(status.st_mode)]}, not an image file")
+        raise DataError(
+            f"{shown(path)}: this is {_KINDS.get(stat.S_IFMT(status.st_mode), 'something else')}, not an image file"
+        )
     if not status.st_size:
         raise DataError(f"{shown(path)}: this file is empty")
 

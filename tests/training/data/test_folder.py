@@ -58,6 +58,10 @@ def test_a_record_gives_the_split_again_and_misses_what_is_gone(tmp_path: Path) 
 def test_what_is_no_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither 'digits' nor a folder"):
         open_source(str(tmp_path / "digit"))
+    for name in ("a" * 300, "\x00", str(tmp_path / "\udcff")):
+        with pytest.raises(DataError, match="neither 'digits' nor a folder") as refusal:
+            open_source(name)
+        assert str(refusal.value).isprintable()
     with pytest.raises(DataError, match="at least two class folders"):
         open_source(str(tmp_path))
     make_folder(tmp_path, 1)

@@ -1,5 +1,6 @@
 """Labelled images for training and judging: where they come from, how they are split, how they are fed."""
 
+import os
 from pathlib import Path
 
 from hexavit.training.data.digits import Digits
@@ -35,4 +36,4 @@ def open_source(data: str) -> Source:
     path = Path(data)
     if shards_in(path):
         return TarShards(path)
-    return ImageTable(path) if path.suffix.lower() in SUFFIXES and not path.is_dir() else ImageFolder(data)
+    return ImageTable(path) if path.suffix.lower() in SUFFIXES and not os.path.isdir(path) else ImageFolder(data)

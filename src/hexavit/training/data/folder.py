@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from PIL import Image
@@ -20,7 +21,7 @@ class ImageFolder(Source):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not self.path.is_dir():
+        if not os.path.isdir(path):  # unlike Path's, it takes any name
             raise DataError(
                 f"{shown(path)}: this data is neither 'digits' nor a folder of class folders that exists, "
                 "nor a table, nor a published set"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 from posixpath import basename, splitext
@@ -77,8 +78,8 @@ class TarShards(Source):
 
 def shards_in(path: Path) -> list[Path]:
     """The tar files that ``path`` is, or that lie in it."""
-    if path.is_dir():
-        return sorted(each for each in path.iterdir() if each.suffix.lower() == ".tar" and each.is_file())
+    if os.path.isdir(path):  # unlike Path's, it takes any name
+        return sorted(each for each in path.glob("*.tar") if each.is_file())
     return [path] if path.suffix.lower() == ".tar" else []
 
 
