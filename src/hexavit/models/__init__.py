@@ -1,6 +1,20 @@
 """One file a paper: its variants as data, its published figures, its checkpoint key tables."""
 
-from hexavit.models import cvt, cvt_keys, vit, vit_keys
+from hexavit.models import (
+    cait,
+    ceit,
+    cpvt,
+    cvt,
+    cvt_keys,
+    deepvit,
+    deit,
+    localvit,
+    lvvit,
+    t2t_vit,
+    vit,
+    vit_c,
+    vit_keys,
+)
 from hexavit.models.registry import (
     Entry,
     Preprocessing,
@@ -12,7 +26,11 @@ from hexavit.models.registry import (
     resolve,
 )
 
-LAYOUTS = (*cvt_keys.LAYOUTS, *vit_keys.LAYOUTS)
+LAYOUTS = tuple(
+    layout
+    for family in (cvt_keys, vit_keys, deit, cait, deepvit, lvvit, t2t_vit, vit_c, cpvt, ceit, localvit)
+    for layout in family.LAYOUTS
+)
 """Every foreign layout of weights that is known, by family."""
 
 __all__ = [

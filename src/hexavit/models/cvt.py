@@ -39,7 +39,9 @@ def _cvt(
         Stage(
             dim=dim,
             depth=depth,
-            tokens=Part("conv", kernel=7, stride=4, padding=2) if i == 0 else Part("conv", kernel=3, stride=2, padding=1),
+            tokens=Part("conv", kernel=7, stride=4, padding=2)
+            if i == 0
+            else Part("conv", kernel=3, stride=2, padding=1),
             attention=Part("conv_projection", heads=head, stride_kv=2),
             feedforward=Part("mlp", act="quick_gelu"),
             drop_path=drop_path if i == len(dims) - 1 else 0.0,
@@ -118,9 +120,7 @@ def cvt_vit_pytorch(
         for dim, emb_kernel, emb_stride, kernel, kv_stride, heads, depth, mult in rows
     )
     head = Part("pool", norm=False)
-    return Architecture(
-        name, stages, head, in_chans=channels, num_classes=num_classes, norm_eps=1e-5, init="default"
-    )
+    return Architecture(name, stages, head, in_chans=channels, num_classes=num_classes, norm_eps=1e-5, init="default")
 
 
 def _entry(architecture: Architecture, summary: str, *published: Published, squash: bool = False) -> Entry:

@@ -23,7 +23,13 @@ PAPER = "https://arxiv.org/abs/2010.11929"
 _TABLE = "ViT, table 5 (trained on ImageNet-1k alone, tuned at 384)"
 _README = "google-research/vision_transformer, README.md (ImageNet-21k with AugReg, tuned at 384)"
 
-_SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16), "huge": (1280, 32, 16)}
+_SIZES = {
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+    "huge": (1280, 32, 16),
+}
 
 # size, patch, image sizes, (source, top-1 at 384) as published
 _VARIANTS: tuple[tuple[str, int, tuple[int, ...], tuple[tuple[str, float], ...]], ...] = (
@@ -48,7 +54,9 @@ def _vit(size: str, patch: int, img_size: int) -> Architecture:
         position=Part("learned"),
         attention=Part("global", heads=heads),
     )
-    return Architecture(f"vit_{size}_patch{patch}_{img_size}", (stage,), Part("class_token"), img_size=(img_size, img_size))
+    return Architecture(
+        f"vit_{size}_patch{patch}_{img_size}", (stage,), Part("class_token"), img_size=(img_size, img_size)
+    )
 
 
 for _size, _patch, _img_sizes, _results in _VARIANTS:

@@ -1,0 +1,91 @@
+"""T2T-ViT: "Tokens-to-Token ViT: Training Vision Transformers from Scratch on ImageNet", Yuan et al., ICCV 2021
+(arXiv 2101.11986).
+
+Authors' code: yitu-opensource/T2T-ViT (Clear BSD), commit 0f63dc9. Names are its builders', in lower case.
+
+What is new in it, against ViT: tokens come from three overlapping unfolds with a narrow transformer (`t2t_vit_t_*`) or
+Performer layer after the first two; the trunk is narrower and its table is a fixed sinusoid.
+
+Shapes at 224: as ViT's with patches of 16. Same as the authors' code, with the scale head_dim^-0.5 that its README's loading gives;
+`stages.0.attention.scale=dim` is what `pretrained=True` builds. Differs: any H x W, where theirs takes squares.
+"""
+
+from __future__ import annotations
+
+from hexavit.architecture import Architecture, Part
+from hexavit.layouts import Layout, Table
+from hexavit.models.columns import vit_stage
+from hexavit.models.registry import Entry, Preprocessing, Published, register
+from hexavit.models.vit_keys import COLUMN
+
+PAPER = "https://arxiv.org/abs/2101.11986"
+_README = "yitu-opensource/T2T-ViT, README.md"
+
+# name, width, depth, heads, ratio, kind of tokens, top-1
+_VARIANTS: tuple[tuple[str, int, int, int, float, str, float | None], ...] = (
+    ("t2t_vit_7", 256, 7, 4, 2.0, "performer", 0.717),
+    ("t2t_vit_10", 256, 10, 4, 2.0, "performer", 0.752),
+    ("t2t_vit_12", 256, 12, 4, 2.0, "performer", 0.765),
+    ("t2t_vit_14", 384, 14, 6, 3.0, "performer", 0.815),
+    ("t2t_vit_19", 448, 19, 7, 3.0, "performer", 0.819),
+    ("t2t_vit_24", 512, 24, 8, 3.0, "performer", 0.823),
+    ("t2t_vit_t_14", 384, 14, 6, 3.0, "transformer", 0.817),
+    ("t2t_vit_t_19", 448, 19, 7, 3.0, "transformer", 0.824),
+    ("t2t_vit_t_24", 512, 24, 8, 3.0, "transformer", 0.826),
+    ("t2t_vit_14_resnext", 384, 14, 32, 3.0, "performer", None),
+    ("t2t_vit_14_wide", 768, 4, 12, 3.0, "performer", None),
+)
+
+for _name, _dim, _depth, _heads, _ratio, _kind, _top1 in _VARIANTS:
+    _stage = vit_stage(
+        _dim,
+        _depth,
+        _heads,
+        tokens=Part("tokens_to_token", kind=_kind),
+        position=Part("sine_cosine"),
+        attention=Part("global", heads=_heads, qkv_bias=False),
+        feedforward=Part("mlp", ratio=_ratio),
+        drop_path=0.1,
+    )
+    register(
+        Entry(
+            Architecture(_name, (_stage,), Part("class_token"), norm_eps=1e-5),
+            "t2t_vit",
+            f"T2T-ViT{_name.removeprefix('t2t_vit').replace('_', '-')}",
+            PAPER,
+            Preprocessing(crop_pct=0.9),
+            (Published(_README, 224, top1=_top1),) if _top1 else (),
+        )
+    )
+
+
+def _layer(kind: str) -> Table:
+    """The two layers of the tokens; their numbers begin at 1."""
+    performer = {"kqv": "qkv", "proj": "proj", "mlp.0": "fc1", "mlp.2": "fc2"}
+    transformer = {"attn.qkv": "qkv", "attn.proj": "proj", "mlp.fc1": "fc1", "mlp.fc2": "fc2"}
+    names = {**(performer if kind == "performer" else transformer), "norm1": "norm1", "norm2": "norm2"}
+    table: dict[str | tuple[str, ...], str] = {}
+    for k in (0, 1):
+        theirs, ours = f"tokens_to_token.attention{k + 1}", f"stages.0.tokens.layers.{k}"
+        table |= {f"{theirs}.{name}.*": f"{ours}.{our}.*" for name, our in names.items()}
+        if kind == "performer":
+            table[f"{theirs}.w"] = f"{ours}.w"
+    return table
+
+
+LAYOUTS = tuple(
+    Layout(
+        "authors",
+        "t2t_vit",
+        {**COLUMN, "pos_embed": None, "tokens_to_token.project.*": "stages.0.tokens.proj.*", **_layer(kind)},
+        only={
+            "tokens": ("tokens_to_token",),
+            "tokens.kind": (kind,),
+            "position": ("sine_cosine",),
+            "norm_eps": ("1e-05",),
+        },
+        suffix=".pth",
+    )
+    for kind in ("performer", "transformer")
+)
+"""`pos_embed` is a frozen parameter there and computed here."""
