@@ -1,6 +1,9 @@
 """Fixtures for all tests."""
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 from hexavit.parts import registry
 
@@ -9,3 +12,12 @@ from hexavit.parts import registry
 def shelves(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is taken off its shelf again."""
     monkeypatch.setattr(registry, "_SHELVES", {kind: dict(parts) for kind, parts in registry._SHELVES.items()})
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For tiny models: threads that wait for one another cost more than they save, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,8 +1,8 @@
 """hexavit: a vision transformer is six choices, and every published model is a row of a six-column table."""
 
 from hexavit import parts
+from hexavit._backbone import Backbone
 from hexavit.architecture import Architecture, Part, Pattern, Stage
-from hexavit.backbone import Backbone
 from hexavit.checkpoints import LoadReport, load_checkpoint
 from hexavit.errors import HexavitError
 from hexavit.models import create_model, list_models

@@ -1,6 +1,6 @@
 """A model as data: a row of the six-column table per stage, to and from JSON, compared, and printed.
 
-Nothing here holds a weight; `hexavit.backbone` builds a model from it, `hexavit.editing` changes it by paths.
+Nothing here holds a weight; `hexavit.Backbone` builds a model from it, `hexavit.editing` changes it by paths.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -70,10 +71,13 @@ class StageModule(nn.Module):
 
     def run(self, block: nn.Module, tokens: Tokens) -> Tokens:
         """One block, recomputed in the backward pass where gradient checkpointing is on."""
-        if self.grad_checkpointing and torch.is_grad_enabled():
-            out: Tokens = checkpoint(block, tokens, use_reentrant=False)
-        else:
+        out: Tokens
+        if not self.grad_checkpointing or not torch.is_grad_enabled():
             out = block(tokens)
+        elif torch.compiler.is_compiling():  # it recomputes without calling the block again, and takes no context
+            out = checkpoint(block, tokens, use_reentrant=False)
+        else:
+            out = checkpoint(block, tokens, use_reentrant=False, context_fn=partial(_contexts, block))
         return _with_class_tokens(out) if self.collects else out
 
     def forward(self, tokens: Tokens) -> Tokens:
@@ -92,6 +96,25 @@ def _with_class_tokens(tokens: Tokens) -> Tokens:
     held, extra = tokens.carry.get(CLASS_TOKENS), tokens.extra
     assert extra is not None
     return tokens.with_carry(**{CLASS_TOKENS: extra if held is None else torch.cat((held, extra), dim=1)})
+
+
+def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """For the first pass of a block, and for the one that recomputes it."""
+    return nullcontext(), _uncounted(block)
+
+
+@contextmanager
+def _uncounted(block: nn.Module) -> Iterator[None]:
+    """Within it, batch norms leave their running statistics alone: recomputing must not count the same images twice."""
+    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm)]
+    held = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, before in zip(norms, held, strict=True):
+            norm.momentum, norm.num_batches_tracked = before
 
 
 def compose(architecture: Architecture) -> tuple[list[StageModule], nn.Module]:

@@ -14,8 +14,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from torch.utils.hooks import RemovableHandle
 
+from hexavit._backbone import Backbone, FeatureBackbone
 from hexavit.architecture import Architecture
-from hexavit.backbone import Backbone, FeatureBackbone
 from hexavit.composition import StageModule
 from hexavit.errors import HexavitError
 from hexavit.parts.attention import Attention

@@ -18,9 +18,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from hexavit.architecture import Architecture, Part
+from hexavit.parts.registry import options
 
 State = Mapping[str, Tensor]
 
@@ -104,7 +108,8 @@ class Layout:
     and the first is the one that is written. `only` lists, by a path ending of `Architecture.leaves`, the values that
     the layout's library can compute; anything else is refused when writing. `says` is a sentence on what it
     computes in its own way, by such an ending and the value that it computes with. `base` is the prefix that keys lack
-    in the file of a model without a head; `suffix` that of the files which the origin writes.
+    in the file of a model without a head; `suffixes` are those of the files that the origin writes, the usual one
+    first, and none is a folder with the configuration that `config` makes of an architecture.
     """
 
     origin: str
@@ -113,7 +118,28 @@ class Layout:
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     says: Mapping[str, str] = field(default_factory=dict)
     base: str = ""
-    suffix: str = ".safetensors"
+    suffixes: tuple[str, ...] = (".safetensors", ".pth")
+    config: Callable[[Architecture], dict[str, Any]] | None = None
+
+    def refuses(self, architecture: Architecture) -> list[str]:
+        """The choices of an architecture that the layout has no word for, as `path=value`."""
+        leaves = architecture.leaves().items()
+        return [
+            f"{path}={value}"
+            for path, value in leaves
+            for ending, allowed in self.only.items()
+            if f".{path}".endswith(f".{ending}") and value not in allowed
+        ]
+
+    def differs(self, architecture: Architecture) -> list[tuple[str, str, str]]:
+        """Where the layout's library computes in its own way: (sentence, the option with its value, what is here)."""
+        found = []
+        for choice, said in self.says.items():
+            ending, _, value = choice.partition("=")
+            here = {v for path, v in architecture.leaves().items() if path.endswith(f".{ending}") and v != value}
+            if here:
+                found.append((said, choice, ", ".join(sorted(here))))
+        return found
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -141,6 +167,11 @@ class Layout:
         return _translate(
             state, self._ours, lambda row: (row.ours, row.theirs), lambda row, ts, key: _to_theirs(row, ts, heads, key)
         )
+
+
+def filled(kind: str, part: Part) -> dict[str, Any]:
+    """A part's options with the defaults of those not chosen."""
+    return {name: part.options.get(name, parameter.default) for name, parameter in options(kind, part.name).items()}
 
 
 def _row(theirs: str | tuple[str, ...], ours: str | As | Split | Join | None) -> Row:

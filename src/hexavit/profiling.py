@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
+from hexavit._backbone import Backbone, FeatureBackbone
 from hexavit.architecture import Architecture, aligned, image_size
-from hexavit.backbone import Backbone, FeatureBackbone
 from hexavit.errors import HexavitError
 from hexavit.models.registry import resolve
 from hexavit.parts.contract import Size

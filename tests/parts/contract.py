@@ -79,6 +79,7 @@ def where(applies: Callable[[Case], bool]) -> Callable[[Callable[..., None]], Ca
     return mark
 
 
+@pytest.mark.usefixtures("one_thread")
 class PartContract:
     """One promise a test, for each of `cases`."""
 

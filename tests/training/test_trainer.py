@@ -1,6 +1,8 @@
+import io
 import json
 import shutil
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -87,8 +89,12 @@ def test_a_resumed_training_ends_like_one_never_interrupted(
 
     with monkeypatch.context() as patched:
         patched.setattr(Classifier, "training_step", interrupted)
+        shown = silent()
         with pytest.raises(KeyboardInterrupt):
-            train(_varied(), tmp_path / "parts", console=silent())
+            train(_varied(), tmp_path / "parts", console=shown)
+    assert ("--resume --out" in cast("io.StringIO", shown.file).getvalue()) == (
+        stop[0] > 0
+    )  # there is a checkpoint to go on from
     assert not Run(tmp_path / "parts").metrics.exists()
     parts = resume(tmp_path / "parts", console=silent()).run
     assert history(parts) == history(whole)

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from hexavit.backbone import Backbone
+from hexavit._backbone import Backbone
 from hexavit.errors import CheckpointError, nearest
 from hexavit.parts.contract import Size
 from hexavit.parts.layers import resize_table
@@ -117,9 +117,9 @@ class Adapter:
         if table.shape == shape or table.ndim != 3 or table.shape[2] != shape[2]:
             return
         extra = sum(t.shape[1] for name, t in state.items() if name.endswith(".class_token") and t.ndim == 3)
-        prefix = extra if part.prefix else 0
-        grid = _grid(table.shape[1] - prefix, part.size)
-        if grid is None or prefix < part.prefix:
+        fits = ((p, _grid(table.shape[1] - p, part.size)) for p in (part.prefix, extra) if p >= part.prefix)
+        prefix, grid = next(((p, g) for p, g in fits if g is not None), (0, None))
+        if grid is None:
             return  # of another kind of model: its shape is refused
         here, there = f"{grid[0]} x {grid[1]}", f"{part.size[0]} x {part.size[1]}"
         rows = f" and {prefix - part.prefix} more for extra tokens" if prefix > part.prefix else ""

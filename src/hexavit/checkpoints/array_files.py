@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hexavit.checkpoints.stored import Contents, Stored
+from hexavit.checkpoints.stored import Contents, Shape, Stored
 from hexavit.errors import CheckpointError
 
 _SLACK = 64 << 20  # bytes: zeros, as in a fresh head, pack to nothing
@@ -35,14 +35,11 @@ def read_npz(path: Path) -> Contents:
                 raise CheckpointError(f"its record {info.filename!r} is no array")
             key = info.filename.removesuffix(".npy")
             shape, dtype = _header(archive, info)
-            name = "bfloat16" if dtype == np.dtype("V2") else dtype.name
-            if dtype.hasobject or dtype.kind not in "fiubV" or not isinstance(getattr(torch, name, None), torch.dtype):
-                raise CheckpointError(f"{key} holds {dtype}, and weights are plain numbers")
-            tree[key] = Stored(shape, getattr(torch, name), partial(_read, path, info.filename))
+            tree[key] = Stored(shape, dtype, partial(_read, path, info.filename))
     return Contents(str(path), "NumPy", tree)
 
 
-def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[Shape, torch.dtype]:
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         readers: dict[tuple[int, int], Callable[..., tuple[tuple[int, ...], bool, np.dtype[np.generic]]]] = {
@@ -53,9 +50,13 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int,
             raise CheckpointError(f"{info.filename} is of a version of NumPy's format that weights do not need")
         shape, _, dtype = readers[version](file)
         left = info.file_size - file.tell()
+    name = "bfloat16" if dtype == np.dtype("V2") else dtype.name
+    found = getattr(torch, name, None)
+    if dtype.hasobject or dtype.kind not in "fiubV" or not isinstance(found, torch.dtype):
+        raise CheckpointError(f"{info.filename} holds {dtype}, and weights are plain numbers")
     if any(n < 0 for n in shape) or prod(shape) * dtype.itemsize != left:
         raise CheckpointError(f"{info.filename} claims the shape {shape} of {dtype} and has {left} bytes")
-    return shape, dtype
+    return shape, found
 
 
 def _read(path: Path, name: str) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hexavit.backbone import Backbone, FeatureBackbone
+from hexavit._backbone import Backbone, FeatureBackbone
 from hexavit.checkpoints.adapting import Adapter, chosen, is_norm_counter
 from hexavit.checkpoints.origin import Origin, find_origin
 from hexavit.checkpoints.reading import read_contents, read_tensor
@@ -192,14 +192,7 @@ def _dropped(done: Translation, weights: Weights, contents: Contents) -> dict[st
 
 
 def _notes(origin: Origin, model: Backbone, loaded: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> list[str]:
-    notes = []
-    if origin.layout:
-        leaves = model.architecture.leaves()
-        for choice, said in origin.layout.says.items():
-            ending, value = choice.split("=")
-            other = {v for path, v in leaves.items() if path.endswith(f".{ending}") and v != value}
-            if other:
-                here = ", ".join(sorted(other))
-                notes.append(f"{said}; this model computes {here}: override {ending}={value} to match")
+    told = origin.layout.differs(model.architecture) if origin.layout else []
+    notes = [f"{said}; this model computes {here}: override stages.*.{choice} to match" for said, choice, here in told]
     types = sorted({f"{t.dtype} to {target[key].dtype}" for key, t in loaded.items() if t.dtype != target[key].dtype})
     return [*notes, *(f"converted from {change}" for change in types)]

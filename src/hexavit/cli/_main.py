@@ -15,6 +15,8 @@ COMMANDS = {
     "list": "the models there are",
     "show": "a model as a table of six columns, its figures published and counted",
     "profile": "what a model costs, by stage and by kind of part",
+    "inspect": "what a file of weights is, and what else is in it",
+    "convert": "write a file of weights in another layout",
     "train": "train a model on images",
     "evaluate": "judge a trained model on images whose classes are known",
     "predict": "the classes of images, by a trained model",

@@ -33,23 +33,26 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         return
     height, width = architecture.img_size
     print(f"{architecture.name}: {entry.summary}\n{entry.paper}\n\n{architecture.table()}\n")
-    row = "{:<12}{:>10}{:>14}{:>17}{:>9}  {}".format
-    print(row("", "pixels", "parameters", "multiply-adds", "top-1", ""))
-    counts = (f"{counted.parameters / 1e6:.2f} M", f"{counted.macs / 1e9:.3f} G")
-    print(row("counted", f"{height} x {width}", *counts, "", "edited" if asked.overrides else "").rstrip())
+    rows = [
+        ("", "pixels", "parameters", "multiply-adds", "top-1", ""),
+        ("counted", f"{height} x {width}", _short(counted.parameters, "#.4g"), _short(counted.macs, "#.4g"), "", ""),
+    ]
     for told in entry.published:
-        figures_told = (_with_unit(told.params_m, "M"), _with_unit(told.gflops, "G"))
-        top1 = "–" if told.top1 is None else f"{told.top1:.1%}"
-        print(
-            row(
-                "published",
-                f"{told.img_size} x {told.img_size}",
-                *figures_told,
-                top1,
-                f"{told.trained_on}; {told.source}",
-            )
+        params, macs = (
+            None if value is None else value * unit for value, unit in ((told.params_m, 1e6), (told.gflops, 1e9))
         )
+        top1 = "–" if told.top1 is None else f"{told.top1:.1%}"
+        source = f"{told.trained_on}; {told.source}"
+        rows.append(("published", f"{told.img_size} x {told.img_size}", _short(params), _short(macs), top1, source))
+    for row in rows:
+        print("{:<12}{:>10}{:>13}{:>16}{:>9}  {}".format(*row).rstrip())
+    if asked.overrides and entry.published:
+        print("\nThe published figures are those of the model before your edits.")
 
 
-def _with_unit(value: float | None, unit: str) -> str:
-    return "–" if value is None else f"{value:g} {unit}"
+def _short(value: float | None, digits: str = ".4g") -> str:
+    """A large number with a unit: 4.566 G."""
+    if value is None:
+        return "–"
+    unit, letter = next((each for each in ((1e9, "G"), (1e6, "M")) if value >= each[0]), (1e3, "k"))
+    return f"{value / unit:{digits}} {letter}"

@@ -1,5 +1,6 @@
 """One file a paper: its variants as data, its published figures, its checkpoint key tables."""
 
+from hexavit.layouts import Layout
 from hexavit.models import (
     cait,
     ceit,
@@ -26,7 +27,7 @@ from hexavit.models.registry import (
     resolve,
 )
 
-LAYOUTS = tuple(
+LAYOUTS: tuple[Layout, ...] = tuple(
     layout
     for family in (cvt_keys, vit_keys, deit, cait, deepvit, lvvit, t2t_vit, vit_c, cpvt, ceit, localvit)
     for layout in family.LAYOUTS

@@ -2,19 +2,19 @@
 
 Authors' code: facebookresearch/deit, cait_models.py (Apache-2.0), commit 7e160fe. Names are timm's.
 
-What is new in it, against ViT: every branch is scaled by a learned vector (layer scale), heads talk before and after the
-softmax, and the class token enters only in two last blocks, which update it alone.
+What is new in it, against ViT: every branch is scaled by a learned vector (layer scale), heads talk before and after
+the softmax, and the class token enters only in two last blocks, which update it alone.
 
 Shapes at 224: (B, 3, 224, 224) to (B, 196, C) in the trunk, to (B, 1 + 196, C), to (B, 1000).
 
-Same as the authors' code and timm's: the table has no row for the class token; drop path is the same in every trunk block
-and 0 in the class blocks.
+Same as the authors' code and timm's: the table has no row for the class token; drop path is the same in every trunk
+block and 0 in the class blocks.
 """
 
 from __future__ import annotations
 
 from hexavit.architecture import Architecture, Part, Stage
-from hexavit.layouts import Layout
+from hexavit.layouts import Layout, Table
 from hexavit.models.columns import vit_stage
 from hexavit.models.registry import Entry, Preprocessing, Published, register
 from hexavit.models.vit_keys import BLOCK, COLUMN
@@ -76,7 +76,7 @@ for _name, _dim, _depth, _heads, _scale, _drop, _distilled, _alone in _VARIANTS:
             )
         )
 
-_CLASS_BLOCK = {
+_CLASS_BLOCK: Table = {
     theirs.replace("blocks.", "blocks_token_only."): ours.replace("stages.0", "stages.1")
     for theirs, ours in BLOCK.items()
     if isinstance(theirs, str) and isinstance(ours, str) and "qkv" not in theirs
@@ -100,6 +100,6 @@ LAYOUTS = (
             "blocks_token_only.{}.attn.v.*": "stages.1.blocks.{}.attention.v.*",
         },
         only={"head": ("class_token",), "norm_eps": ("1e-06",), "feedforward": ("mlp",), "feedforward.act": ("gelu",)},
-        suffix=".pth",
+        suffixes=(".pth",),
     ),
 )

@@ -6,8 +6,8 @@ What is new in it, against DeiT: image-to-tokens by a 7x7/2 convolution, batch n
 depth-wise convolution inside the feedforward (LeFF); the class tokens of all blocks attended by the last (LCA).
 
 Shapes at 224: as ViT's with patches of 16.
-Same as the authors' code: 64 channels in the stem and no activation there; the class token adds its normed self at every
-feedforward. Differs: their grid is square, here any H x W.
+Same as the authors' code: 64 channels in the stem and no activation there; the class token adds its normed self at
+every feedforward. Differs: their grid is square, here any H x W.
 """
 
 from __future__ import annotations
@@ -77,6 +77,6 @@ LAYOUTS = (
             "lca.feedforward.fc2.*": "head.feedforward.fc2.*",
         },
         only={"head": ("layer_class_attention",), "norm_eps": ("1e-06",), "feedforward": ("conv_mlp",)},
-        suffix=".pth",
+        suffixes=(".pth",),
     ),
 )

@@ -9,7 +9,7 @@ from hexavit.architecture import Part, Stage
 
 
 def vit_stage(dim: int, depth: int, heads: int, *, patch: int = 16, **changes: Any) -> Stage:
-    """A ViT's stage: patches without a norm, a learned table, global attention; `changes` are other columns or fields."""
+    """A ViT's stage: patches without a norm, a learned table, global attention; `changes` are other fields."""
     stage = Stage(
         dim=dim,
         depth=depth,

@@ -55,6 +55,6 @@ LAYOUTS = (
         "cpvt",
         {**COLUMN, "pos_block.{}.proj.0.*": "stages.0.blocks.{}.position.conv.*"},
         only={"attention": ("global",), "norm_eps": ("1e-06",), "feedforward": ("mlp",), "feedforward.act": ("gelu",)},
-        suffix=".pth",
+        suffixes=(".pth",),
     ),
 )

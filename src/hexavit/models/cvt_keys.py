@@ -6,7 +6,11 @@ and values, 1x1 convolutions where others have linears, and norms of shape (1, C
 
 from __future__ import annotations
 
-from hexavit.layouts import CHANNELS, POINTWISE, As, Layout, Split
+from typing import Any
+
+from hexavit.architecture import Architecture
+from hexavit.errors import CheckpointError
+from hexavit.layouts import CHANNELS, POINTWISE, As, Layout, Split, filled
 
 _BLOCK = "stages.{}.blocks.{}"
 
@@ -48,11 +52,56 @@ AUTHORS = Layout(
         "tokens.norm": ("true",),
         "norm_eps": ("1e-05",),
     },
-    suffix=".pth",
+    suffixes=(".pth", ".safetensors"),
 )
 
 _HF_STAGE = "cvt.encoder.stages.{}"
 _HF_ATTENTION = f"{_HF_STAGE}.layers.{{}}.attention.attention"
+
+
+def transformers_config(architecture: Architecture) -> dict[str, Any]:
+    """The `config.json` with which transformers builds this CvT.
+
+    Raises:
+        CheckpointError: it cannot: it looks a stage's drop-path rate up by the stage's number among its blocks.
+    """
+    stages = architecture.stages
+    if short := [i for i, stage in enumerate(stages) if stage.depth <= i]:
+        i = short[0]
+        raise CheckpointError(
+            f"transformers cannot build {architecture.name}: its CvT needs at least {i + 1} blocks in stage {i}, which "
+            f"has {stages[i].depth}; a .safetensors file for other readers can be written"
+        )
+    tokens = [filled("tokens", stage.tokens) for stage in stages]
+    attention = [filled("attention", stage.column("attention", 0)) for stage in stages]
+    feedforward = [filled("feedforward", stage.column("feedforward", 0)) for stage in stages]
+    head = filled("head", architecture.head)
+    enters = head["enter"] % len(stages) if architecture.head.name == "class_token" else None
+    return {
+        "architectures": ["CvtForImageClassification"],
+        "model_type": "cvt",
+        "num_channels": architecture.in_chans,
+        "num_labels": architecture.num_classes,
+        "patch_sizes": [t["kernel"] for t in tokens],
+        "patch_stride": [t["stride"] for t in tokens],
+        "patch_padding": [t["padding"] for t in tokens],
+        "embed_dim": [stage.dim for stage in stages],
+        "depth": [stage.depth for stage in stages],
+        "num_heads": [a["heads"] for a in attention],
+        "mlp_ratio": [f["ratio"] for f in feedforward],
+        "attention_drop_rate": [a["attn_drop"] for a in attention],
+        "drop_rate": [f["drop"] for f in feedforward],
+        "drop_path_rate": [stage.drop_path for stage in stages],
+        "qkv_bias": [a["qkv_bias"] for a in attention],
+        "cls_token": [i == enters for i in range(len(stages))],
+        "qkv_projection_method": [a["method"] for a in attention],
+        "kernel_qkv": [a["kernel"] for a in attention],
+        "padding_q": [a["padding_q"] for a in attention],
+        "padding_kv": [a["padding_kv"] for a in attention],
+        "stride_q": [a["stride_q"] for a in attention],
+        "stride_kv": [a["stride_kv"] for a in attention],
+    }
+
 
 HUGGINGFACE = Layout(
     "huggingface",
@@ -82,6 +131,8 @@ HUGGINGFACE = Layout(
     only={**AUTHORS.only, "feedforward.act": ("gelu", "quick_gelu"), "attention.method": ("dw_bn",)},
     says={"feedforward.act=gelu": "transformers' CvT computes exact GELU, whatever the weights were trained with"},
     base="cvt.",
+    suffixes=("", ".safetensors", ".pth"),
+    config=transformers_config,
 )
 
 VIT_PYTORCH = Layout(
@@ -129,7 +180,7 @@ VIT_PYTORCH = Layout(
         "head": ("pool",),
         "head.norm": ("false",),
     },
-    suffix=".pth",
+    suffixes=(".pth", ".safetensors"),
 )
 
 LAYOUTS = (AUTHORS, HUGGINGFACE, VIT_PYTORCH)

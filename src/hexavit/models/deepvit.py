@@ -2,15 +2,17 @@
 
 Authors' code: zhoudaquan/dvit_repo (MIT), commit 1ccb152. Names are its builders'.
 
-What is new in it, against ViT: attention maps are mixed across the heads after the softmax (Re-attention), in all blocks
-or in the last ones, so that deep blocks do not all attend alike; S and L have a convolutional stem and branches scaled by
-1 / 0.5.
+What is new in it, against ViT: attention maps are mixed across the heads after the softmax (Re-attention), in all
+blocks or in the last ones, so that deep blocks do not all attend alike; S and L have a convolutional stem and
+branches scaled by 1 / 0.5.
 
 Shapes at 224: as ViT's. Same as the authors' code; where it divides by the block scale before or after stochastic depth
 makes no difference. Differs: a block does not pass its map on, which no block reads.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from hexavit.architecture import Architecture, Part, Pattern
 from hexavit.layouts import Layout, Table
@@ -29,7 +31,7 @@ def _deep(
 ) -> Architecture:
     """`last` None: Re-attention everywhere, patches; else in the last blocks, the stem, and a block scale of 0.5."""
     again = Part("re_attention", heads=12, **({"transform_scale": True} if transform_scale else {}))
-    changes = {"attention": again, "feedforward": _MLP, "drop_path": 0.2}
+    changes: dict[str, Any] = {"attention": again, "feedforward": _MLP, "drop_path": 0.2}
     if last is not None:
         plain = Pattern([Part("global", heads=12)], at={-k: again for k in range(last, 0, -1)})
         changes |= {"attention": plain, "tokens": _STEM, "residual": Part("pre_norm", block_scale=0.5)}
@@ -67,6 +69,6 @@ LAYOUTS = (
             "blocks.{}.attn.var_norm.*": "stages.0.blocks.{}.attention.norm.*",
         },
         only={"head": ("class_token",), "norm_eps": ("1e-06",), "feedforward": ("mlp",), "feedforward.act": ("gelu",)},
-        suffix=".pth",
+        suffixes=(".pth",),
     ),
 )

@@ -64,7 +64,7 @@ LAYOUTS = (
             "head_dist.*": "head.fc2.*",
         },
         only={"head": ("two_heads",), "attention": ("global",), "feedforward": ("mlp",), "norm_eps": ("1e-06",)},
-        suffix=".pth",
+        suffixes=(".pth",),
     ),
 )
 """The distilled models'; the others' are ViT's in timm's names."""

@@ -5,7 +5,8 @@ Authors' code: ofsoundof/LocalViT (MIT), commit f4972608. Names are its builders
 What is new in it, against its host: the MLP becomes an inverted residual with a depth-wise convolution, optionally with
 squeeze and excite; the image tokens alone pass it, without a norm before it. Here: the DeiT host and the T2T-ViT host.
 
-Shapes at 224: as the host's. Same as the authors' code: 4 and 8 heads on the DeiT host, no drop path around the feedforward.
+Shapes at 224: as the host's. Same as the authors' code: 4 and 8 heads on the DeiT host, no drop path around the
+feedforward.
 Differs: their grid is square, here any H x W.
 """
 
@@ -83,7 +84,7 @@ LAYOUTS = (
         "localvit",
         _table(True),
         only={**_ONLY, "feedforward.excite": ("se", "eca", "eca_hard")},
-        suffix=".pth",
+        suffixes=(".pth",),
     ),
-    Layout("authors", "localvit", _table(False), only={**_ONLY, "feedforward.excite": ("none",)}, suffix=".pth"),
+    Layout("authors", "localvit", _table(False), only={**_ONLY, "feedforward.excite": ("none",)}, suffixes=(".pth",)),
 )

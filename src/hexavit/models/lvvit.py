@@ -1,11 +1,11 @@
 """LV-ViT: "All Tokens Matter: Token Labeling for Training Better Vision Transformers", Jiang et al., NeurIPS 2021
 (arXiv 2104.10858).
 
-Authors' code: zihangJiang/TokenLabeling (Apache-2.0), commit 9dbfd59. Names are its builders', with the image size where
-a table of positions depends on it.
+Authors' code: zihangJiang/TokenLabeling (Apache-2.0), commit 9dbfd59. Names are its builders', with the image size
+where a table of positions depends on it.
 
-What is new in it, against ViT: every patch token is classified too, by a second linear; a stem of three convolutions; each
-branch divided by `skip_lam`.
+What is new in it, against ViT: every patch token is classified too, by a second linear; a stem of three convolutions;
+each branch divided by `skip_lam`.
 
 Shapes at 224: as ViT's; in training the pair (class (B, K), tokens (B, N, K)).
 Same as the authors' code in evaluation: class + 0.5 max over the tokens. MixToken belongs to training.
@@ -69,6 +69,6 @@ LAYOUTS = (
         "lvvit",
         {**COLUMN, **STEM, "aux_head.*": "head.fc2.*"},
         only={"head": ("token_labels",), "norm_eps": ("1e-05",), "feedforward": ("mlp",), "feedforward.act": ("gelu",)},
-        suffix=".pth",
+        suffixes=(".pth",),
     ),
 )

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hexavit._backbone import Backbone, FeatureBackbone
 from hexavit.architecture import Architecture, image_size
-from hexavit.backbone import Backbone, FeatureBackbone
 from hexavit.errors import ArchitectureError, HexavitError, nearest
 from hexavit.parts.contract import Size
 from hexavit.parts.registry import KINDS, part_names

@@ -6,8 +6,9 @@ Authors' code: yitu-opensource/T2T-ViT (Clear BSD), commit 0f63dc9. Names are it
 What is new in it, against ViT: tokens come from three overlapping unfolds with a narrow transformer (`t2t_vit_t_*`) or
 Performer layer after the first two; the trunk is narrower and its table is a fixed sinusoid.
 
-Shapes at 224: as ViT's with patches of 16. Same as the authors' code, with the scale head_dim^-0.5 that its README's loading gives;
-`stages.0.attention.scale=dim` is what `pretrained=True` builds. Differs: any H x W, where theirs takes squares.
+Shapes at 224: as ViT's with patches of 16. Same as the authors' code, with the scale head_dim^-0.5 that its README's
+loading gives; `stages.0.attention.scale=dim` is what `pretrained=True` builds. Differs: any H x W, where theirs takes
+squares.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ LAYOUTS = tuple(
             "position": ("sine_cosine",),
             "norm_eps": ("1e-05",),
         },
-        suffix=".pth",
+        suffixes=(".pth",),
     )
     for kind in ("performer", "transformer")
 )

@@ -1,15 +1,17 @@
 """ViT-C: "Early Convolutions Help Transformers See Better", Xiao et al., NeurIPS 2021 (arXiv 2106.14881).
 
-Authors' code: facebookresearch/pycls, pycls/models/vit.py (MIT), commit 5719de6; it ships no configuration, so stems and
-depths are the paper's.
+Authors' code: facebookresearch/pycls, pycls/models/vit.py (MIT), commit 5719de6; it ships no configuration, so stems
+and depths are the paper's.
 
-What is new in it, against ViT: the patch convolution is replaced by a few 3x3 convolutions of stride 2 and a 1x1 one, at
-the price of one block. `vit_p_*` are its controls with patches.
+What is new in it, against ViT: the patch convolution is replaced by a few 3x3 convolutions of stride 2 and a 1x1 one,
+at the price of one block. `vit_p_*` are its controls with patches.
 
 Shapes at 224: as ViT's with patches of 16. Same as the authors' code: LayerNorm eps 1e-5.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from hexavit.architecture import Architecture, Part
 from hexavit.layouts import SEQUENCE_FIRST, As, Layout
@@ -31,12 +33,12 @@ _VARIANTS = (
 for _cost, _dim, _heads, _ratio, _patch, _conv, (_channels, _strides) in _VARIANTS:
     for _kind, (_depth, _params, _gflops) in (("p", _patch), ("c", _conv)):
         _stem = Part("conv_stem", channels=_channels, kernels=(3,) * len(_channels), strides=_strides)
-        _changes = {"feedforward": Part("mlp", ratio=_ratio), **({"tokens": _stem} if _kind == "c" else {})}
+        _changes: dict[str, Any] = {"tokens": _stem} if _kind == "c" else {}
         register(
             Entry(
                 Architecture(
                     f"vit_{_kind}_{_cost}",
-                    (vit_stage(_dim, _depth, _heads, **_changes),),
+                    (vit_stage(_dim, _depth, _heads, feedforward=Part("mlp", ratio=_ratio), **_changes),),
                     Part("class_token"),
                     norm_eps=1e-5,
                 ),
@@ -70,6 +72,6 @@ LAYOUTS = (
             "head.head_fc.*": "head.fc.*",
         },
         only={"attention": ("global",), "norm_eps": ("1e-05",), "feedforward": ("mlp",), "feedforward.act": ("gelu",)},
-        suffix=".pyth",
+        suffixes=(".pyth",),
     ),
 )

@@ -7,8 +7,10 @@ an axis of their own, and are numbered by order in the published files, by class
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from hexavit.layouts import HEADS_BIAS, HEADS_IN, HEADS_OUT, HWIO, TRANSPOSED, As, Join, Layout, Table
+from hexavit.architecture import Architecture
+from hexavit.layouts import HEADS_BIAS, HEADS_IN, HEADS_OUT, HWIO, TRANSPOSED, As, Join, Layout, Table, filled
 
 _OURS = "stages.0.blocks.{}"
 _ONLY = {
@@ -93,7 +95,7 @@ AUTHORS = Layout(
     _flax("LayerNorm_0", "MultiHeadDotProductAttention_1", "LayerNorm_2", "MlpBlock_3"),
     only=_FLAX_ONLY,
     says=_FLAX_SAYS,
-    suffix=".npz",
+    suffixes=(".npz",),
 )
 AUTHORS_BY_CLASS = Layout(
     "authors",
@@ -101,7 +103,7 @@ AUTHORS_BY_CLASS = Layout(
     _flax("LayerNorm_0", "MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0"),
     only=_FLAX_ONLY,
     says=_FLAX_SAYS,
-    suffix=".npz",
+    suffixes=(".npz",),
 )
 
 
@@ -124,6 +126,33 @@ def _transformers(block: str, qkv: Sequence[str], proj: str, fc1: str, fc2: str)
     }
 
 
+def transformers_config(architecture: Architecture) -> dict[str, Any]:
+    """The `config.json` with which transformers builds this ViT."""
+    stage = architecture.stages[0]
+    attention, feedforward = (
+        filled("attention", stage.column("attention", 0)),
+        filled("feedforward", stage.column("feedforward", 0)),
+    )
+    height, width = architecture.img_size
+    return {
+        "architectures": ["ViTForImageClassification"],
+        "model_type": "vit",
+        "hidden_size": stage.dim,
+        "num_hidden_layers": stage.depth,
+        "num_attention_heads": attention["heads"],
+        "intermediate_size": int(stage.dim * feedforward["ratio"]),
+        "hidden_act": {"gelu_tanh": "gelu_pytorch_tanh"}.get(feedforward["act"], feedforward["act"]),
+        "hidden_dropout_prob": feedforward["drop"],
+        "attention_probs_dropout_prob": attention["attn_drop"],
+        "layer_norm_eps": architecture.norm_eps,
+        "image_size": height if height == width else [height, width],
+        "patch_size": filled("tokens", stage.tokens)["kernel"],
+        "num_channels": architecture.in_chans,
+        "num_labels": architecture.num_classes,
+        "qkv_bias": attention["qkv_bias"],
+    }
+
+
 _HF_ONLY = {
     **_ONLY,
     "feedforward.act": ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu"),
@@ -142,6 +171,8 @@ HUGGINGFACE = Layout(
     ),
     only=_HF_ONLY,
     base="vit.",
+    suffixes=("", ".safetensors", ".pth"),
+    config=transformers_config,
 )
 HUGGINGFACE_MODULES = Layout(
     "huggingface",
@@ -155,6 +186,8 @@ HUGGINGFACE_MODULES = Layout(
     ),
     only=_HF_ONLY,
     base="vit.",
+    suffixes=("", ".safetensors", ".pth"),
+    config=transformers_config,
 )
 
 LAYOUTS = (TIMM, AUTHORS, AUTHORS_BY_CLASS, HUGGINGFACE, HUGGINGFACE_MODULES)

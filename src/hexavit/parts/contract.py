@@ -113,12 +113,16 @@ class Tokens:
         return self._with(function(self._body), extra, self.prefix)
 
     def plus(self, other: Tokens) -> Tokens:
-        """The sum with tokens of the same number, in this one's form; the other's is read through views."""
+        """The sum with tokens of the same number, in this one's form; the other's is read through views, and what it
+        carries is handed on with what this one carries."""
         if self.joined:
-            return self._with(self._body + other.sequence, None, self.prefix)
-        extra = other.extra
-        assert self._extra is not None and extra is not None
-        return self._with(self._body + other.image, self._extra + extra, 0)
+            twin = self._with(self._body + other.sequence, None, self.prefix)
+        else:
+            extra = other.extra
+            assert self._extra is not None and extra is not None
+            twin = self._with(self._body + other.image, self._extra + extra, 0)
+        twin.carry = {**self.carry, **other.carry}
+        return twin
 
     def with_image(self, image: Tensor, size: Size | None = None) -> Tokens:
         """The same extra tokens and carry, in split form, with other image tokens (B, N, C)."""

@@ -64,8 +64,8 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def activation(name: str) -> nn.Module:
-    """An activation by name, for a tensor that its caller owns: gelu (erf), gelu_tanh, quick_gelu (CvT), hardswish, relu, relu6,
-    silu."""
+    """An activation by name, for a tensor that its caller owns: gelu (erf), gelu_tanh, quick_gelu (CvT), hardswish,
+    relu, relu6, silu."""
     if name not in _ACTIVATIONS:
         raise ValueError(f"there is no activation {name!r}: {nearest(name, _ACTIVATIONS)}")
     return _ACTIVATIONS[name]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,18 +121,13 @@ def _make_model(config: TrainConfig, source: Source) -> tuple[nn.Module, InputSp
 
 
 def _fit(run: Run, config: TrainConfig, source: Source, split: Split, model: nn.Module, console: Console) -> Trained:
-    device = pick_device(config.device)
-    input_spec = run.input_spec()
+    """Run the loop from its checkpoint, if there is one, to the last epoch, and write the metrics."""
+    spec = run.input_spec()
     augment = source.hints.augment if config.augment == "auto" else config.augment
-    loading: dict[str, Any] = {
-        "batch_size": config.batch_size,
-        "workers": choose_workers(config.workers, source),
-        "pin_memory": device.type == "cuda",
-    }
-    varied = Images(source, split["train"], training_transform(input_spec, augment), config.seed)
-    plain = Images(source, split["val"], input_spec.transform(), config.seed)
+    varied = Images(source, split["train"], training_transform(spec, augment), config.seed)
+    plain = Images(source, split["val"], spec.transform(), config.seed)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    shape = " x ".join(map(str, (input_spec.channels, *input_spec.size)))
+    shape = " x ".join(map(str, (spec.channels, *spec.size)))
     for line in (
         f"{config.model}: {parameters / 1e6:.2f} M parameters, {shape} pixels in, {len(source.classes)} classes out",
         f"{config.data}: {len(varied)} images to train on, {len(plain)} held out",
@@ -140,6 +136,27 @@ def _fit(run: Run, config: TrainConfig, source: Source, split: Split, model: nn.
         console.print(line, highlight=False, soft_wrap=True)
     progress = make_progress(console)
     recorder = Recorder(run, progress.report)
+    try:
+        _loop(run, config, Classifier(model, config, len(source.classes)), varied, plain, [progress, recorder])
+    except KeyboardInterrupt:
+        if run.checkpoint.is_file():
+            again = f"hexavit train --resume --out {shlex.quote(str(run.path))}"
+            console.print(f"stopped in epoch {len(recorder.history) + 1}; to go on from its beginning: {again}")
+        raise
+    metrics = _summary(recorder, parameters, len(varied), len(plain))
+    write_json(run.metrics, metrics)
+    return Trained(run, metrics)
+
+
+def _loop(
+    run: Run, config: TrainConfig, module: Classifier, varied: Images, plain: Images, callbacks: list[L.Callback]
+) -> None:
+    device = pick_device(config.device)
+    loading: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "workers": choose_workers(config.workers, varied.source),
+        "pin_memory": device.type == "cuda",
+    }
     with quiet_lightning(), seeded(config.seed, "training"):
         trainer = L.Trainer(
             accelerator=device.type,
@@ -148,7 +165,7 @@ def _fit(run: Run, config: TrainConfig, source: Source, split: Split, model: nn.
             max_epochs=config.epochs,
             gradient_clip_val=config.clip_grad or None,
             deterministic="warn",  # an operation without a deterministic kernel is named, not refused
-            callbacks=[progress, recorder],
+            callbacks=callbacks,
             plugins=[WholeCheckpointIO()],
             default_root_dir=run.path,
             logger=False,
@@ -157,15 +174,12 @@ def _fit(run: Run, config: TrainConfig, source: Source, split: Split, model: nn.
             use_distributed_sampler=False,
         )
         trainer.fit(
-            Classifier(model, config, len(source.classes)),
+            module,
             make_loader(varied, training=True, **loading),
             make_loader(plain, training=False, **loading),
             ckpt_path=run.checkpoint if run.checkpoint.is_file() else None,
             weights_only=True,
         )
-    metrics = _summary(recorder, parameters, len(varied), len(plain))
-    write_json(run.metrics, metrics)
-    return Trained(run, metrics)
 
 
 def _summary(recorder: Recorder, parameters: int, train_images: int, held_out_images: int) -> Row:

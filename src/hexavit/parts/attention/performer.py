@@ -13,7 +13,8 @@ from hexavit.parts.registry import register_part
 def random_features(features: int, dim: int) -> Tensor:
     """w (m, d): random normal rows, made orthogonal, times sqrt(m); for m > d in blocks of d."""
     blocks = [torch.linalg.qr(torch.randn(dim, dim))[0].T for _ in range(-(-features // dim))]
-    return torch.cat(blocks)[:features].contiguous() * features**0.5
+    w: Tensor = torch.cat(blocks)[:features].contiguous() * features**0.5
+    return w
 
 
 def performer_attention(q: Tensor, k: Tensor, v: Tensor, w: Tensor, eps: float = 1e-8) -> Tensor:
@@ -32,15 +33,17 @@ def _features(u: Tensor, w: Tensor) -> Tensor:
     if u.dtype in (torch.float16, torch.bfloat16):
         u = u.float()
     half_norm = u.square().sum(dim=-1, keepdim=True) / 2
-    return (u @ w.to(u.dtype).T - half_norm).exp() / w.shape[0] ** 0.5
+    features: Tensor = (u @ w.to(u.dtype).T - half_norm).exp() / w.shape[0] ** 0.5
+    return features
 
 
 @register_part("attention", "performer")
 class PerformerAttention(Attention):
     """Performer attention (Choromanski et al., ICLR 2021, eq. 5, positive random features).
 
-    New in it: exp(q k^T) is estimated by phi(q) phi(k)^T, so keys meet values first and no M x M map exists. `features`
-    is m as a share of the head's width; q and k are scaled by d^-0.25 each. `w` is drawn once and saved with the weights.
+    New in it: exp(q k^T) is estimated by phi(q) phi(k)^T, so keys meet values first and no M x M map exists.
+    `features` is m as a share of the head's width; q and k are scaled by d^-0.25 each. `w` is drawn once and saved
+    with the weights.
 
     Shapes: (B, P + N, C) to the same. Cost with M = P + N, A = heads x head_dim and m features: parameters
     4 C A + 3 A + C (and m d constants); multiply-adds 4 M C A + 4 M m A + M m heads.

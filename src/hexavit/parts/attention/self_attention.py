@@ -13,8 +13,8 @@ from hexavit.parts.registry import register_part
 class GlobalAttention(Attention):
     """Multi-head self-attention over all tokens, extra ones included (Vaswani et al., 2017, section 3.2; ViT, eq. 6).
 
-    out = concat_i softmax(s q_i k_i^T) v_i W_o + b_o, with q, k, v = x W + b from one joint linear. `scale` is s: `head_dim` for d^-0.5,
-    `dim` for C^-0.5 (T2T-ViT built with `pretrained`), or a number.
+    out = concat_i softmax(s q_i k_i^T) v_i W_o + b_o, with q, k, v = x W + b from one joint linear. `scale` is s:
+    `head_dim` for d^-0.5, `dim` for C^-0.5 (T2T-ViT built with `pretrained`), or a number.
 
     Shapes: (B, P + N, C) to the same. Cost with M = P + N and A = heads x head_dim: parameters 4 C A + 3 A + C;
     multiply-adds 4 M C A + 2 M^2 A.

@@ -50,12 +50,13 @@ class ChannelAttention(nn.Module):
 @register_part("feedforward", "conv_mlp")
 class ConvMLP(PartModule):
     """Linear, depth-wise convolution, linear on the image tokens as a map, each with batch norm and the first two with
-    an activation: LocalViT's inverted residual (Li et al., 2021, eq. 5), CeiT's LeFF (Yuan et al., ICCV 2021, eq. 4 to 9).
+    an activation: LocalViT's inverted residual (Li et al., 2021, eq. 5), CeiT's LeFF (Yuan et al., ICCV 2021, eq. 4
+    to 9).
 
     New in it, against the MLP: tokens meet their neighbours. `excite` weighs the channels before the second linear:
-    `se` (squeeze and excite, `reduction` times fewer channels inside), `eca` (a convolution over the channels), `eca_hard`
-    (with a hard sigmoid). `extra` says what the branch gives extra tokens: `keep` themselves (CeiT: its class token adds
-    its normed self), `zero` nothing (LocalViT).
+    `se` (squeeze and excite, `reduction` times fewer channels inside), `eca` (a convolution over the channels),
+    `eca_hard` (with a hard sigmoid). `extra` says what the branch gives extra tokens: `keep` themselves (CeiT: its
+    class token adds its normed self), `zero` nothing (LocalViT).
 
     Shapes: (B, P + H W, C) to the same. Cost with hidden width R = ratio C and kernel k: parameters 2 R C + k^2 R, with
     `bias` 2 R + C, with `norm` 4 R + 2 C, and those of `excite`; multiply-adds (2 R C + k^2 R) H W, with `se`

@@ -19,8 +19,8 @@ class LayerClassAttention(Head):
     New in it: the class tokens after each of the L blocks, with a learned table over the blocks, pass one more pre-norm
     block in which the last one alone asks; then the final norm and one linear.
 
-    Shapes: (B, L, C) of class tokens to (B, K). Cost: parameters 12 C^2 + 13 C (ratio 4), L C of the table, 4 C + 2 C of
-    norms, C K + K; multiply-adds 2 (1 + L) C^2 + 2 L C + 8 C^2 + C K.
+    Shapes: (B, L, C) of class tokens to (B, K). Cost: parameters 12 C^2 + 13 C (ratio 4), L C of the table, 4 C + 2 C
+    of norms, C K + K; multiply-adds 2 (1 + L) C^2 + 2 L C + 8 C^2 + C K.
     Same as coeusguo/ceit, where q, k and v are one matrix.
     """
 
@@ -59,7 +59,8 @@ class LayerClassAttention(Head):
         asked = Tokens(normed[:, :-1], (self.blocks - 1, 1), extra=normed[:, -1:], layout="set")
         extra = self.attention(asked).extra
         last: Tensor = every[:, -1:] + extra
-        return last + self.feedforward(Tokens(self.norm2(last), (1, 1), layout="set")).image
+        out: Tensor = last + self.feedforward(Tokens(self.norm2(last), (1, 1), layout="set")).image
+        return out
 
     def pooled(self, features: Tensor, prefix: int) -> Tensor:
         """The class token's row: the first."""

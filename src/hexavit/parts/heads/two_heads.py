@@ -28,11 +28,11 @@ class TwoHeads(TwoAnswers):
     New in it: the second token learns from a teacher. In training the answer is the pair (class, distillation); in
     evaluation its mean.
 
-    Shapes: (B, 2 + N, C) to (B, K), in training twice. Cost with K classes: parameters 2 C + 2 (C K + K) (and 2 C of the
-    tokens in their stage); multiply-adds 2 C K.
+    Shapes: (B, 2 + N, C) to (B, K), in training twice. Cost with K classes: parameters 2 C + 2 (C K + K) (and 2 C of
+    the tokens in their stage); multiply-adds 2 C K.
     Same as facebookresearch/deit, where the code averages logits and the paper adds softmaxes. Its control, a second
-    class token without a teacher, is this head trained with the labels for both. Differs: both tokens are left without
-    weight decay (there the second one decays).
+    class token without a teacher, is this head trained with the labels for both. Differs: both tokens are left
+    without weight decay (there the second one decays).
     """
 
     extra_tokens = 2

@@ -51,7 +51,7 @@ class ConvTokens(PartModule):
         if not torch.compiler.is_compiling() and min(self.out_size(tokens.size)) < 1:
             h, w = tokens.size
             raise ArchitectureError(f"a grid of {h} x {w} is too small for a {self.kernel} x {self.kernel} convolution")
-        return Tokens.of_map(self.conv(tokens.map)).each(self.norm)
+        return Tokens.of_map(self.conv(tokens.map)).with_carry(**tokens.carry).each(self.norm)
 
     def out_size(self, size: Size) -> Size:
         """(H + 2 padding - kernel) // stride + 1, and so for W."""

@@ -23,8 +23,8 @@ class ConvStem(PartModule):
     ViT-C: 3x3 steps of stride 2, last 1x1. DeepViT-S and LV-ViT: 7x7/2 and 3x3 at 64 channels, last 8x8/8. CeiT's
     image-to-tokens: 7x7/2 without activation, `pool`, last 4x4/4 (Yuan et al., ICCV 2021, section 3.1).
 
-    Shapes: (B, H, W, C_in) to (B, H / s, W / s, C), s the product of strides. Cost: parameters k^2 C_i C_(i+1) + 2 C_(i+1)
-    a step, k^2 C_n C + C for the last; multiply-adds k^2 C_i C_(i+1) at every output place.
+    Shapes: (B, H, W, C_in) to (B, H / s, W / s, C), s the product of strides. Cost: parameters k^2 C_i C_(i+1) + 2
+    C_(i+1) a step, k^2 C_n C + C for the last; multiply-adds k^2 C_i C_(i+1) at every output place.
 
     Raises:
         ValueError: `channels`, `kernels` and `strides` of different lengths, or a size below 1.
@@ -51,7 +51,8 @@ class ConvStem(PartModule):
         super().__init__()
         if not len(channels) == len(kernels) == len(strides) or not channels:
             raise ValueError(
-                f"channels, kernels and strides name one chain, not ones of {len(channels)}, {len(kernels)}, {len(strides)}"
+                "channels, kernels and strides name one chain, and here they are "
+                f"{len(channels)}, {len(kernels)} and {len(strides)} long"
             )
         if min(*channels, *kernels, *strides, last_kernel, last_stride) < 1:
             raise ValueError("channels, kernels and strides are at least 1")

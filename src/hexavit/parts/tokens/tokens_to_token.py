@@ -94,7 +94,7 @@ class TokensToToken(PartModule):
             x = F.unfold(image, kernel, padding=padding, stride=stride).transpose(1, 2)  # (B, N, C k^2), channel-major
             if layer is None:
                 break
-            image = layer.mix(x).transpose(1, 2).unflatten(2, size)  # type: ignore[operator]  # a T2TLayer
+            image = layer.mix(x).transpose(1, 2).unflatten(2, size)
         return Tokens(self.proj(x), size)
 
     def out_size(self, size: Size) -> Size:

@@ -1,0 +1,182 @@
+"""Writing a checkpoint in another layout, through our names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from hexavit.architecture import Architecture
+from hexavit.checkpoints.guessing import guess
+from hexavit.checkpoints.loading import check_numbers, read_state, refuse_unexplained
+from hexavit.checkpoints.origin import Origin
+from hexavit.checkpoints.stored import listed
+from hexavit.checkpoints.writing import write_json, write_state
+from hexavit.errors import CheckpointError, nearest
+from hexavit.layouts import Layout
+from hexavit.models import LAYOUTS, list_models, model_entry, resolve
+
+Target = Literal["authors", "huggingface", "timm", "vit_pytorch", "hexavit"]
+TARGETS: tuple[str, ...] = get_args(Target)
+
+
+@dataclass(frozen=True)
+class ConvertReport:
+    """What was written: from which origin, as which layout and model, how many tensors, what to know of it."""
+
+    source: str
+    origin: str
+    out: str
+    target: str
+    model: str | None
+    tensors: int
+    dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{self.source} ({self.origin}) -> {self.out} ({self.target})"]
+        lines.append(f"  {self.tensors} tensors of {self.model or 'a model without a name here'}")
+        lines += [f"  dropped  {listed(self.dropped, 8)}"] if self.dropped else []
+        return "\n".join([*lines, *(f"  note     {note}" for note in self.notes)])
+
+
+def convert(
+    source: str | Path | Mapping[str, Any],
+    out: str | Path,
+    to: str,
+    *,
+    model: str | Architecture | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    activation: str | None = None,
+    entry: str | None = None,
+) -> ConvertReport:
+    """Write a checkpoint in another layout; every floating-point number stays as it is, bit for bit.
+
+    Args:
+        source: what `load_checkpoint` reads.
+        out: a file, by its suffix safetensors, `.pth` or (ViT's authors) `.npz`; for `huggingface` a folder too, which
+            gets `config.json`.
+        to: `authors`, `huggingface`, `timm`, `vit_pytorch` or `hexavit`. timm has no CvT of its own: hexavit's
+            stands in its registry, with hexavit's names.
+        model: whose weights they are, by name or as an architecture; None guesses it from shapes.
+        overrides: edits of that model, for what shapes do not tell.
+        activation: what the model computes with from now on, where that is another one than before.
+        entry: which weights, for a file with several.
+
+    Raises:
+        CheckpointError: a file that is not understood, a layout that has no words for the model, or a suffix that
+            its origin does not write.
+    """
+    if to not in TARGETS:
+        raise CheckpointError(f"there is no layout {to!r}: {nearest(to, TARGETS)}")
+    contents, weights, origin, done = read_state(source, entry)
+    refuse_unexplained(done, origin, contents.where)
+    check_numbers(done.state, contents.where)
+    architecture = _architecture(done.state, model, overrides, activation)
+    layout = _layout(to, _family(origin, architecture, contents.where))
+    path, notes = Path(out), []
+    if layout is None and to == "timm":
+        notes.append("timm has no CvT: these are hexavit's names, which its model in timm's registry reads")
+    suffixes = layout.suffixes if layout else (".safetensors", ".pth")
+    if path.suffix not in suffixes:
+        words = ", ".join(suffix or "a folder" for suffix in suffixes)
+        raise CheckpointError(f"{path}: the layout {to!r} is written as {words}, not as {path.suffix or 'a folder'}")
+    state = done.state if layout is None else _written(layout, done.state, architecture, notes)
+    if path.suffix:
+        write_state(state, path)
+    else:
+        assert layout is not None and layout.config is not None and architecture is not None
+        config = layout.config(architecture)
+        write_state(state, path / "model.safetensors")
+        write_json(config, path / "config.json")
+    dropped = (*done.dropped, *weights.others, *contents.foreign)
+    name = architecture.name if architecture else None
+    return ConvertReport(contents.where, origin.name, str(path), to, name, len(state), dropped, tuple(notes))
+
+
+def _architecture(
+    state: Mapping[str, Tensor],
+    model: str | Architecture | None,
+    overrides: Sequence[str] | Mapping[str, Any],
+    activation: str | None,
+) -> Architecture | None:
+    guessed = guess(state)
+    found = guessed
+    if model is not None:
+        found = resolve(model)
+        if guessed is not None:
+            sizes = {"in_chans": guessed.in_chans, "num_classes": guessed.num_classes, "img_size": guessed.img_size}
+            found = replace(found, **sizes)  # type: ignore[arg-type]  # each of its own type
+    if found is None:
+        if overrides or activation:
+            raise CheckpointError(
+                "no named model has tensors of these shapes, so there is nothing to edit: give model="
+            )
+        return None
+    found = found.override(overrides)
+    return found.override([f"stages.*.feedforward.act={activation}"]) if activation else found
+
+
+def _family(origin: Origin, architecture: Architecture | None, where: str) -> str:
+    if origin.layout is not None:
+        return origin.layout.family
+    name = architecture.name if architecture else None
+    if name not in list_models():
+        raise CheckpointError(f"{where}: no named model has tensors of these shapes: say whose they are with model=")
+    return model_entry(str(name)).family
+
+
+def _layout(to: str, family: str) -> Layout | None:
+    """The layout to write; None is our own."""
+    own = (
+        {"hexavit"}
+        if ("timm", family) in {(layout.origin, layout.family) for layout in LAYOUTS}
+        else {"hexavit", "timm"}
+    )
+    if to in own:
+        return None
+    for layout in LAYOUTS:
+        if (layout.origin, layout.family) == (to, family):
+            return layout
+    known = [layout.origin for layout in LAYOUTS if layout.family == family]
+    raise CheckpointError(f"there is no layout {to!r} of {family}, only {', '.join(dict.fromkeys(known))} and hexavit")
+
+
+def _written(
+    layout: Layout, state: Mapping[str, Tensor], architecture: Architecture | None, notes: list[str]
+) -> dict[str, Tensor]:
+    """Our state in a layout, or a refusal that names what it has no word for."""
+    if architecture is None:
+        if layout.config is not None:
+            raise CheckpointError("no named model has tensors of these shapes: say whose they are with model=")
+        notes.append("no named model has tensors of these shapes: its options are not held against the layout")
+    else:
+        if refused := layout.refuses(architecture):
+            raise CheckpointError(f"the layout {layout.origin!r} of {layout.family} has no word for {listed(refused)}")
+        for said, choice, here in layout.differs(architecture):
+            value = choice.partition("=")[2]
+            notes.append(f"{said}, and this model {here}: activation={value} says that this is meant")
+    done = layout.to_theirs(state, _heads(architecture))
+    if done.unexplained or done.broken:
+        what = listed([*done.unexplained, *done.broken])
+        raise CheckpointError(f"the layout {layout.origin!r} of {layout.family} has no word for {what}")
+    return done.state
+
+
+def _heads(architecture: Architecture | None) -> Callable[[str], int]:
+    def at(key: str) -> int:
+        if architecture is None:
+            raise CheckpointError("this layout holds the heads apart, and shapes do not tell their number: give model=")
+        _, stage, _, block, *_ = key.split(".")
+        heads = architecture.stages[int(stage)].column("attention", int(block)).options["heads"]
+        assert isinstance(heads, int)
+        return heads
+
+    return at

@@ -1,0 +1,228 @@
+"""load_checkpoint: wrappers, adapting, swapped parts, and models that stay whole when a file is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import hexavit
+from hexavit.errors import CheckpointError
+from hexavit.models.cvt_keys import AUTHORS
+from hexavit.models.vit_keys import TIMM
+
+State = dict[str, Tensor]
+VIT = ["stages.0.depth=2", "stages.0.dim=48"]
+
+
+def nano(num_classes: int = 5, **options: Any) -> Any:
+    torch.manual_seed(3)
+    return hexavit.create_model("cvt_nano", num_classes=num_classes, **options).eval()
+
+
+def vit(num_classes: int = 5, **options: Any) -> Any:
+    torch.manual_seed(4)
+    return hexavit.create_model("vit_tiny_patch16_224", num_classes=num_classes, overrides=VIT, **options).eval()
+
+
+def authors(model: Any) -> State:
+    return AUTHORS.to_theirs(model.state_dict(), lambda key: 1).state
+
+
+def equal(a: Any, b: Any) -> bool:
+    return all(torch.equal(t, b.state_dict()[key]) for key, t in a.state_dict().items())
+
+
+WRAPPERS: dict[str, Callable[[State], dict[str, Any]]] = {
+    "bare": lambda state: state,
+    "model": lambda state: {"model": state, "epoch": 3},
+    "state_dict": lambda state: {"epoch": 3, "model": "cls_cvt", "state_dict": state, "perf": 0.8},
+    "module": lambda state: {f"module.{key}": t for key, t in state.items()},
+    "compiled": lambda state: {"state_dict": {f"_orig_mod.module.{key}": t for key, t in state.items()}},
+    "ema alone": lambda state: {"state_dict_ema": state},
+    "deep": lambda state: {"checkpoint": {"weights": state}},
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_weights_are_found_however_they_are_wrapped(wrapper: str, tmp_path: Path) -> None:
+    donor, model = nano(), nano()
+    torch.nn.init.normal_(model.head.fc.weight)
+    torch.save(WRAPPERS[wrapper](authors(donor)), tmp_path / "a.pth")
+    report = hexavit.load_checkpoint(model, tmp_path / "a.pth")
+    assert (report.origin, report.family) == ("authors", "cvt")
+    assert equal(donor, model)
+    assert set(report.loaded) == set(model.state_dict())
+
+
+def test_of_two_weights_the_plain_ones_are_read_and_entry_chooses(tmp_path: Path) -> None:
+    plain, average, model = nano(), nano(), nano()
+    torch.nn.init.ones_(average.head.fc.weight)
+    path = tmp_path / "a.pth"
+    torch.save({"state_dict_ema": authors(average), "model": authors(plain)}, path)
+    report = hexavit.load_checkpoint(model, path)
+    assert report.entry == "model"
+    assert "state_dict_ema" in report.dropped
+    assert equal(plain, model)
+    assert hexavit.load_checkpoint(model, path, entry="state_dict_ema").entry == "state_dict_ema"
+    assert equal(average, model)
+    with pytest.raises(CheckpointError, match="did you mean 'model'"):
+        hexavit.load_checkpoint(model, path, entry="modle")
+
+
+def test_our_own_names_and_a_model_of_maps(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    donor = nano()
+    save_file(donor.state_dict(), tmp_path / "own.safetensors")
+    maps = hexavit.create_model("cvt_nano", features_only=True, out_indices=[0, 1])
+    report = hexavit.load_checkpoint(maps, tmp_path / "own.safetensors")
+    assert report.origin == "hexavit"
+    assert not report.missing
+    assert "head.fc.weight" in report.dropped
+    assert "stages.2.class_token" in report.dropped
+    assert equal(maps.model, donor)
+
+
+def test_steps_that_batch_norms_counted_may_be_missing() -> None:
+    donor, model = nano(), nano()
+    state = {key: t for key, t in authors(donor).items() if not key.endswith("num_batches_tracked")}
+    report = hexavit.load_checkpoint(model, state)
+    assert set(report.missing.values()) == {"counts training steps, left at its start"}
+
+
+# Adapting
+
+
+def test_another_number_of_classes_is_refused_and_then_adapted() -> None:
+    donor, model = nano(7), nano(5)
+    head = model.head.fc.weight.clone()
+    with pytest.raises(CheckpointError, match=r"answers 7 classes and the model 5: adapt='classes' .* classes="):
+        hexavit.load_checkpoint(model, authors(donor))
+    report = hexavit.load_checkpoint(model, authors(donor), adapt="classes")
+    assert torch.equal(model.head.fc.weight, head)
+    assert set(report.dropped) == {"head.weight", "head.bias"}
+    assert "head.fc.weight" in report.missing
+
+
+def test_rows_of_the_head_are_picked() -> None:
+    donor, model = nano(7), nano(3)
+    report = hexavit.load_checkpoint(model, authors(donor), classes=[6, 0, 2])
+    assert torch.equal(model.head.fc.bias, donor.head.fc.bias[[6, 0, 2]])
+    assert report.adapted["head.fc.weight"] == "3 of 7 rows picked"
+    with pytest.raises(CheckpointError, match="0 to 6, not"):
+        hexavit.load_checkpoint(model, authors(donor), classes=[6, 0, 7])
+    with pytest.raises(CheckpointError, match="picks 2 rows for a model of 3 classes"):
+        hexavit.load_checkpoint(model, authors(donor), classes=[6, 0])
+
+
+@pytest.mark.parametrize("chans", [1, 2, 4, 8])
+def test_channels_are_adapted_when_asked(chans: int) -> None:
+    donor, model = nano(), nano(in_chans=chans)
+    with pytest.raises(CheckpointError, match=f"reads 3 channels, the model {chans}: adapt='channels'"):
+        hexavit.load_checkpoint(model, authors(donor))
+    report = hexavit.load_checkpoint(model, authors(donor), adapt=["channels"])
+    assert list(report.adapted) == ["stages.0.tokens.conv.weight"]
+    grey = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    if chans == 1:
+        torch.testing.assert_close(model(grey), donor(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
+
+
+def test_channels_are_adapted_as_timm_does() -> None:
+    from timm.models import adapt_input_conv
+
+    donor = nano()
+    for chans in (1, 2, 4, 8):
+        model = nano(in_chans=chans)
+        hexavit.load_checkpoint(model, authors(donor), adapt="channels")
+        expected = adapt_input_conv(chans, donor.stages[0].tokens.conv.weight.detach())
+        torch.testing.assert_close(model.stages[0].tokens.conv.weight.detach(), expected)
+
+
+def test_position_tables_for_other_sizes_and_models_without_a_class_token() -> None:
+    donor = vit()
+    state = TIMM.to_theirs(donor.state_dict(), lambda key: 3).state
+    wide = vit(img_size=(224, 320))
+    with pytest.raises(CheckpointError, match="grid of 14 x 14, the model's for 14 x 20: adapt='position'"):
+        hexavit.load_checkpoint(wide, state)
+    hexavit.load_checkpoint(wide, state, adapt=True)
+    x = torch.randn(1, 3, 224, 320, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(wide(x), donor(x), rtol=1e-4, atol=1e-5)
+    hexavit.load_checkpoint(vit(img_size=(448, 640)), wide.state_dict(), adapt="position")  # not square: by its shape
+    pooled = hexavit.create_model("vit_tiny_patch16_224", num_classes=5, overrides=[*VIT, "head=pool"])
+    report = hexavit.load_checkpoint(pooled, state, adapt=True, partial=True)
+    assert list(report.left_over) == ["cls_token"]
+    assert "1 more for extra tokens" in report.adapted["stages.0.position.table"]
+
+
+def test_an_unknown_adaptation_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="did you mean 'classes'"):
+        hexavit.load_checkpoint(nano(), authors(nano()), adapt="class")
+
+
+# Swapped parts, and refusals
+
+
+def test_a_swapped_part_is_reported_and_all_others_load() -> None:
+    donor = nano()
+    model = nano(overrides=["stages.1.attention=global"])
+    start = model.stages[1].blocks[0].attention.qkv.weight.clone()
+    with pytest.raises(CheckpointError, match=r"no place in the model .*conv_q.*partial=True"):
+        hexavit.load_checkpoint(model, authors(donor))
+    report = hexavit.load_checkpoint(model, authors(donor), partial=True)
+    assert all(key.startswith("stage1.blocks.") and ".attn." in key for key in report.left_over)
+    assert all(key.startswith("stages.1.blocks.") and ".attention." in key for key in report.missing)
+    assert torch.equal(model.stages[1].blocks[0].attention.qkv.weight, start)
+    assert torch.equal(model.head.fc.weight, donor.head.fc.weight)
+    assert len(report.loaded) + len(report.left_over) - sum(k[:9] == "attn.proj" for k in report.left_over) > 0
+    assert json.loads(json.dumps(report.as_dict()))["origin"] == "authors"
+    assert "left over" in str(report)
+
+
+def test_what_no_row_explains_is_listed() -> None:
+    state = authors(nano()) | {"stage0.extra.weight": torch.zeros(1)}
+    with pytest.raises(CheckpointError, match=r"does not explain stage0\.extra\.weight"):
+        hexavit.load_checkpoint(nano(), state)
+
+
+@pytest.mark.parametrize("spoil", ["missing", "shape", "nan", "integer", "extra"])
+def test_a_refusal_leaves_the_model_as_it_was(spoil: str) -> None:
+    donor, model, before = nano(), nano(), nano()
+    with torch.no_grad():
+        for p in donor.parameters():
+            p.add_(1)
+    state, key = authors(donor), "stage2.blocks.1.mlp.fc2.weight"
+    if spoil == "missing":
+        del state[key]
+    elif spoil == "shape":
+        state[key] = state[key][1:]
+    elif spoil == "nan":
+        state[key][3, 3] = float("nan")
+    elif spoil == "integer":
+        state[key] = state[key].to(torch.int8)
+    else:
+        state["norm.other"] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=r"fc2\.weight|head\.norm\.other"):
+        hexavit.load_checkpoint(model, state)
+    assert equal(model, before)
+
+
+def test_files_of_other_families_are_refused_with_the_origins_there_are() -> None:
+    from torchvision.models import resnet18
+
+    with pytest.raises(CheckpointError, match=r"of no origin known here: hexavit, authors \(cvt\)"):
+        hexavit.load_checkpoint(nano(), resnet18().state_dict())
+    with pytest.raises(CheckpointError, match="no place in the model"):
+        hexavit.load_checkpoint(nano(), vit().state_dict())
+    with pytest.raises(CheckpointError, match="not into a Linear"):
+        hexavit.load_checkpoint(torch.nn.Linear(2, 2), {})
+
+
+def test_half_precision_is_widened_and_said() -> None:
+    report = hexavit.load_checkpoint(
+        nano(), {key: t.half() if t.is_floating_point() else t for key, t in authors(nano()).items()}
+    )
+    assert report.notes == ("converted from torch.float16 to torch.float32",)

@@ -1,0 +1,307 @@
+"""What every model promises, as one inherited test class. A registered model is tested by being registered.
+
+Each stands here as a tiny one: as published in all its choices, but few blocks, narrow, for small images. Names whose
+tiny models are equal share one.
+"""
+
+import ast
+import copy
+import importlib.util
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from timm.optim import param_groups_layer_decay
+
+import hexavit
+from hexavit import Architecture, Backbone, HexavitError
+from hexavit.models import resolve
+from hexavit.parts import record_attention, softmax_path
+
+SIDE = 64
+
+
+@dataclass(frozen=True)
+class Case:
+    """A tiny architecture and the names for which it stands."""
+
+    tiny: Architecture
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.names[0]
+
+
+def tiny(architecture: Architecture, last: int = 2) -> Architecture:
+    """One block a stage and `last` in the last, two heads, widths 16, 32, ..., drop path 0.1, five classes."""
+    edits: dict[str, Any] = {"img_size": (SIDE, SIDE), "num_classes": 5}
+    for i, stage in enumerate(architecture.stages):
+        edits[f"stages.{i}.depth"] = min(stage.depth, last if i == len(architecture.stages) - 1 else 1)
+        edits[f"stages.{i}.dim"] = 16 * (i + 1)
+        edits[f"stages.{i}.drop_path"] = 0.1
+        edits[f"stages.{i}.attention.heads"] = 2
+    return architecture.override(edits)
+
+
+def every_model() -> Iterator[Case]:
+    """Each registered model, tiny; equal ones once."""
+    found: dict[Architecture, list[str]] = {}
+    for name in hexavit.list_models():
+        found.setdefault(replace(tiny(resolve(name)), name="tiny"), []).append(name)
+    for architecture, names in found.items():
+        yield Case(architecture, tuple(names))
+
+
+@pytest.mark.usefixtures("one_thread")
+class ModelContract:
+    """One promise a test, for each of `cases`."""
+
+    cases: tuple[Case, ...] = ()
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "case" in metafunc.fixturenames:
+            metafunc.parametrize("case", self.cases, ids=str)
+
+    @pytest.fixture
+    def model(self, case: Case) -> Backbone:
+        return build(case.tiny)
+
+    @pytest.fixture
+    def images(self) -> torch.Tensor:
+        return random_images(2, 3, SIDE, SIDE)
+
+    # The forward
+
+    def test_features_then_head_is_the_forward(self, model: Backbone, images: torch.Tensor, case: Case) -> None:
+        logits, features = model(images), model.forward_features(images)
+        assert logits.shape == (2, 5)
+        assert logits.isfinite().all()
+        assert features.shape[::2] == (2, model.num_features)
+        assert torch.equal(model.forward_head(features), logits)
+        vector = model.forward_head(features, pre_logits=True)
+        assert vector.shape == (2, model.get_classifier().in_features)
+        torch.testing.assert_close(model.get_classifier()(vector), logits)
+
+    def test_a_gradient_reaches_every_parameter(self, model: Backbone, images: torch.Tensor, case: Case) -> None:
+        model.train()(images).square().sum().backward()
+        assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+    def test_a_batch_of_one_keeps_its_axis(self, model: Backbone, images: torch.Tensor, case: Case) -> None:
+        torch.testing.assert_close(model(images[:1]), model(images)[:1])
+
+    @pytest.mark.parametrize("size", [(64, 96), (96, 64), (67, 75), (SIDE + 31, SIDE)])
+    def test_other_sizes(self, model: Backbone, size: tuple[int, int], case: Case) -> None:
+        assert model(random_images(2, 3, *size)).isfinite().all()
+
+    @pytest.mark.parametrize("chans", [1, 4])
+    def test_other_channels(self, case: Case, chans: int) -> None:
+        model = build(case.tiny.with_(in_chans=chans))
+        assert model(random_images(2, chans, SIDE, SIDE)).shape == (2, 5)
+        with pytest.raises(HexavitError, match=rf"images are \(B, {chans}, H, W\), not \(2, 3, 64, 64\)"):
+            model(random_images(2, 3, SIDE, SIDE))
+
+    def test_the_softmax_path_is_the_fused_path(self, model: Backbone, images: torch.Tensor, case: Case) -> None:
+        fused = model(images)
+        with softmax_path(model):
+            torch.testing.assert_close(model(images), fused)
+        with record_attention(model) as maps:
+            torch.testing.assert_close(model(images), fused)
+        assert len(maps) == sum(stage.depth for stage in case.tiny.stages)
+        assert all(len(calls) == 1 for calls in maps.values())
+
+    # Feature maps
+
+    def test_intermediates(self, model: Backbone, images: torch.Tensor, case: Case) -> None:
+        features, maps = model.forward_intermediates(images)
+        torch.testing.assert_close(features, model.forward_features(images))
+        told = model.feature_info
+        assert [tuple(m.shape) for m in maps] == [
+            (2, entry["num_chs"], SIDE // entry["reduction"], SIDE // entry["reduction"]) for entry in told
+        ]
+        last = model.forward_intermediates(images, 1, intermediates_only=True, stop_early=True)
+        assert torch.equal(last[0], maps[-1])
+        first = model.forward_intermediates(images, [0], intermediates_only=True, stop_early=True, output_fmt="NLC")
+        assert torch.equal(first[0], maps[0].flatten(2).transpose(1, 2))
+
+    def test_intermediates_with_the_final_norm_and_extra_tokens(
+        self, model: Backbone, images: torch.Tensor, case: Case
+    ) -> None:
+        features, [(normed, extra)] = model.forward_intermediates(images, 1, norm=True, return_prefix_tokens=True)
+        count = model.num_prefix_tokens
+        torch.testing.assert_close(normed.flatten(2).transpose(1, 2), features[:, count:])
+        if count:
+            torch.testing.assert_close(extra, features[:, :count])
+        else:
+            assert extra is None
+
+    def test_features_only(self, case: Case, model: Backbone, images: torch.Tensor) -> None:
+        backbone = hexavit.create_model(case.tiny, features_only=True)
+        backbone.model.load_state_dict(model.state_dict(), strict=False)
+        backbone.eval()
+        maps = backbone(images)
+        for found, told in zip(maps, model.forward_intermediates(images, intermediates_only=True), strict=True):
+            torch.testing.assert_close(found, told)
+        assert backbone.feature_info.channels() == [m.shape[1] for m in maps]
+        assert backbone.feature_info.reduction() == [SIDE // m.shape[2] for m in maps]
+        assert not [name for name, _ in backbone.named_parameters() if "head" in name]
+        sum(m.square().sum() for m in maps).backward()
+        assert not [name for name, parameter in backbone.named_parameters() if parameter.grad is None]
+
+    def test_features_up_to_one_map(self, case: Case, images: torch.Tensor) -> None:
+        whole, first = (
+            hexavit.create_model(case.tiny, features_only=True, out_indices=indices) for indices in (None, (0,))
+        )
+        assert sum(p.numel() for p in first.parameters()) < sum(p.numel() for p in whole.parameters())
+        (found,) = first(images)
+        found.square().sum().backward()
+        assert not [name for name, parameter in first.named_parameters() if parameter.grad is None]
+
+    # Changes
+
+    def test_reset_classifier(self, model: Backbone, images: torch.Tensor, case: Case) -> None:
+        pooled = model.forward_head(model.forward_features(images), pre_logits=True)
+        model.reset_classifier(7)
+        assert model(images).shape == (2, 7)
+        assert model.num_classes == model.architecture.num_classes == 7
+        model.reset_classifier(0)
+        torch.testing.assert_close(model(images), pooled)
+
+    def test_reset_pooling(self, model: Backbone, images: torch.Tensor, case: Case) -> None:
+        if case.tiny.head.name == "class_token":
+            model.reset_classifier(4, global_pool="token")
+            torch.testing.assert_close(model(images), model(images))
+            before = model.state_dict()
+            model.reset_classifier(4, global_pool="avg")
+            after = model.state_dict()
+            assert not [key for key in after if "class_token" in key]
+            shared = [
+                key for key in after if key in before and "fc" not in key and after[key].shape == before[key].shape
+            ]
+            assert all(torch.equal(after[key], before[key]) for key in shared)
+        with pytest.raises(HexavitError, match="not built with a class token"):
+            model.reset_classifier(4, global_pool="token")
+        model.reset_classifier(4, global_pool="avg")
+        assert model(images).shape == (2, 4)
+        rebuilt = Backbone(model.architecture)
+        rebuilt.load_state_dict(model.state_dict())
+
+    def test_set_input_size(self, model: Backbone, case: Case) -> None:
+        images = random_images(2, 3, 96, 128)
+        called = model(images)
+        model.set_input_size((96, 128))
+        torch.testing.assert_close(model(images), called)
+        built = Backbone(case.tiny.with_(img_size=(96, 128)))
+        assert model.architecture == built.architecture
+        built.load_state_dict(model.state_dict())
+        torch.testing.assert_close(built.eval()(images), called)
+
+    def test_checkpointing_changes_no_number(self, model: Backbone, images: torch.Tensor, case: Case) -> None:
+        twin = copy.deepcopy(model)
+        twin.set_grad_checkpointing()
+        for one in (model, twin):
+            torch.manual_seed(0)
+            one.train()(images).square().sum().backward()
+        for (name, a), (_, b) in zip(model.named_parameters(), twin.named_parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad, msg=name)
+        for (name, a), (_, b) in zip(model.named_buffers(), twin.named_buffers(), strict=True):
+            torch.testing.assert_close(a, b, msg=name)  # batch norms count each image once
+
+    # As data
+
+    def test_json_round_trip(self, case: Case) -> None:
+        for architecture in (case.tiny, *(resolve(name) for name in case.names)):
+            assert Architecture.from_json(architecture.to_json()) == architecture
+
+    def test_every_module_is_a_part(self, model: Backbone, case: Case) -> None:
+        homes = ("hexavit.parts.", "torch.nn.", "hexavit.composition", "hexavit._backbone")
+        strangers = {f"{type(m).__module__}.{type(m).__name__}" for m in model.modules()}
+        assert not [name for name in strangers if not name.startswith(homes)]
+
+    # Training
+
+    def test_layer_decay(self, model: Backbone, case: Case) -> None:
+        groups = param_groups_layer_decay(
+            model, weight_decay=0.1, no_weight_decay_list=model.no_weight_decay(), layer_decay=0.5
+        )
+        named = dict(model.named_parameters())
+        assert sum(len(group["params"]) for group in groups) == len(named)
+        scale = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+        decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+        blocks = [
+            scale[id(p)] for stage in model.stages for block in stage.blocks for p in [next(iter(block.parameters()))]
+        ]
+        assert blocks == sorted(set(blocks)), "each block learns faster than the one before it"
+        assert min(scale.values()) == scale[id(next(model.stages[0].tokens.parameters()))] < blocks[0]
+        assert scale[id(model.get_classifier().weight)] == max(scale.values()) == 1
+        assert model.no_weight_decay() <= set(named)
+        for name, parameter in named.items():
+            spared = parameter.ndim == 1 or name in model.no_weight_decay()
+            assert decay[id(parameter)] == (0 if spared else 0.1), name
+
+    def test_coarse_groups_name_every_parameter(self, model: Backbone, case: Case) -> None:
+        from timm.models import group_parameters
+
+        for coarse in (False, True):
+            layers = group_parameters(model, model.group_matcher(coarse), reverse=True)
+            assert set(layers) == {name for name, _ in model.named_parameters()}
+
+    def test_timm_description(self, case: Case) -> None:
+        model = hexavit.create_model(case.tiny)
+        names = dict(model.named_modules())
+        assert names[model.pretrained_cfg["classifier"]] is model.get_classifier()
+        assert names[model.pretrained_cfg["first_conv"]].in_channels == 3
+        assert model.pretrained_cfg["input_size"] == (3, SIDE, SIDE)
+
+    # Whole graph
+
+    def test_captured_as_one_graph(self, case: Case, images: torch.Tensor) -> None:
+        torch._dynamo.reset()
+        model = build(tiny(case.tiny, last=1))
+        captured = torch.compile(model, fullgraph=True, backend="eager")
+        torch.testing.assert_close(captured(images), model(images))
+
+    def test_checkpointing_is_captured_too(self, case: Case, images: torch.Tensor) -> None:
+        torch._dynamo.reset()
+        model = build(tiny(case.tiny, last=1))
+        model.set_grad_checkpointing()
+        captured = torch.compile(model, fullgraph=True, backend="eager")
+        torch.testing.assert_close(captured(images), model(images))
+
+    def test_exported_with_any_batch_and_size(self, case: Case, images: torch.Tensor) -> None:
+        model = build(tiny(case.tiny, last=1))
+        auto = torch.export.Dim.AUTO
+        with torch.no_grad():
+            program = torch.export.export(model, (images,), dynamic_shapes=({0: auto, 2: auto, 3: auto},)).module()
+            for shape in ((3, 3, SIDE, SIDE), (1, 3, 64, 96), (2, 3, 75, 67)):
+                other = random_images(*shape)
+                torch.testing.assert_close(program(other), model(other))
+
+
+def build(architecture: Architecture) -> Backbone:
+    """A model in eval mode, with weights that are the same every time and batch norms that have seen something."""
+    torch.manual_seed(0)
+    model = Backbone(architecture)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return model.eval()
+
+
+def random_images(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+def modules_defined_in(package: str) -> Sequence[str]:
+    """Classes of a package's files that are, by the name of a base, neural modules."""
+    spec = importlib.util.find_spec(package)
+    found = []
+    for folder in spec.submodule_search_locations:
+        for path in sorted(Path(folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef) and any("Module" in ast.unparse(base) for base in node.bases):
+                    found.append(f"{path.name}: {node.name}")
+    return found
