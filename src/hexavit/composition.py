@@ -183,6 +183,11 @@ def check_fits(architecture: Architecture) -> None:
                 raise ArchitectureError(
                     f"{where}={part} reads a {need}, and {source} gives a {layout}: change one of the two"
                 )
+            if getattr(cls, "needs_extra", False) and not (entering and i >= enter):
+                raise ArchitectureError(
+                    f"{where}={part} works on extra tokens, and head={architecture.head} brings none to stage {i}: "
+                    f"use head=class_token(enter={i})"
+                )
             if kind == "tokens":
                 if entering and i > enter and not getattr(cls, "keeps_extra", True):
                     raise ArchitectureError(

@@ -11,7 +11,7 @@ from hexavit._backbone import Backbone, FeatureBackbone
 from hexavit.architecture import Architecture, image_size
 from hexavit.errors import ArchitectureError, HexavitError, nearest
 from hexavit.parts.contract import Size
-from hexavit.parts.registry import KINDS, part_names
+from hexavit.parts.registry import KINDS, part_class, part_names
 
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 INCEPTION_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -165,6 +165,9 @@ def create_model(
 def _pretrained_cfg(architecture: Architecture, preprocessing: Preprocessing) -> dict[str, Any]:
     """timm's description of a model's input, its first convolution and its classifier."""
     chans = architecture.in_chans
+    first_conv = getattr(part_class("tokens", architecture.stages[0].tokens.name), "first_conv", None)
+    head = part_class("head", architecture.head.name)
+    classifiers = tuple(f"head.{name}" for name in getattr(head, "classifiers", ("fc",)))
     mean, std = preprocessing.mean, preprocessing.std
     if len(mean) != chans:  # grey or many-channel images: the mean of the channels' statistics
         mean, std = (sum(mean) / len(mean),) * chans, (sum(std) / len(std),) * chans
@@ -178,6 +181,6 @@ def _pretrained_cfg(architecture: Architecture, preprocessing: Preprocessing) ->
         "crop_mode": preprocessing.crop_mode,
         "mean": mean,
         "std": std,
-        "first_conv": "stages.0.tokens.conv",
-        "classifier": "head.fc",
+        "first_conv": f"stages.0.tokens.{first_conv}" if first_conv else None,
+        "classifier": classifiers[0] if len(classifiers) == 1 else classifiers,
     }

@@ -167,6 +167,12 @@ class PartModule(nn.Module):
     """Names in `Tokens.carry` that it writes."""
     keeps_extra: ClassVar[bool] = True
     """Whether extra tokens pass through; a tokens part that changes the width or the number cannot keep them."""
+    needs_extra: ClassVar[bool] = False
+    """Whether it works on extra tokens alone; the head must bring some."""
+    keeps_image: ClassVar[bool] = False
+    """Whether image tokens leave a residual as they came: such a block gives no feature map of its own."""
+    first_conv: ClassVar[str | None] = None
+    """A tokens part's convolution that reads the image, by its name inside; None where none does."""
     acts: ClassVar[Act] = "none"
     """Where a position part acts; `logits` and `values` must be offered by the attention part."""
     no_decay: ClassVar[tuple[str, ...]] = ()

@@ -22,6 +22,8 @@ class Attention(PartModule):
     fused: ClassVar[Literal["always", "eval", "never"]] = "always"
     """When `scaled_dot_product_attention` serves; anything but `always` gives its `fused_reason`."""
     fused_reason: ClassVar[str] = ""
+    maps_are: ClassVar[Literal["probabilities", "mixed"]] = "probabilities"
+    """What `record_attention` gives: rows that sum to 1, or maps mixed across heads, as they meet the values."""
     stride: int = 1
     """By how much the image tokens that come out are fewer, per axis."""
 

@@ -20,12 +20,10 @@ class ClassAttention(Attention):
     Shapes: (B, P + N, C) to the same, image tokens unchanged. Cost with M = P + N and A = heads x head_dim: parameters
     4 C A + 3 A + C; multiply-adds 2 (P + M) C A + 2 P M A.
     Same as facebookresearch/deit's and timm's CaiT, and as CeiT's layer-wise class-token attention over class tokens.
-
-    Raises:
-        ValueError: no extra tokens are there when it is called.
     """
 
     reads_grid = True  # extra and image tokens are read apart
+    needs_extra = True
 
     def __init__(
         self,
@@ -49,8 +47,7 @@ class ClassAttention(Attention):
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + N, C) to the same, image tokens unchanged."""
         extra, every = tokens.extra, tokens.sequence
-        if extra is None:
-            raise ValueError("class_attention needs extra tokens to ask: use head=class_token")
+        assert extra is not None  # `needs_extra`
         q, k, v = (split_heads(x, self.heads) for x in (self.q(extra), self.k(every), self.v(every)))
         out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.head_dim**-0.5)))  # (B, P, C)
         return tokens.replace_extra(out)

@@ -23,6 +23,7 @@ class TalkingHeads(GlobalAttention):
 
     fused = "never"
     fused_reason = "heads are mixed between the product and the softmax, and after it"
+    maps_are = "mixed"
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class ReAttention(GlobalAttention):
 
     fused = "never"
     fused_reason = "the maps are mixed across heads and normed after the softmax"
+    maps_are = "mixed"
 
     def __init__(
         self,

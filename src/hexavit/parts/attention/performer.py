@@ -22,19 +22,26 @@ def performer_attention(q: Tensor, k: Tensor, v: Tensor, w: Tensor, eps: float =
 
     q, k (..., N, d), v (..., N, d') and w (m, d) to (..., N, d'). In float32 at least: half precision overflows.
     """
-    q, k = _features(q, w), _features(k, w)  # (..., N, m)
+    q, k = positive_features(q, w), positive_features(k, w)  # (..., N, m)
     total = k.sum(dim=-2).unsqueeze(-1)  # (..., m, 1)
     summed = v.to(k.dtype).transpose(-2, -1) @ k  # (..., d', m)
     out: Tensor = (q @ summed.transpose(-2, -1)) / (q @ total + eps)
     return out.to(v.dtype)
 
 
-def _features(u: Tensor, w: Tensor) -> Tensor:
+def positive_features(u: Tensor, w: Tensor) -> Tensor:
+    """phi(u): (..., N, d) to (..., N, m)."""
     if u.dtype in (torch.float16, torch.bfloat16):
         u = u.float()
     half_norm = u.square().sum(dim=-1, keepdim=True) / 2
     features: Tensor = (u @ w.to(u.dtype).T - half_norm).exp() / w.shape[0] ** 0.5
     return features
+
+
+def performer_map(q: Tensor, k: Tensor, w: Tensor) -> Tensor:
+    """The attention map (..., N, N) that `performer_attention` stands for, without its eps."""
+    product = positive_features(q, w) @ positive_features(k, w).transpose(-2, -1)
+    return product / product.sum(dim=-1, keepdim=True)
 
 
 @register_part("attention", "performer")
@@ -52,7 +59,7 @@ class PerformerAttention(Attention):
     """
 
     fused = "never"
-    fused_reason = "there is no attention map: keys meet values before queries"
+    fused_reason = "keys meet values before queries; a map is computed only where one is recorded"
     constants = ("w",)
 
     def __init__(
@@ -82,7 +89,10 @@ class PerformerAttention(Attention):
     def _mix(self, x: Tensor) -> Tensor:
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (B, h, M, d) each
         scale = self.head_dim**-0.25
-        out = performer_attention(q * scale, k * scale, v, self.w).transpose(1, 2).flatten(2)
+        q, k = q * scale, k * scale
+        if self.maps is not None:
+            self.maps.append(performer_map(q, k, self.w).detach())
+        out = performer_attention(q, k, v, self.w).transpose(1, 2).flatten(2)
         mixed: Tensor = self.proj_drop(self.proj(out))
         return mixed
 

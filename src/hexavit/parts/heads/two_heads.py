@@ -15,6 +15,8 @@ Pair = tuple[Tensor, Tensor]
 class TwoAnswers(Head):
     """Base of heads with a second last linear, `fc2`: in training they give the pair of answers."""
 
+    classifiers = ("fc", "fc2")
+
     def reset_classifier(self, num_classes: int) -> None:
         """Two new last linears for `num_classes`; none at all for 0."""
         super().reset_classifier(num_classes)
@@ -47,8 +49,14 @@ class TwoHeads(TwoAnswers):
         """The two tokens' rows (B, 2, C)."""
         return features[:, :2]
 
+    def embedding(self, pooled: Tensor) -> Tensor:
+        """(B, 2, C) to their mean (B, C)."""
+        return pooled.mean(dim=1)
+
     def classify(self, pooled: Tensor) -> Tensor | Pair:  # type: ignore[override]  # a pair in training
         """(B, 2, C) to (B, K), in training twice."""
+        if isinstance(self.fc, nn.Identity):  # features are asked for, not answers
+            return self.embedding(pooled)
         pooled = self.drop(pooled)
         answers: Pair = self.fc(pooled[:, 0]), self.fc2(pooled[:, 1])
         return answers if self.training else (answers[0] + answers[1]) / 2
@@ -90,8 +98,14 @@ class TokenLabelHead(TwoAnswers):
         """All rows: each is answered for."""
         return torch.cat((features[:, :1], features[:, prefix:]), dim=1)
 
+    def embedding(self, pooled: Tensor) -> Tensor:
+        """(B, 1 + N, C) to the class token's row (B, C)."""
+        return pooled[:, 0]
+
     def classify(self, pooled: Tensor) -> Tensor | Pair:  # type: ignore[override]  # a pair in training
         """(B, 1 + N, C) to (B, K), in training also (B, N, K)."""
+        if isinstance(self.fc, nn.Identity):  # features are asked for, not answers
+            return self.embedding(pooled)
         pooled = self.drop(pooled)
         answers: Pair = self.fc(pooled[:, 0]), self.fc2(pooled[:, 1:])
         return answers if self.training else answers[0] + self.weight * answers[1].amax(dim=1)

@@ -99,6 +99,8 @@ class ExtraOnly(PreNorm):
     """
 
     reads_grid = True  # extra and image tokens are read apart
+    needs_extra = True
+    keeps_image = True
 
     def __init__(
         self, dim: int, stride: int, norm_eps: float, drop_path: float, role: str, *, layer_scale: float | None = None
@@ -109,8 +111,7 @@ class ExtraOnly(PreNorm):
     def forward(self, tokens: Tokens, branch: Branch) -> Tokens:
         """Extra tokens x to x + gamma branch(norm(x))."""
         extra = tokens.extra
-        if extra is None:
-            raise ValueError("extra_only needs extra tokens to update: use head=class_token")
+        assert extra is not None  # `needs_extra`
         alone = Tokens(extra, (extra.shape[1], 1), layout="set")
         if self.role == "feedforward":
             return tokens.replace_extra(super().forward(alone, branch).image)

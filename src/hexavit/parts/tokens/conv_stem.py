@@ -34,6 +34,7 @@ class ConvStem(PartModule):
     needs = "raster"
     reads_grid = True
     keeps_extra = False
+    first_conv = "steps.0.0"
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class ConvStem(PartModule):
         image = tokens.map
         for step in self.steps:
             image = step(image)
-        return Tokens.of_map(self.conv(self.pool(image)))
+        return Tokens.of_map(self.conv(self.pool(image))).with_carry(**tokens.carry)
 
     def out_size(self, size: Size) -> Size:
         """Each window's (H + 2 padding - kernel) // stride + 1, one after the other."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention
-from hexavit.parts.attention.performer import performer_attention, random_features
+from hexavit.parts.attention.performer import performer_attention, performer_map, random_features
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.registry import register_part
 
@@ -45,6 +45,8 @@ class T2TLayer(Attention):
         first, second, v = self.qkv(self.norm1(x)).chunk(3, dim=2)
         if self.kind == "performer":  # the order is k, q, v
             mixed = performer_attention(second, first, v, self.w)
+            if self.maps is not None:
+                self.maps.append(performer_map(second, first, self.w).unsqueeze(1).detach())
         else:
             q, k, values = (t.unsqueeze(1) for t in (first, second, v))
             mixed = self.attend(q, k, values, scale=self.in_dim**-0.5)
@@ -95,7 +97,7 @@ class TokensToToken(PartModule):
             if layer is None:
                 break
             image = layer.mix(x).transpose(1, 2).unflatten(2, size)
-        return Tokens(self.proj(x), size)
+        return Tokens(self.proj(x), size, carry=tokens.carry)
 
     def out_size(self, size: Size) -> Size:
         """Three unfolds."""
