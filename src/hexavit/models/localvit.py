@@ -18,6 +18,7 @@ from hexavit.architecture import Architecture, Part
 from hexavit.layouts import POINTWISE, As, Layout, Table
 from hexavit.models.columns import vit_stage
 from hexavit.models.registry import Entry, Published, register
+from hexavit.models.t2t_vit import PERFORMER, token_layers
 from hexavit.models.vit_keys import COLUMN
 
 PAPER = "https://arxiv.org/abs/2104.05707"
@@ -54,37 +55,81 @@ for _name, _dim, _heads, _feedforward, _told in _VARIANTS:
         )
     )
 
+register(
+    Entry(
+        Architecture(
+            "localvit_t2t_conv7",
+            (
+                vit_stage(
+                    256,
+                    7,
+                    4,
+                    tokens=Part("tokens_to_token", local=True),
+                    position=Part("sine_cosine"),
+                    attention=Part("global", heads=4, qkv_bias=False),
+                    feedforward=local_feedforward(2.0, excite="se", reduction=128),
+                    residual=Part("local"),
+                    drop_path=0.1,
+                ),
+            ),
+            Part("class_token"),
+            norm_eps=1e-5,
+        ),
+        "localvit",
+        "LocalViT on T2T-ViT-7",
+        PAPER,
+        published=(Published("LocalViT, paper's table", 224, 4.3, top1=0.725),),
+    )
+)
+
 _OURS = "stages.0.blocks.{}.feedforward"
 
 
-def _table(excite: bool) -> Table:
+def _inverted(block: str, ours: str, excite: bool) -> dict[str | tuple[str, ...], Any]:
     """Their feedforward is a numbered sequence, in which an excitation takes the sixth place."""
-    block, last = "blocks.{}.conv.conv", 7 if excite else 6
-    excitation: Table = {
-        f"{block}.6.fc.0.*": f"{_OURS}.excite.fc1.*",
-        f"{block}.6.fc.2.*": f"{_OURS}.excite.fc2.*",
-        f"{block}.6.conv.weight": f"{_OURS}.excite.conv.weight",
+    last = 7 if excite else 6
+    table: dict[str | tuple[str, ...], Any] = {
+        f"{block}.0.weight": As(f"{ours}.fc1.weight", POINTWISE),
+        f"{block}.1.*": f"{ours}.norm1.*",
+        f"{block}.3.weight": f"{ours}.conv.weight",
+        f"{block}.4.*": f"{ours}.norm2.*",
+        f"{block}.{last}.weight": As(f"{ours}.fc2.weight", POINTWISE),
+        f"{block}.{last + 1}.*": f"{ours}.norm3.*",
     }
-    return {
-        **COLUMN,
-        f"{block}.0.weight": As(f"{_OURS}.fc1.weight", POINTWISE),
-        f"{block}.1.*": f"{_OURS}.norm1.*",
-        f"{block}.3.weight": f"{_OURS}.conv.weight",
-        f"{block}.4.*": f"{_OURS}.norm2.*",
-        **(excitation if excite else {}),
-        f"{block}.{last}.weight": As(f"{_OURS}.fc2.weight", POINTWISE),
-        f"{block}.{last + 1}.*": f"{_OURS}.norm3.*",
-    }
+    if excite:
+        table[f"{block}.6.fc.0.*"] = f"{ours}.excite.fc1.*"
+        table[f"{block}.6.fc.2.*"] = f"{ours}.excite.fc2.*"
+        table[f"{block}.6.conv.weight"] = f"{ours}.excite.conv.weight"
+    return table
 
 
-_ONLY = {"feedforward": ("conv_mlp",), "residual": ("local",), "norm_eps": ("1e-06",), "head": ("class_token",)}
+def _table(excite: bool) -> Table:
+    return {**COLUMN, **_inverted("blocks.{}.conv.conv", _OURS, excite)}
+
+
+# On this host `pos_embed` is computed here, and the layers' norm2 is there, but nothing uses it.
+_T2T: Table = {
+    **_table(True),
+    "pos_embed": None,
+    **token_layers({**PERFORMER, "norm2.*": None, **_inverted("conv.conv", "feedforward", False)}),
+}
+_ONLY = {"feedforward": ("conv_mlp",), "residual": ("local",), "head": ("class_token",)}
+_EXCITED = {"feedforward.excite": ("se", "eca", "eca_hard")}
+_DEIT = {"tokens": ("conv",), "norm_eps": ("1e-06",)}
 LAYOUTS = (
+    Layout("authors", "localvit", _table(True), only={**_ONLY, **_DEIT, **_EXCITED}, suffixes=(".pth",)),
     Layout(
         "authors",
         "localvit",
-        _table(True),
-        only={**_ONLY, "feedforward.excite": ("se", "eca", "eca_hard")},
+        _table(False),
+        only={**_ONLY, **_DEIT, "feedforward.excite": ("none",)},
         suffixes=(".pth",),
     ),
-    Layout("authors", "localvit", _table(False), only={**_ONLY, "feedforward.excite": ("none",)}, suffixes=(".pth",)),
+    Layout(
+        "authors",
+        "localvit",
+        _T2T,
+        only={**_ONLY, **_EXCITED, "tokens": ("tokens_to_token",), "tokens.local": ("true",), "norm_eps": ("1e-05",)},
+        suffixes=(".pth",),
+    ),
 )

@@ -13,8 +13,10 @@ squares.
 
 from __future__ import annotations
 
+from typing import Any
+
 from hexavit.architecture import Architecture, Part
-from hexavit.layouts import Layout, Table
+from hexavit.layouts import As, Layout, Table
 from hexavit.models.columns import vit_stage
 from hexavit.models.registry import Entry, Preprocessing, Published, register
 from hexavit.models.vit_keys import COLUMN
@@ -60,17 +62,28 @@ for _name, _dim, _depth, _heads, _ratio, _kind, _top1 in _VARIANTS:
     )
 
 
-def _layer(kind: str) -> Table:
-    """The two layers of the tokens; their numbers begin at 1."""
-    performer = {"kqv": "qkv", "proj": "proj", "mlp.0": "fc1", "mlp.2": "fc2"}
-    transformer = {"attn.qkv": "qkv", "attn.proj": "proj", "mlp.fc1": "fc1", "mlp.fc2": "fc2"}
-    names = {**(performer if kind == "performer" else transformer), "norm1": "norm1", "norm2": "norm2"}
-    table: dict[str | tuple[str, ...], str] = {}
+PERFORMER: Table = {"kqv.*": "qkv.*", "proj.*": "proj.*", "norm1.*": "norm1.*", "w": "w"}
+"""A Performer layer of the tokens up to its feedforward, in the authors' names and ours."""
+
+_MLP: Table = {"norm2.*": "norm2.*", "mlp.0.*": "feedforward.fc1.*", "mlp.2.*": "feedforward.fc2.*"}
+_TRANSFORMER: Table = {
+    "attn.qkv.*": "qkv.*",
+    "attn.proj.*": "proj.*",
+    "norm1.*": "norm1.*",
+    "norm2.*": "norm2.*",
+    "mlp.fc1.*": "feedforward.fc1.*",
+    "mlp.fc2.*": "feedforward.fc2.*",
+}
+
+
+def token_layers(names: Table) -> Table:
+    """Rows for the two layers of the tokens, whose numbers begin at 1 there."""
+    table: dict[str | tuple[str, ...], Any] = {"tokens_to_token.project.*": "stages.0.tokens.proj.*"}
     for k in (0, 1):
-        theirs, ours = f"tokens_to_token.attention{k + 1}", f"stages.0.tokens.layers.{k}"
-        table |= {f"{theirs}.{name}.*": f"{ours}.{our}.*" for name, our in names.items()}
-        if kind == "performer":
-            table[f"{theirs}.w"] = f"{ours}.w"
+        for theirs, ours in names.items():
+            place = f"stages.0.tokens.layers.{k}."
+            moved = As(place + ours.ours, ours.form) if isinstance(ours, As) else ours and f"{place}{ours}"
+            table[f"tokens_to_token.attention{k + 1}.{theirs}"] = moved
     return table
 
 
@@ -78,15 +91,16 @@ LAYOUTS = tuple(
     Layout(
         "authors",
         "t2t_vit",
-        {**COLUMN, "pos_embed": None, "tokens_to_token.project.*": "stages.0.tokens.proj.*", **_layer(kind)},
+        {**COLUMN, "pos_embed": None, **token_layers(names)},
         only={
             "tokens": ("tokens_to_token",),
             "tokens.kind": (kind,),
+            "tokens.local": ("false",),
             "position": ("sine_cosine",),
             "norm_eps": ("1e-05",),
         },
         suffixes=(".pth",),
     )
-    for kind in ("performer", "transformer")
+    for kind, names in (("performer", {**PERFORMER, **_MLP}), ("transformer", _TRANSFORMER))
 )
 """`pos_embed` is a frozen parameter there and computed here."""

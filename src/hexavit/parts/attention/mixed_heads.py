@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hexavit.parts.attention.self_attention import GlobalAttention
 from hexavit.parts.contract import Size, rows
@@ -100,5 +101,4 @@ class ReAttention(GlobalAttention):
 
 def _over_heads(linear: nn.Linear, x: Tensor) -> Tensor:
     """A linear over the heads of (B, h, N, M)."""
-    mixed: Tensor = linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-    return mixed
+    return F.conv2d(x, linear.weight[:, :, None, None], linear.bias)

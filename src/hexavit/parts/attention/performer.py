@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
@@ -34,7 +35,7 @@ def positive_features(u: Tensor, w: Tensor) -> Tensor:
     if u.dtype in (torch.float16, torch.bfloat16):
         u = u.float()
     half_norm = u.square().sum(dim=-1, keepdim=True) / 2
-    features: Tensor = (u @ w.to(u.dtype).T - half_norm).exp() / w.shape[0] ** 0.5
+    features: Tensor = (F.linear(u, w.to(u.dtype)) - half_norm).exp() / w.shape[0] ** 0.5
     return features
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention
 from hexavit.parts.attention.performer import performer_attention, performer_map, random_features
 from hexavit.parts.contract import PartModule, Size, Tokens
+from hexavit.parts.feedforward.conv_mlp import ConvMLP
+from hexavit.parts.feedforward.mlp import MLP
 from hexavit.parts.registry import register_part
 
 Kind = Literal["performer", "transformer"]
@@ -17,32 +19,32 @@ _WINDOWS = ((7, 4, 2), (3, 2, 1), (3, 2, 1))  # kernel, stride, padding
 
 
 class T2TLayer(Attention):
-    """One head of attention that changes the width, with its values as the skip, then an MLP of ratio 1.
+    """One head of attention that changes the width, with its values as the skip, then a feedforward of ratio 1.
 
     y = v + W_o attend(q, k, v), since the input has another width; out = y + mlp(norm(y)). `transformer`: the scale is
     (input width)^-0.5, q, k, v have no bias. `performer`: no scale; `kqv` has a bias and that order; e / 2 random
-    features; dropout 0.1 behind W_o.
+    features; dropout 0.1 behind W_o. `local` puts LocalViT's inverted residual, bare of a norm, for the MLP.
 
-    (B, N, D) to (B, N, e).
+    (B, H W, D) to (B, H W, e).
     """
 
     constants = ("w",)
 
-    def __init__(self, in_dim: int, dim: int, norm_eps: float, kind: Kind) -> None:
+    def __init__(self, in_dim: int, dim: int, norm_eps: float, kind: Kind, local: bool = False) -> None:
         super().__init__(proj_drop=0.1 if kind == "performer" else 0.0)
         self.kind, self.in_dim, self.dim = kind, in_dim, dim
         self.norm1 = nn.LayerNorm(in_dim, eps=norm_eps)
         self.qkv = nn.Linear(in_dim, 3 * dim, bias=kind == "performer")
         self.proj = nn.Linear(dim, dim)
-        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.fc1 = nn.Linear(dim, dim)
-        self.fc2 = nn.Linear(dim, dim)
+        self.norm2: nn.Module = nn.Identity() if local else nn.LayerNorm(dim, eps=norm_eps)
+        self.feedforward = ConvMLP(dim, ratio=1.0, act="hardswish", bias=False) if local else MLP(dim, ratio=1.0)
         if kind == "performer":
             self.w = nn.Parameter(random_features(dim // 2, dim), requires_grad=False)
 
-    def mix(self, x: Tensor) -> Tensor:
-        """(B, N, D) to (B, N, e)."""
-        first, second, v = self.qkv(self.norm1(x)).chunk(3, dim=2)
+    def forward(self, tokens: Tokens) -> Tokens:
+        """(B, H W, D) to (B, H W, e)."""
+        # Contiguous, or a traced batch of one would be another graph.
+        first, second, v = (t.contiguous() for t in self.qkv(self.norm1(tokens.image)).chunk(3, dim=2))
         if self.kind == "performer":  # the order is k, q, v
             mixed = performer_attention(second, first, v, self.w)
             if self.maps is not None:
@@ -51,14 +53,14 @@ class T2TLayer(Attention):
             q, k, values = (t.unsqueeze(1) for t in (first, second, v))
             mixed = self.attend(q, k, values, scale=self.in_dim**-0.5)
         y = v + self.proj_drop(self.proj(mixed))
-        out: Tensor = y + self.fc2(F.gelu(self.fc1(self.norm2(y))))
-        return out
+        y = y + self.feedforward(Tokens(self.norm2(y), tokens.size)).image
+        return Tokens(y, tokens.size)
 
     def macs(self, size: Size, extra: int = 0) -> int:
-        """3 N D e + 3 N e^2 and 2 N^2 e (`transformer`) or 4 N m e + N m (`performer`, m = e / 2)."""
+        """3 N D e + N e^2, the feedforward's, and 2 N^2 e (`transformer`) or 4 N m e + N m (`performer`, m = e / 2)."""
         n, e = size[0] * size[1], self.dim
         mixing = n * (e // 2) * (4 * e + 1) if self.kind == "performer" else 2 * n * n * e
-        return 3 * n * self.in_dim * e + 3 * n * e * e + mixing
+        return 3 * n * self.in_dim * e + n * e * e + mixing + self.feedforward.macs(size)
 
 
 @register_part("tokens", "tokens_to_token")
@@ -67,7 +69,8 @@ class TokensToToken(PartModule):
     unfold 3/2/1, one linear to the width.
 
     New in it: neighbouring tokens are joined by overlapping soft splits, and a narrow transformer layer (width
-    `token_dim`) stands between them; `kind` is `performer` (Choromanski et al., ICLR 2021) or `transformer`.
+    `token_dim`) stands between them; `kind` is `performer` (Choromanski et al., ICLR 2021) or `transformer`. `local`
+    gives these layers LocalViT's convolutional feedforward (Li et al., 2021).
 
     Shapes: (B, H, W, C_in) to (B, H / 16, W / 16, C). Cost: see `T2TLayer` for each layer; the last linear
     9 `token_dim` C at each token.
@@ -80,11 +83,18 @@ class TokensToToken(PartModule):
     keeps_extra = False
 
     def __init__(
-        self, in_dim: int, dim: int, norm_eps: float, *, kind: Kind = "performer", token_dim: int = 64
+        self,
+        in_dim: int,
+        dim: int,
+        norm_eps: float,
+        *,
+        kind: Kind = "performer",
+        token_dim: int = 64,
+        local: bool = False,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            T2TLayer(width, token_dim, norm_eps, kind) for width in (49 * in_dim, 9 * token_dim)
+            T2TLayer(width, token_dim, norm_eps, kind, local) for width in (49 * in_dim, 9 * token_dim)
         )
         self.proj = nn.Linear(9 * token_dim, dim)
 
@@ -93,10 +103,12 @@ class TokensToToken(PartModule):
         image, size = tokens.map, tokens.size
         for (kernel, stride, padding), layer in zip(_WINDOWS, (*self.layers, None), strict=True):
             size = _unfolded(size, (kernel, stride, padding))
-            x = F.unfold(image, kernel, padding=padding, stride=stride).transpose(1, 2)  # (B, N, C k^2), channel-major
+            x = (
+                F.unfold(image, kernel, padding=padding, stride=stride).transpose(1, 2).contiguous()
+            )  # (B, N, C k^2), channel-major
             if layer is None:
                 break
-            image = layer.mix(x).transpose(1, 2).unflatten(2, size)
+            image = layer(Tokens(x, size)).map.contiguous()
         return Tokens(self.proj(x), size, carry=tokens.carry)
 
     def out_size(self, size: Size) -> Size:
