@@ -19,10 +19,13 @@ from hexavit.parts.registry import options
 
 
 class FeatureInfo:
-    """What each feature map is: `module`, `num_chs` (channels), `reduction` (stride in pixels); timm's interface."""
+    """What each feature map is: `module`, `num_chs` (channels), `reduction` (stride in pixels), `index`.
+
+    timm's interface: its questions are about the chosen maps, or with `idx` about others by their numbers among all.
+    """
 
     def __init__(self, info: Sequence[dict[str, Any]], out_indices: Sequence[int]) -> None:
-        self.info = list(info)
+        self.info = [{**entry, "index": index} for index, entry in enumerate(info)]
         self.out_indices = tuple(out_indices)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -31,21 +34,28 @@ class FeatureInfo:
     def __len__(self) -> int:
         return len(self.info)
 
-    def get_dicts(self) -> list[dict[str, Any]]:
-        """The chosen maps' entries."""
-        return [self.info[i] for i in self.out_indices]
+    def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:
+        """One property of each map."""
+        if isinstance(idx, int):
+            return self.info[idx][key]
+        return [self.info[i][key] for i in (self.out_indices if idx is None else idx)]
 
-    def channels(self) -> list[int]:
-        """Channels of the chosen maps."""
-        return [entry["num_chs"] for entry in self.get_dicts()]
+    def get_dicts(self, keys: Sequence[str] | None = None, idx: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """The maps' entries, or of each what `keys` name."""
+        entries = [self.info[i] for i in (self.out_indices if idx is None else idx)]
+        return entries if keys is None else [{key: entry[key] for key in keys} for entry in entries]
 
-    def reduction(self) -> list[int]:
-        """Strides of the chosen maps, in pixels."""
-        return [entry["reduction"] for entry in self.get_dicts()]
+    def channels(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Channels."""
+        return self.get("num_chs", idx)
 
-    def module_name(self) -> list[str]:
-        """Paths of the modules that give the chosen maps."""
-        return [entry["module"] for entry in self.get_dicts()]
+    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Strides, in pixels."""
+        return self.get("reduction", idx)
+
+    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Paths of the modules that give the maps."""
+        return self.get("module", idx)
 
 
 class Backbone(nn.Module):

@@ -176,5 +176,5 @@ def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: 
     return int(sdpa_flop_count(query, key, value))
 
 
-# Older PyTorch has no formula for the kernel that serves attention on the CPU.
+# PyTorch 2.13 and before has no formula for the kernel that serves attention on the CPU.
 _FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}

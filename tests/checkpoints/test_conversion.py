@@ -135,6 +135,17 @@ def test_folders_of_transformers_load_whole_in_shards_and_without_a_head(tmp_pat
     assert set(report.missing) == {"head.fc.weight", "head.fc.bias"}
 
 
+def test_what_a_configuration_says_beyond_the_keys_is_told(tmp_path: Path) -> None:
+    convert(vit().state_dict(), tmp_path / "hf", "huggingface", activation="gelu_tanh")
+    path = tmp_path / "hf" / "config.json"
+    config = json.loads(path.read_text())
+    assert config["hidden_act"] == "gelu_pytorch_tanh"
+    path.write_text(json.dumps({**config, "layer_norm_eps": 1e-12}))
+    notes = hexavit.load_checkpoint(vit(), tmp_path / "hf").notes
+    assert "hidden_act 'gelu_tanh'; this model computes gelu" in notes[0]
+    assert "norm_eps=1e-12" in notes[1]
+
+
 def test_both_numberings_of_the_authors_arrays_are_read(tmp_path: Path) -> None:
     ours = vit()
     convert(ours.state_dict(), tmp_path / "a.npz", "authors")

@@ -215,6 +215,21 @@ def test_whole_models_programs_and_other_files_are_told_apart(tmp_path: Path) ->
         hexavit.load_checkpoint(tiny(), tmp_path / "empty")
 
 
+def test_names_cannot_break_a_sentence_or_a_terminal(tmp_path: Path) -> None:
+    torch.save({"norm.weight\n\x1b[2J": torch.zeros(1)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="no name of a tensor") as refusal:
+        hexavit.load_checkpoint(tiny(), tmp_path / "a.pth")
+    assert str(refusal.value).isprintable()
+    machine = PickleMachine()
+    machine.load(io.BytesIO(b"\x80\x04\x8c\x03a\nb\x8c\x03\x1b[J\x93."))
+    assert list(machine.foreign) == ["a\\nb.\\x1b[J"]
+
+
+def test_a_file_of_more_tensors_than_any_model_is_refused_quickly() -> None:
+    with pytest.raises(CheckpointError, match="20,001 tensors"):
+        hexavit.load_checkpoint(tiny(), {f"norm.{i}": torch.zeros(0) for i in range(20_001)})
+
+
 def test_shared_storages_stay_shared_and_views_are_read(tmp_path: Path) -> None:
     base = torch.arange(12.0)
     state = {"norm.weight": base[2:8:2], "norm.bias": base.view(3, 4).t()[1], "head.bias": torch.empty(0)}

@@ -106,4 +106,4 @@ def test_it_starts_as_a_process() -> None:
     done = subprocess.run([*start, "list", "cvt_n*"], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("cvt_nano\n", "")
     wrong = subprocess.run([*start, "predict", "nowhere", "a.png"], capture_output=True, text=True, check=False)
-    assert (wrong.returncode, wrong.stderr) == (2, "error: nowhere: there is no such run folder\n")
+    assert (wrong.returncode, wrong.stderr) == (2, "error: nowhere: there is no such run folder, file or model\n")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from hexavit.cli import main
 from hexavit.inference import predict
 from hexavit.training.demo import RECIPE, demo
 
@@ -18,5 +19,7 @@ def test_the_demo_trains_predicts_and_says_what_to_try(tmp_path: Path, monkeypat
     assert trained.run.path == Path("runs/demo-2")
     assert trained.metrics["accuracy"] > 0.5
     assert re.search(r"│ digit-7-\d{4}\.png +│ 7 +│ \d", shown.getvalue())
-    assert "  hexavit predict runs/demo-2 runs/demo-2/examples\n" in shown.getvalue()
     assert len(list(predict(trained.run, [trained.run.examples]))) == 10
+    commands = re.findall(r"^  hexavit (.*)$", shown.getvalue(), re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["predict", "evaluate", "profile", "show", "train"]
+    assert [main(command.replace("--epochs 10", "--epochs 1").split()) for command in commands] == [0] * 5

@@ -15,7 +15,7 @@ from hexavit.checkpoints.adapting import Adapter, chosen, is_norm_counter
 from hexavit.checkpoints.origin import Origin, find_origin
 from hexavit.checkpoints.reading import read_contents, read_tensor
 from hexavit.checkpoints.report import LoadReport
-from hexavit.checkpoints.stored import Contents, listed
+from hexavit.checkpoints.stored import Contents, listed, printable
 from hexavit.checkpoints.unwrap import Weights, find_weights
 from hexavit.errors import CheckpointError
 from hexavit.layouts import Translation
@@ -81,7 +81,7 @@ def load_checkpoint(
         missing=fit.missing | {key: why for key, why in adapter.kept.items() if key in target},
         left_over=left | dict.fromkeys((*done.unexplained, *done.broken), f"{origin.name}'s layout has no word for it"),
         dropped=unused | heads | _dropped(done, weights, contents),
-        notes=tuple(_notes(origin, trunk, fit.fitting, target)),
+        notes=(*_config_notes(contents, trunk), *_notes(origin, trunk, fit.fitting, target)),
     )
 
 
@@ -196,3 +196,24 @@ def _notes(origin: Origin, model: Backbone, loaded: Mapping[str, Tensor], target
     notes = [f"{said}; this model computes {here}: override stages.*.{choice} to match" for said, choice, here in told]
     types = sorted({f"{t.dtype} to {target[key].dtype}" for key, t in loaded.items() if t.dtype != target[key].dtype})
     return [*notes, *(f"converted from {change}" for change in types)]
+
+
+def _config_notes(contents: Contents, model: Backbone) -> list[str]:
+    """Where the configuration beside the weights names another computation than the model's: keys do not show it."""
+    act = contents.config.get("hidden_act")
+    act = {"gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}.get(act, act) if isinstance(act, str) else None
+    here = {v for path, v in model.architecture.leaves().items() if path.endswith(".feedforward.act")}
+    notes = []
+    if act is not None and here != {act}:
+        notes.append(
+            f"config.json says hidden_act {printable(act)!r}; this model computes {', '.join(sorted(here))}: override "
+            "stages.*.feedforward.act to match"
+        )
+    eps = contents.config.get("layer_norm_eps")
+    if isinstance(eps, float) and contents.config.get("model_type") != "cvt" and eps != model.architecture.norm_eps:
+        # CvT's in transformers is written down and read by nobody.
+        notes.append(
+            f"config.json says layer_norm_eps {eps:g}; this model has {model.architecture.norm_eps:g}: override "
+            f"norm_eps={eps:g} to match"
+        )
+    return notes

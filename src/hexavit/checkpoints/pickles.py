@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import torch
 
-from hexavit.checkpoints.stored import Shape
+from hexavit.checkpoints.stored import Shape, printable
 from hexavit.errors import CheckpointError
 
 MAX_OPCODES = 3_000_000  # a model with an optimizer beside it has some ten thousands
@@ -247,7 +247,7 @@ class PickleMachine:
             full = f"{module} {attribute}"
         found = _KNOWN.get(full)
         if found is None:
-            dotted = full.replace(" ", ".")[:120]
+            dotted = printable(full.replace(" ", "."))
             self.foreign[dotted] += 1
             found = Foreign(dotted)
         if name == "INST":

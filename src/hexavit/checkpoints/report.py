@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-_SHOWN = 12
+_FEW = 4  # keys that are shown as they are
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,16 @@ class LoadReport:
                 groups.setdefault(why, []).append(key)
             for i, (why, keys) in enumerate(groups.items()):
                 head = name.replace("_", " ") if i == 0 else ""
-                more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-                lines.append(f"  {head:<10} {len(keys)}: {why}: {', '.join(keys[:_SHOWN])}{more}")
+                lines.append(f"  {head:<10} {_gathered(keys)}: {why}")
         return "\n".join([*lines, *(f"  note       {note}" for note in self.notes)])
+
+
+def _gathered(keys: Sequence[str]) -> str:
+    """A few keys as they are, many by the module that they share, with their number."""
+    if len(keys) <= _FEW:
+        return ", ".join(keys)
+    for depth in range(6, 0, -1):
+        groups = Counter(".".join(key.split(".")[:depth]) for key in keys)
+        if len(groups) <= _FEW:
+            return ", ".join(f"{name}.* ({count})" if count > 1 else name for name, count in groups.items())
+    return f"{keys[0]} and {len(keys) - 1} more"

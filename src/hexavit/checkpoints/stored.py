@@ -41,6 +41,11 @@ class Contents:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
+def printable(text: str, most: int = 120) -> str:
+    """A name out of a file, safe to print: escapes instead of line breaks and control characters."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:most])
+
+
 def listed(keys: Iterable[str], most: int = 20) -> str:
     """Keys for a sentence, the first `most` of them."""
     names = list(keys)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hexavit.checkpoints.pickles import Foreign
-from hexavit.checkpoints.stored import Contents, Stored, listed
+from hexavit.checkpoints.stored import Contents, Stored, listed, printable
 from hexavit.errors import CheckpointError, nearest
 
 # Plain weights before their moving average: which of the two a file's figures are for, nobody can tell from it.
 _ENTRIES = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "ema", "module", "net")
+_MAX_TENSORS = 20_000  # the largest models here have some thousand
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
@@ -44,10 +45,14 @@ def find_weights(contents: Contents, entry: str | None = None) -> Weights:
         raise CheckpointError(f"{contents.where} has no weights under {entry!r}: {nearest(entry, candidates)}")
     held = candidates[entry]
     tensors = {key: value for key, value in held.items() if isinstance(value, Stored)}
-    others = {str(key): _describe(value) for key, value in held.items() if not isinstance(value, Stored)}
+    if len(tensors) > _MAX_TENSORS:
+        raise CheckpointError(f"{contents.where} holds {len(tensors):,} tensors, more than any model here")
+    if odd := [key for key in tensors if printable(key, 300) != key]:
+        raise CheckpointError(f"{contents.where}: {printable(odd[0])!r} is no name of a tensor: the file is damaged")
+    others = {printable(str(key)): _describe(value) for key, value in held.items() if not isinstance(value, Stored)}
     if entry:
         root = contents.tree
-        others |= {str(key): _describe(value) for key, value in root.items() if key != entry.split(".")[0]}
+        others |= {printable(str(key)): _describe(value) for key, value in root.items() if key != entry.split(".")[0]}
     prefix = ""
     while found := next((p for p in _PREFIXES if all(key.startswith(p) for key in tensors)), ""):
         tensors = {key.removeprefix(found): value for key, value in tensors.items()}
@@ -83,4 +88,4 @@ def _describe(value: Any) -> str:
         return f"tensor {tuple(value.shape)}"
     if isinstance(value, Mapping | list | tuple):
         return f"{type(value).__name__} of {len(value)}"
-    return repr(value)[:60] if isinstance(value, str | int | float | None) else type(value).__name__
+    return printable(repr(value), 60) if isinstance(value, str | int | float | None) else type(value).__name__

@@ -34,7 +34,11 @@ def write_state(state: Mapping[str, Tensor], path: Path) -> None:
 
 def write_json(data: Mapping[str, Any], path: Path) -> None:
     """Write a JSON object, whole or not at all."""
-    text = json.dumps(data, indent=2) + "\n"
+    write_text(json.dumps(data, indent=2) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text, whole or not at all."""
     _whole(path, lambda place: place.write_text(text, encoding="utf-8"))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
+from hexavit.cli._imports import import_own
 from hexavit.errors import HexavitError, nearest
 
 COMMANDS = {
@@ -54,6 +55,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
         print(f"hexavit {version('hexavit')}")
     elif arguments[0] in COMMANDS:
         name, *rest = arguments
+        rest = import_own(rest)
         command = import_module(f"hexavit.cli.{name}")
         from hexavit.cli._parser import Parser
 
@@ -72,5 +74,6 @@ def _help() -> str:
         "usage: hexavit COMMAND ...\n\n"
         "Vision transformers as six choices: look at them, train them, use them.\n\n"
         f"commands:\n{commands}\n\n"
-        "options:\n  --help    this text; after a command, its own\n  --version the version"
+        "options:\n  --help    this text; after a command, its own\n  --version the version\n"
+        "  --import  after a command: a module or .py file that registers parts of your own; may be repeated"
     )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NoReturn
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
 from hexavit.errors import HexavitError, nearest
+
+if TYPE_CHECKING:
+    from hexavit.inference import Ready
 
 _TYPES = {"int": "a whole number", "float": "a number", "str": "text"}
 
@@ -75,14 +79,32 @@ def add_overrides(parser: Parser) -> None:
 
 
 def add_run(parser: Parser) -> None:
-    """Add what ``evaluate`` and ``predict`` share: the run, its weights, batch size and device."""
+    """Add what ``evaluate`` and ``predict`` share: the model and its weights, batch size and device."""
     from hexavit.inference.device import Device
     from hexavit.inference.run import Weights
 
-    parser.add_argument("run", metavar="RUN", type=str, help="the folder that `hexavit train` left")
-    parser.add_argument("--weights", type=Weights, default="best", help="those of the best or of the last epoch")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        type=str,
+        help="the folder that `hexavit train` left; or the name of a model with published weights, with a tag or not, "
+        "a saved folder, hf-hub:OWNER/NAME, or together with --model a file of weights",
+    )
+    parser.add_argument("--model", type=str, default=None, help="of which model the weights in a file are")
+    parser.add_argument("--untrained", action="store_true", help="use a model that was never trained all the same")
+    parser.add_argument("--weights", type=Weights, default="best", help="of a run: of its best or of its last epoch")
     parser.add_argument("--batch-size", type=int, default=64, help="images that go through the model at once")
     parser.add_argument("--device", type=Device, default="auto", help="where to compute")
+
+
+def open_run(asked: Namespace) -> Ready:
+    """What ``add_run``'s arguments name; what the user should know of it goes to the standard error."""
+    from hexavit.inference import open_model
+
+    ready = open_model(asked.run, model=asked.model, weights=asked.weights, untrained=asked.untrained)
+    for note in ready.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return ready
 
 
 def as_dict(parsed: Namespace) -> dict[str, Any]:

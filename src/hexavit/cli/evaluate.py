@@ -1,11 +1,11 @@
-"""Judge the model of a run on images whose classes are known: accuracy, loss, and the accuracy of each class."""
+"""Judge a trained model on images whose classes are known: accuracy, loss, and the accuracy of each class."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
-from hexavit.cli._parser import Parser, add_json, add_run
+from hexavit.cli._parser import Parser, add_json, add_run, open_run
 from hexavit.training.evaluation import Part, evaluate
 
 
@@ -22,13 +22,10 @@ def add_arguments(parser: Parser) -> None:
 def run(parser: Parser, arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
 
-    from hexavit.inference import Run
-
     found = evaluate(
-        Run.open(asked.run),
+        open_run(asked),
         asked.data,
         part=asked.part,
-        weights=asked.weights,
         batch_size=asked.batch_size,
         workers=asked.workers,
         device=asked.device,

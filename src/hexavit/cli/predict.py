@@ -1,11 +1,11 @@
-"""Predict the classes of image files, and of the images in folders, with the model of a run."""
+"""Predict the classes of image files, and of the images in folders, with a trained model."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
-from hexavit.cli._parser import Parser, add_run
+from hexavit.cli._parser import Parser, add_run, open_run
 
 
 def add_arguments(parser: Parser) -> None:
@@ -18,15 +18,10 @@ def add_arguments(parser: Parser) -> None:
 def run(parser: Parser, arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
 
-    from hexavit.inference import Run, predict
+    from hexavit.inference import predict
 
     predictions = predict(
-        Run.open(asked.run),
-        asked.images,
-        top=asked.top,
-        batch_size=asked.batch_size,
-        weights=asked.weights,
-        device=asked.device,
+        open_run(asked), asked.images, top=asked.top, batch_size=asked.batch_size, device=asked.device
     )
     for found in predictions:
         if asked.json:

@@ -1,8 +1,19 @@
-"""Using a trained model: a run folder opened, image files read, and their classes predicted."""
+"""Using a trained model: opened from a run, a folder, a file or a name; image files read; their classes predicted."""
 
 from hexavit.inference.images import find_images, read_image
+from hexavit.inference.opening import Ready, open_model, start_from
 from hexavit.inference.prediction import Prediction, predict
 from hexavit.inference.preprocess import InputSpec
 from hexavit.inference.run import Run
 
-__all__ = ["InputSpec", "Prediction", "Run", "find_images", "predict", "read_image"]
+__all__ = [
+    "InputSpec",
+    "Prediction",
+    "Ready",
+    "Run",
+    "find_images",
+    "open_model",
+    "predict",
+    "read_image",
+    "start_from",
+]

@@ -13,6 +13,7 @@ from torch import nn
 from hexavit.errors import HexavitError
 from hexavit.inference.device import Device, pick_device
 from hexavit.inference.images import find_images, read_image
+from hexavit.inference.opening import Ready
 from hexavit.inference.preprocess import Transform
 from hexavit.inference.run import Run, Weights
 
@@ -36,7 +37,7 @@ class Prediction:
 
 
 def predict(
-    run: Run,
+    source: Run | Ready,
     images: Iterable[str | Path],
     *,
     top: int = 3,
@@ -47,11 +48,11 @@ def predict(
     """Predict files, and the images in folders, batch by batch: memory does not grow with their number.
 
     Args:
-        run: a run folder that :meth:`Run.open` accepted.
+        source: a run folder that :meth:`Run.open` accepted, or what :func:`open_model` gave.
         images: files and folders.
         top: how many classes to give for each image; all of them when there are fewer.
         batch_size: images that go through the model at once.
-        weights: those of the best or of the last epoch.
+        weights: of a run, those of the best or of the last epoch.
         device: where to compute.
 
     Yields:
@@ -65,11 +66,10 @@ def predict(
     if top < 1 or batch_size < 1:
         raise HexavitError(f"top and batch size are at least 1, not {top} and {batch_size}")
     paths = find_images(images)
-    classes = run.classes()
-    transform = run.input_spec().transform()
     place = pick_device(device)
-    model = run.model(weights).to(place)
-    return _predict(model, classes, transform, place, paths, min(top, len(classes)), batch_size)
+    ready = Ready.of_run(source, weights) if isinstance(source, Run) else source
+    transform, model = ready.input_spec.transform(), ready.model.to(place)
+    return _predict(model, ready.classes, transform, place, paths, min(top, len(ready.classes)), batch_size)
 
 
 @torch.inference_mode()

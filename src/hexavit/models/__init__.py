@@ -1,4 +1,4 @@
-"""One file a paper: its variants as data, its published figures, its checkpoint key tables."""
+"""One file a paper: its variants as data, its published figures and weights, its checkpoint key tables."""
 
 from hexavit.layouts import Layout
 from hexavit.models import (
@@ -18,14 +18,17 @@ from hexavit.models import (
 )
 from hexavit.models.registry import (
     Entry,
-    Preprocessing,
     Published,
-    create_model,
+    build_model,
+    find_weight,
     list_models,
+    list_weights,
     model_entry,
+    pretrained_cfg,
     register,
     resolve,
 )
+from hexavit.models.weights import Preprocessing, Weight
 
 LAYOUTS: tuple[Layout, ...] = tuple(
     layout
@@ -39,10 +42,14 @@ __all__ = [
     "Entry",
     "Preprocessing",
     "Published",
-    "create_model",
+    "Weight",
+    "build_model",
     "cvt",
+    "find_weight",
     "list_models",
+    "list_weights",
     "model_entry",
+    "pretrained_cfg",
     "register",
     "resolve",
     "vit",

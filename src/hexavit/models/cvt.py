@@ -20,7 +20,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hexavit.architecture import Architecture, Part, Stage
-from hexavit.models.registry import Entry, Preprocessing, Published, register
+from hexavit.models import cvt_weights
+from hexavit.models.registry import Entry, Published, register
+from hexavit.models.weights import Preprocessing, Weight
 
 PAPER = "https://arxiv.org/abs/2103.15808"
 _README = "microsoft/CvT, README.md, at f851e681"
@@ -123,9 +125,9 @@ def cvt_vit_pytorch(
     return Architecture(name, stages, head, in_chans=channels, num_classes=num_classes, norm_eps=1e-5, init="default")
 
 
-def _entry(architecture: Architecture, summary: str, *published: Published, squash: bool = False) -> Entry:
-    preprocessing = Preprocessing(crop_pct=1.0, crop_mode="squash") if squash else Preprocessing()
-    return Entry(architecture, "cvt", summary, PAPER, preprocessing, published)
+def _entry(architecture: Architecture, summary: str, *published: Published, weights: tuple[Weight, ...] = ()) -> Entry:
+    preprocessing = weights[0].preprocessing if weights else Preprocessing()
+    return Entry(architecture, "cvt", summary, PAPER, preprocessing, published, weights)
 
 
 register(
@@ -141,6 +143,7 @@ register(
         Published(_README, 224, 20, 4.5, 0.816),
         Published(_README, 384, 20, 16.3, 0.830),
         Published(_README, 384, 20, 16.3, 0.833, "ImageNet-22k"),
+        weights=cvt_weights.CVT_13,
     )
 )
 register(
@@ -156,6 +159,7 @@ register(
         Published(_README, 224, 32, 7.1, 0.825),
         Published(_README, 384, 32, 24.9, 0.833),
         Published(_README, 384, 32, 24.9, 0.849, "ImageNet-22k"),
+        weights=cvt_weights.CVT_21,
     )
 )
 register(
@@ -163,6 +167,6 @@ register(
         _cvt("cvt_w24", (192, 768, 1024), (3, 12, 16), (2, 2, 20), 0.3, img_size=384),
         "CvT-W24",
         Published(_README, 384, 277, 193.2, 0.876, "ImageNet-22k"),
-        squash=True,
+        weights=cvt_weights.CVT_W24,
     )
 )

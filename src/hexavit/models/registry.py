@@ -1,20 +1,18 @@
-"""The named models: a row of data each, with its published figures and how its images are prepared."""
+"""The named models: a row of data each, with its published figures and weights, and how its images are prepared."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hexavit._backbone import Backbone, FeatureBackbone
+from hexavit._backbone import Backbone
 from hexavit.architecture import Architecture, image_size
 from hexavit.errors import ArchitectureError, HexavitError, nearest
+from hexavit.models.weights import Preprocessing, Weight
 from hexavit.parts.contract import Size
 from hexavit.parts.registry import KINDS, part_class, part_names
-
-IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-INCEPTION_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @dataclass(frozen=True)
@@ -31,20 +29,8 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """How the authors prepare an image for evaluation: the resized side is `img_size / crop_pct`, then a centre crop
-    (`center`), or a straight resize to (H, W) without regard to its shape (`squash`)."""
-
-    mean: tuple[float, ...] = IMAGENET_MEAN_STD[0]
-    std: tuple[float, ...] = IMAGENET_MEAN_STD[1]
-    interpolation: str = "bicubic"
-    crop_pct: float = 0.875
-    crop_mode: str = "center"
-
-
-@dataclass(frozen=True)
 class Entry:
-    """One named model."""
+    """One named model. Of its weights the first is the one that `pretrained=True` takes."""
 
     architecture: Architecture
     family: str
@@ -52,28 +38,50 @@ class Entry:
     paper: str
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     published: tuple[Published, ...] = ()
+    weights: tuple[Weight, ...] = ()
 
 
 _MODELS: dict[str, Entry] = {}
+WEIGHT_FILTERS = ("license", "trained_on")
+"""What `list_models` asks of a model's weights."""
 
 
 def register(entry: Entry) -> None:
     """Add a model under its architecture's name.
 
     Raises:
-        ArchitectureError: the name is taken.
+        ArchitectureError: the name is taken, or has a dot, behind which the tags of weights stand.
     """
     name = entry.architecture.name
+    if "." in name:
+        raise ArchitectureError(f"a model's name has no dot, as tags of weights stand behind one, and {name!r} has")
     if name in _MODELS:
         raise ArchitectureError(f"there is already a model {name!r}")
     _MODELS[name] = entry
 
 
 def model_entry(name: str) -> Entry:
-    """A named model's entry, or a refusal with the nearest name."""
-    if name not in _MODELS:
-        raise ArchitectureError(f"there is no model {name!r}: {nearest(name, _MODELS)}")
-    return _MODELS[name]
+    """A named model's entry, or a refusal with the nearest name; a tag behind the name is of no matter."""
+    model = name.partition(".")[0]
+    if model not in _MODELS:
+        raise ArchitectureError(f"there is no model {model!r}: {nearest(model, _MODELS)}")
+    return _MODELS[model]
+
+
+def find_weight(name: str) -> Weight | None:
+    """The weights that a name means: those of its tag (`cvt_13.in1k_384`), else the model's first, if it lists any.
+
+    Raises:
+        ArchitectureError: no such model, or no such tag.
+    """
+    entry, tag = model_entry(name), name.partition(".")[2]
+    if not tag:
+        return entry.weights[0] if entry.weights else None
+    found = next((weight for weight in entry.weights if weight.tag == tag), None)
+    if found is None:
+        known = nearest(tag, (weight.tag for weight in entry.weights))
+        raise ArchitectureError(f"{entry.architecture.name} has no weights under the tag {tag!r}: {known}")
+    return found
 
 
 def list_models(pattern: str = "*", **filters: str) -> list[str]:
@@ -82,18 +90,52 @@ def list_models(pattern: str = "*", **filters: str) -> list[str]:
     Args:
         pattern: as in `cvt_*`.
         **filters: `family="cvt"`, or a kind of part with a part's name that some stage must use:
-            `attention="conv_projection"`, `head="pool"`.
+            `attention="conv_projection"`, `head="pool"`; `license="apache-2.0"` and `trained_on="ImageNet-22k"` ask for
+            published weights of that kind, one set of which must satisfy both.
 
     Raises:
-        HexavitError: an unknown filter, or a part that no shelf has.
+        HexavitError: an unknown filter, a part that no shelf has, or a licence or data that no weights have.
     """
+    of_weights = {key: filters.pop(key) for key in WEIGHT_FILTERS if key in filters}
+    known: dict[str, Iterable[str]] = {kind: part_names(kind) for kind in KINDS}
+    known["family"] = {entry.family for entry in _MODELS.values()}
     for key, value in filters.items():
-        if key not in (*KINDS, "family"):
-            raise HexavitError(f"there is no filter {key!r}: {nearest(key, [*KINDS, 'family'])}")
-        known = part_names(key) if key in KINDS else sorted({entry.family for entry in _MODELS.values()})
-        if value not in known:
-            raise HexavitError(f"there is no {key} {value!r}: {nearest(value, known)}")
-    return [name for name, entry in _MODELS.items() if fnmatch.fnmatch(name, pattern) and _matches(entry, filters)]
+        if key not in known:
+            raise HexavitError(f"there is no filter {key!r}: {nearest(key, [*known, *WEIGHT_FILTERS])}")
+        if value not in known[key]:
+            raise HexavitError(f"there is no {key} {value!r}: {nearest(value, known[key])}")
+    names = [name for name, entry in _MODELS.items() if fnmatch.fnmatch(name, pattern) and _matches(entry, filters)]
+    if not of_weights:
+        return names
+    having = {name.partition(".")[0] for name in list_weights(**of_weights)}
+    return [name for name in names if name in having]
+
+
+def list_weights(pattern: str = "*", *, license: str | None = None, trained_on: str | None = None) -> list[str]:
+    """Published weights as `model.tag`, in the order of `list_models`; the first of each model is its default.
+
+    Args:
+        pattern: as in `vit_*.augreg_*`.
+        license: of the weights, in any case.
+        trained_on: data that they have seen, in any case.
+
+    Raises:
+        HexavitError: a licence or data that no weights have.
+    """
+    found = {f"{name}.{weight.tag}": weight for name, entry in _MODELS.items() for weight in entry.weights}
+    for key, value in (("license", license), ("trained_on", trained_on)):
+        if value is None:
+            continue
+        said = {name: {each.lower(): each for each in _told(weight, key)} for name, weight in found.items()}
+        known = {low: each for words in said.values() for low, each in words.items()}
+        if value.lower() not in known:
+            raise HexavitError(f"no weights have {key} {value!r}: {nearest(value, known.values())}")
+        found = {name: weight for name, weight in found.items() if value.lower() in said[name]}
+    return [name for name in found if fnmatch.fnmatch(name, pattern)]
+
+
+def _told(weight: Weight, key: str) -> tuple[str, ...]:
+    return (weight.license,) if key == "license" else weight.trained_on
 
 
 def _matches(entry: Entry, filters: Mapping[str, str]) -> bool:
@@ -109,61 +151,43 @@ def resolve(
     img_size: int | Size | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
 ) -> Architecture:
-    """The architecture of a name (or one given), with other classes, channels, size, and overrides."""
+    """The architecture of a name (or one given), with other classes, channels, size, and overrides.
+
+    A tag behind the name gives the size and the classes of those weights.
+    """
     architecture = name_or_architecture
     if isinstance(architecture, str):
+        weight = find_weight(architecture) if "." in architecture else None
         architecture = model_entry(architecture).architecture
+        if weight is not None:
+            architecture = architecture.with_(num_classes=weight.num_classes, img_size=(weight.img_size,) * 2)
     size = None if img_size is None else image_size(img_size)
     return architecture.with_(num_classes=num_classes, in_chans=in_chans, img_size=size).override(overrides)
 
 
-def create_model(
+def build_model(
     name_or_architecture: str | Architecture,
     *,
     num_classes: int | None = None,
     in_chans: int | None = None,
     img_size: int | Size | None = None,
-    pretrained: bool = False,
-    features_only: bool = False,
-    out_indices: int | Sequence[int] | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
-) -> Any:
-    """Build a model.
-
-    Args:
-        name_or_architecture: a name of `list_models()`, or an `Architecture`.
-        num_classes: width of the answer; None keeps the architecture's (1000 for named models), 0 gives features.
-        in_chans: channels of the images; None keeps the architecture's (3).
-        img_size: side or (H, W) in pixels that it is built at.
-        pretrained: start from published weights.
-        features_only: give a list of feature maps (B, C, H, W) instead of logits, with no head.
-        out_indices: which maps then: the last n, or by index into `feature_info`; None for all.
-        overrides: edits by paths, `"stages.2.attention.stride_kv=1"`; see `hexavit.editing.override`.
-
-    Returns:
-        A `Backbone`, or with `features_only` a `FeatureBackbone`.
-
-    Raises:
-        ArchitectureError: an unknown name, part or option, or parts that do not fit together.
-        HexavitError: `pretrained` for a model that lists no weights.
-    """
+) -> Backbone:
+    """A model at its start, as `hexavit.create_model` makes it before it loads anything; the same arguments."""
     architecture = resolve(
         name_or_architecture, num_classes=num_classes, in_chans=in_chans, img_size=img_size, overrides=overrides
     )
-    if pretrained:
-        raise HexavitError(
-            f"{architecture.name} lists no published weights yet: load a file with hexavit.load_checkpoint(model, path)"
-        )
+    tagged = isinstance(name_or_architecture, str) and "." in name_or_architecture
     model = Backbone(architecture)
+    model.pretrained_cfg = pretrained_cfg(architecture, find_weight(str(name_or_architecture)) if tagged else None)
+    return model
+
+
+def pretrained_cfg(architecture: Architecture, weight: Weight | None = None) -> dict[str, Any]:
+    """timm's description of a model's input, its first convolution and its classifier; the weight's where one is
+    given."""
     entry = _MODELS.get(architecture.name)
-    model.pretrained_cfg = _pretrained_cfg(architecture, entry.preprocessing if entry else Preprocessing())
-    if out_indices is not None and not features_only:
-        raise HexavitError("out_indices chooses feature maps: it needs features_only=True")
-    return FeatureBackbone(model, out_indices) if features_only else model
-
-
-def _pretrained_cfg(architecture: Architecture, preprocessing: Preprocessing) -> dict[str, Any]:
-    """timm's description of a model's input, its first convolution and its classifier."""
+    preprocessing = weight.preprocessing if weight else entry.preprocessing if entry else Preprocessing()
     chans = architecture.in_chans
     first_conv = getattr(part_class("tokens", architecture.stages[0].tokens.name), "first_conv", None)
     head = part_class("head", architecture.head.name)
@@ -171,8 +195,10 @@ def _pretrained_cfg(architecture: Architecture, preprocessing: Preprocessing) ->
     mean, std = preprocessing.mean, preprocessing.std
     if len(mean) != chans:  # grey or many-channel images: the mean of the channels' statistics
         mean, std = (sum(mean) / len(mean),) * chans, (sum(std) / len(std),) * chans
+    of_weight = {"tag": weight.tag, "hf_hub_id": weight.hub_id, "license": weight.license} if weight else {}
     return {
         "architecture": architecture.name,
+        **of_weight,
         "num_classes": architecture.num_classes,
         "input_size": (chans, *architecture.img_size),
         "fixed_input_size": False,

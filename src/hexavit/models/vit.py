@@ -17,7 +17,9 @@ Position tables are resized bilinearly with aligned corners, as there; `stages.0
 from __future__ import annotations
 
 from hexavit.architecture import Architecture, Part, Stage
-from hexavit.models.registry import INCEPTION_MEAN_STD, Entry, Preprocessing, Published, register
+from hexavit.models.registry import Entry, Published, register
+from hexavit.models.vit_weights import vit_weights
+from hexavit.models.weights import INCEPTION_MEAN_STD, Preprocessing
 
 PAPER = "https://arxiv.org/abs/2010.11929"
 _TABLE = "ViT, table 5 (trained on ImageNet-1k alone, tuned at 384)"
@@ -74,5 +76,6 @@ for _size, _patch, _img_sizes, _results in _VARIANTS:
                 PAPER,
                 Preprocessing(*INCEPTION_MEAN_STD, interpolation="bilinear", crop_pct=1.0, crop_mode="squash"),
                 _published,
+                vit_weights(f"vit_{_size}_patch{_patch}_{_img_size}", _img_size),
             )
         )

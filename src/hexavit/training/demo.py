@@ -16,7 +16,7 @@ from hexavit.training.data.digits import Digits
 from hexavit.training.files import replacing
 from hexavit.training.trainer import Trained, train
 
-RECIPE = TrainConfig(model="cvt_nano", data=Digits.name, epochs=20, batch_size=32, lr=2e-3)
+RECIPE = TrainConfig(model="cvt_nano", data=Digits.name, epochs=20, batch_size=64, lr=4e-3)
 """The settings of the demo, which stand in ``recipes/digits.yaml`` too."""
 
 
@@ -66,8 +66,8 @@ def _next_commands(run: Run) -> list[str]:
     return [
         f"  hexavit predict {folder} {shlex.quote(str(run.examples))}",
         f"  hexavit evaluate {folder} --data digits",
-        "  hexavit show cvt_nano",
-        "  hexavit profile cvt_13",
-        "  hexavit train --model cvt_nano --data digits --epochs 5 --seed 1",
+        "  hexavit profile cvt_nano",
+        "  hexavit show cvt_nano --set stages.2.attention.method=linear",
+        "  hexavit train --model cvt_nano --data digits --epochs 10 --set stages.2.attention.method=linear",
         f"  tensorboard --logdir {shlex.quote(str(run.tensorboard))}",
     ]

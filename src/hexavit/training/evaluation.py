@@ -11,6 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from hexavit.errors import DataError, HexavitError, nearest
 from hexavit.inference.device import Device, pick_device
+from hexavit.inference.opening import Ready
 from hexavit.inference.run import Run, Weights
 from hexavit.training.data import Source, open_source
 from hexavit.training.data.loading import Images, choose_workers, make_loader
@@ -38,7 +39,7 @@ class Evaluation:
     Attributes:
         data: the data.
         part: the part of it: ``train``, ``val``, ``test`` or ``all``.
-        weights: ``best`` or ``last``.
+        weights: ``best`` or ``last`` of a run, else a published name or a file.
         count: images.
         accuracy: share of the images whose most probable class is right.
         top5: share of those whose class is among the five most probable; nothing where there are five classes or less.
@@ -48,7 +49,7 @@ class Evaluation:
 
     data: str
     part: str
-    weights: Weights
+    weights: str
     count: int
     accuracy: float
     top5: float | None
@@ -62,7 +63,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    run: Run,
+    subject: Run | Ready,
     data: str,
     *,
     part: Part = "auto",
@@ -71,13 +72,13 @@ def evaluate(
     workers: int | None = None,
     device: Device = "auto",
 ) -> Evaluation:
-    """Judge the model of a run.
+    """Judge a model.
 
     Args:
-        run: a run folder that :meth:`Run.open` accepted.
-        data: ``digits``, or a folder; its classes must be among those of the run.
+        subject: a run folder that :meth:`Run.open` accepted, or what :func:`hexavit.inference.open_model` gave.
+        data: ``digits``, or a folder; its classes must be among those of the model.
         part: of the data; ``auto`` is ``test`` where there is one, else what the run held out, else all of it.
-        weights: those of the best or of the last epoch.
+        weights: of a run, those of the best or of the last epoch.
         batch_size: images that go through the model at once.
         workers: processes that read images.
         device: where to compute.
@@ -89,12 +90,13 @@ def evaluate(
     if batch_size < 1:
         raise HexavitError(f"the batch size is at least 1, not {batch_size}")
     source = open_source(data)
-    classes = run.classes()
-    labels = _labels(source, classes)
-    found, numbers = _choose(run, source, part)
-    images = Images(source, numbers, run.input_spec().transform(), seed=0, labels=labels)
+    ready = Ready.of_run(subject, weights) if isinstance(subject, Run) else subject
+    classes = ready.classes
+    labels = _labels(source, ready)
+    found, numbers = _choose(ready, source, part)
+    images = Images(source, numbers, ready.input_spec.transform(), seed=0, labels=labels)
     place = pick_device(device)
-    model = run.model(weights).to(place)
+    model = ready.model.to(place)
     objective = CrossEntropy()
     overall, loss = accuracies(len(classes)).to(place), mean_loss().to(place)
     each = MulticlassAccuracy(len(classes), average=None).to(place)
@@ -113,7 +115,7 @@ def evaluate(
     return Evaluation(
         data=data,
         part=found,
-        weights=weights,
+        weights=ready.weights,
         count=len(images),
         accuracy=values["accuracy"],
         top5=values.get("top5"),
@@ -126,20 +128,21 @@ def evaluate(
     )
 
 
-def _labels(source: Source, classes: Sequence[str]) -> list[int]:
+def _labels(source: Source, ready: Ready) -> list[int]:
     """For each class of the data its index among those of the model."""
+    numbers = {**ready.synonyms, **{name: i for i, name in enumerate(ready.classes)}}
     for name in source.classes:
-        if name not in classes:
-            raise DataError(f"{source.identity}: the model knows no class {name!r}: {nearest(name, classes)}")
-    return [classes.index(name) for name in source.classes]
+        if name not in numbers:
+            raise DataError(f"{source.identity}: the model knows no class {name!r}: {nearest(name, ready.classes)}")
+    return [numbers[name] for name in source.classes]
 
 
-def _choose(run: Run, source: Source, part: Part) -> tuple[str, Sequence[int]]:
+def _choose(ready: Ready, source: Source, part: Part) -> tuple[str, Sequence[int]]:
     """The name and the images of the part that is meant."""
     if part == "all":
         return part, range(len(source.names))
-    record = run.split_record()
-    split = from_record(source, record) if record["data"] == source.identity else source.parts
+    record = ready.split
+    split = from_record(source, dict(record)) if record and record["data"] == source.identity else source.parts
     if part == "auto":
         part = next((name for name in ("test", "val") if name in split), "all")
         return (part, split[part]) if part != "all" else (part, range(len(source.names)))

@@ -1,0 +1,144 @@
+"""timm finds hexavit's models, and what builds on timm works with them."""
+
+import subprocess
+import sys
+
+import pytest
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from timm.data import create_transform, resolve_model_data_config
+from timm.optim import create_optimizer_v2
+
+import hexavit
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registered() -> list[str]:
+    return hexavit.register_with_timm()
+
+
+def images(side: int = 64, batch: int = 2, chans: int = 3) -> torch.Tensor:
+    return torch.randn(batch, chans, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def test_timms_own_entries_are_left_alone() -> None:
+    """In a process of its own, as here they are registered already."""
+    program = """
+import timm
+from timm.models import _registry
+before = dict(_registry._model_entrypoints)
+cfgs = {name: repr(cfg) for name, cfg in _registry._model_pretrained_cfgs.items()}
+import hexavit
+assert _registry._model_entrypoints == before, "registered by importing hexavit"
+names = hexavit.register_with_timm()
+after = _registry._model_entrypoints
+assert all(after[name] is before[name] for name in before)
+assert all(repr(_registry._model_pretrained_cfgs[name]) == cfgs[name] for name in cfgs)
+assert set(after) - set(before) == set(names), set(after) - set(before)
+assert hexavit.register_with_timm() == names
+assert all(name in before for name in (n.removeprefix("hexavit_") for n in names if n.startswith("hexavit_")))
+assert {"cvt_nano", "cvt_13", "cvt_21", "cvt_w24", "hexavit_vit_base_patch16_224"} <= set(names)
+assert timm.list_models("cvt_*") == sorted(hexavit.list_models("cvt_*"))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_all_models_are_there(registered: list[str]) -> None:
+    assert len(registered) == len(hexavit.list_models())
+    assert all(timm.is_model(name) for name in registered)
+
+
+def test_a_model_is_hexavits_own() -> None:
+    torch.manual_seed(0)
+    theirs = timm.create_model("cvt_nano", num_classes=7, in_chans=1, img_size=64).eval()
+    torch.manual_seed(0)
+    ours = hexavit.create_model("cvt_nano", num_classes=7, in_chans=1, img_size=64).eval()
+    assert torch.equal(theirs(images(chans=1)), ours(images(chans=1)))
+    assert theirs.architecture == ours.architecture
+
+
+def test_feature_maps() -> None:
+    model = timm.create_model("cvt_13", features_only=True, out_indices=(0, 2))
+    assert [tuple(m.shape) for m in model(images())] == [(2, 64, 16, 16), (2, 384, 4, 4)]
+    assert model.feature_info.channels() == [64, 384]
+    assert model.feature_info.reduction() == [4, 16]
+    assert model.feature_info.channels(1) == 192
+    assert [d["index"] for d in model.feature_info.get_dicts(["index"])] == [0, 2]
+    column = timm.create_model("hexavit_vit_tiny_patch16_224", features_only=True, out_indices=(5, 11), img_size=64)
+    assert [tuple(m.shape) for m in column(images())] == [(2, 192, 4, 4)] * 2
+
+
+def test_preprocessing() -> None:
+    config = resolve_model_data_config(timm.create_model("cvt_nano"))
+    assert config["input_size"] == (3, 32, 32)
+    assert config["interpolation"] == "bicubic"
+    assert timm.get_pretrained_cfg("cvt_w24").crop_mode == "squash"
+    transform = create_transform(**resolve_model_data_config(timm.create_model("hexavit_vit_tiny_patch16_224")))
+    assert "0.5" in repr(transform)
+
+
+def test_layer_decay() -> None:
+    model = timm.create_model("cvt_nano")
+    optimizer = create_optimizer_v2(model, opt="adamw", lr=1e-3, weight_decay=0.05, layer_decay=0.7)
+    scales = {group["lr_scale"] for group in optimizer.param_groups}
+    # The stem, two later embeddings, four blocks, and the head, each at its own depth.
+    assert sorted(scales) == pytest.approx([0.7**k for k in range(len(scales))][::-1])
+    model(images(32)).sum().backward()
+    optimizer.step()
+
+
+def test_timms_words() -> None:
+    model = timm.create_model("cvt_13", num_classes=4, drop_rate=0.1, drop_path_rate=0.3, global_pool="avg")
+    assert model.head.drop.p == 0.1
+    assert [stage.drop_path for stage in model.architecture.stages] == [0, 0, 0.3]
+    assert model.architecture.head.name == "pool"
+    assert (
+        timm.create_model("cvt_nano", drop_path_rate=0.2).stages[2].blocks[-1].attention_residual.drop_path.rate == 0.2
+    )
+    assert timm.create_model("cvt_nano", num_classes=0)(images(32)).shape == (2, 128)
+    other = timm.create_model("cvt_nano", pretrained_cfg_overlay={"crop_pct": 0.9})
+    assert resolve_model_data_config(other)["crop_pct"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"pretrained": True}, "cvt_nano lists no published weights"),
+        ({"num_clases": 3}, "cvt_nano has no option 'num_clases': did you mean 'num_classes'?"),
+        ({"output_stride": 8}, "cvt_nano keeps its strides: output_stride=8 cannot be had"),
+        ({"global_pool": "max"}, "global_pool is 'avg' or 'token', not 'max'"),
+        ({"features_only": True, "out_indices": (0, 5)}, "there is no feature map 5"),
+    ],
+)
+def test_refusals(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(hexavit.HexavitError) as refusal:
+        timm.create_model("cvt_nano", **options)
+    assert sentence in str(refusal.value)
+
+
+def test_a_tag_is_refused() -> None:
+    with pytest.raises(hexavit.HexavitError, match="cvt_nano has no weights under the tag 'in1k'"):
+        timm.create_model("cvt_nano.in1k")
+
+
+def test_unet_of_segmentation_models_pytorch() -> None:
+    # Three maps, so depth 4: the input, none at half size, and these.
+    unet = smp.Unet(
+        "tu-cvt_13", encoder_weights=None, encoder_depth=4, decoder_channels=(32, 16, 8, 8), classes=2, in_channels=1
+    )
+    masks = unet(images(chans=1))
+    assert masks.shape == (2, 2, 64, 64)
+    masks.square().mean().backward()
+    assert not [name for name, parameter in unet.named_parameters() if parameter.grad is None]
+
+
+def test_backbone_of_transformers() -> None:
+    from transformers import TimmBackbone, TimmBackboneConfig
+
+    model = TimmBackbone(TimmBackboneConfig(backbone="cvt_nano", out_indices=(0, 2))).eval()
+    assert model.channels == [32, 128]
+    assert [tuple(m.shape) for m in model(images()).feature_maps] == [(2, 32, 16, 16), (2, 128, 4, 4)]
