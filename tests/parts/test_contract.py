@@ -22,7 +22,7 @@ VARIANTS = (
     Case(
         "tokens",
         "conv_stem",
-        {"channels": (4, 6), "kernels": (3, 1), "strides": (1, 1), "act": "none", "pool": True, "last_kernel": 2},
+        {"channels": (4, 6), "kernels": (3, 1), "strides": (1, 1), "act": None, "pool": True, "last_kernel": 2},
     ),
     Case("position", "peg", {"kernel": 5}),
     Case("feedforward", "conv_mlp", {"excite": "se", "bias": False, "extra": "zero"}),

@@ -123,7 +123,7 @@ def test_boxes() -> None:
     torch.manual_seed(0)
     boxes = [Box.draw((6, 9)) for _ in range(200)]
     assert all(0 <= b.top <= b.bottom <= 6 and 0 <= b.left <= b.right <= 9 for b in boxes)
-    assert {b.area for b in boxes} >= {0, 1, 4}
+    assert {b.area for b in boxes} >= {0, 4}
     x = torch.randn(3, 54, 2)
     for box in boxes[:20]:
         assert torch.equal(box.swap(box.swap(x, (6, 9)), (6, 9)), x)

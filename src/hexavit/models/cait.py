@@ -16,8 +16,9 @@ from __future__ import annotations
 from hexavit.architecture import Architecture, Part, Stage
 from hexavit.layouts import Layout, Table
 from hexavit.models.columns import vit_stage
-from hexavit.models.registry import Entry, Preprocessing, Published, register
+from hexavit.models.registry import Entry, Published, register
 from hexavit.models.vit_keys import BLOCK, COLUMN
+from hexavit.models.weights import Preprocessing
 
 PAPER = "https://arxiv.org/abs/2103.17239"
 _PAPER = "CaiT, paper's tables, trained without distillation (as recalled)"
@@ -36,13 +37,21 @@ _VARIANTS: tuple[tuple[str, int, int, int, float, float, dict[int, float], float
 
 
 def _cait(
-    name: str, dim: int, depth: int, heads: int, layer_scale: float, drop_path: float, img_size: int
+    name: str,
+    dim: int,
+    depth: int,
+    heads: int,
+    layer_scale: float,
+    drop_path: float,
+    img_size: int,
+    patch: int = 16,
 ) -> Architecture:
     residual = {"layer_scale": layer_scale}
     trunk = vit_stage(
         dim,
         depth,
         heads,
+        patch=patch,
         attention=Part("talking_heads", heads=heads),
         residual=Part("pre_norm", **residual),
         drop_path=drop_path,
@@ -55,9 +64,7 @@ def _cait(
         attention=Part("class_attention", heads=heads),
         residual=Part("extra_only", **residual),
     )
-    return Architecture(
-        f"cait_{name}_{img_size}", (trunk, class_blocks), Part("class_token"), img_size=(img_size, img_size)
-    )
+    return Architecture(name, (trunk, class_blocks), Part("class_token"), img_size=(img_size, img_size))
 
 
 for _name, _dim, _depth, _heads, _scale, _drop, _distilled, _alone in _VARIANTS:
@@ -67,7 +74,7 @@ for _name, _dim, _depth, _heads, _scale, _drop, _distilled, _alone in _VARIANTS:
             _figures.append(Published(_PAPER, 224, top1=_alone))
         register(
             Entry(
-                _cait(_name, _dim, _depth, _heads, _scale, _drop, _img_size),
+                _cait(f"cait_{_name}_{_img_size}", _dim, _depth, _heads, _scale, _drop, _img_size),
                 "cait",
                 f"CaiT-{_name.upper()}",
                 PAPER,
@@ -75,6 +82,15 @@ for _name, _dim, _depth, _heads, _scale, _drop, _distilled, _alone in _VARIANTS:
                 tuple(_figures),
             )
         )
+
+register(
+    Entry(
+        _cait("cait_nano", 96, 4, 3, 0.1, 0.05, 32, patch=4),
+        "cait",
+        "CaiT at 0.8 million parameters, for small images and quick studies",
+        PAPER,
+    )
+)
 
 _CLASS_BLOCK: Table = {
     theirs.replace("blocks.", "blocks_token_only."): ours.replace("stages.0", "stages.1")

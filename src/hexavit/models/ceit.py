@@ -21,7 +21,7 @@ from hexavit.models.vit_keys import COLUMN
 PAPER = "https://arxiv.org/abs/2103.11816"
 _README = "coeusguo/ceit, README.md"
 _STEM = Part(
-    "conv_stem", channels=(64,), kernels=(7,), strides=(2,), act="none", pool=True, last_kernel=4, last_stride=4
+    "conv_stem", channels=(64,), kernels=(7,), strides=(2,), act=None, pool=True, last_kernel=4, last_stride=4
 )
 
 # size, width, heads, image size, millions of parameters, GFLOPs (without attention's products), top-1
@@ -48,6 +48,38 @@ for _size, _dim, _heads, _img_size, _params, _gflops, _top1 in _VARIANTS:
             published=(Published(_README, _img_size, _params, _gflops, _top1),),
         )
     )
+
+register(
+    Entry(
+        Architecture(
+            "ceit_nano",
+            (
+                vit_stage(
+                    96,
+                    4,
+                    3,
+                    tokens=Part(
+                        "conv_stem",
+                        channels=(24,),
+                        kernels=(7,),
+                        strides=(2,),
+                        act=None,
+                        pool=True,
+                        last_kernel=1,
+                        last_stride=1,
+                    ),
+                    feedforward=Part("conv_mlp"),
+                    drop_path=0.1,
+                ),
+            ),
+            Part("layer_class_attention", heads=3),
+            img_size=(32, 32),
+        ),
+        "ceit",
+        "CeiT at 0.7 million parameters, for small images and quick studies",
+        PAPER,
+    )
+)
 
 _OURS = "stages.0.blocks.{}.feedforward"
 LAYOUTS = (

@@ -49,6 +49,20 @@ for _name, _dim, _heads, _pegs, _pooled, _params, _top1 in _VARIANTS:
         )
     )
 
+register(
+    Entry(
+        Architecture(
+            "cpvt_nano",
+            (vit_stage(96, 4, 3, patch=4, position=Pattern([Part("none")], at={0: Part("peg")}), drop_path=0.1),),
+            Part("class_token"),
+            img_size=(32, 32),
+        ),
+        "cpvt",
+        "CPVT at half a million parameters, for small images and quick studies",
+        PAPER,
+    )
+)
+
 LAYOUTS = (
     Layout(
         "authors",

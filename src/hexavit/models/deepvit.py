@@ -17,8 +17,9 @@ from typing import Any
 from hexavit.architecture import Architecture, Part, Pattern
 from hexavit.layouts import Layout, Table
 from hexavit.models.columns import vit_stage
-from hexavit.models.registry import INCEPTION_MEAN_STD, Entry, Preprocessing, Published, register
+from hexavit.models.registry import Entry, Published, register
 from hexavit.models.vit_keys import COLUMN
+from hexavit.models.weights import INCEPTION_MEAN_STD, Preprocessing
 
 PAPER = "https://arxiv.org/abs/2103.11886"
 _README = "zhoudaquan/dvit_repo, README.md"
@@ -52,6 +53,34 @@ for _depth, _top1 in ((16, 0.7910), (24, 0.7999), (32, 0.8090)):
 _register(_deep("deepvit_s", 396, 16, 5, True), "DeepViT-S", 0.823)
 _register(_deep("deepvit_l", 420, 32, 12, False), "DeepViT-L", 0.831)
 _register(_deep("deepvit_l_384", 420, 32, 12, False, 384), "DeepViT-L at 384", 0.8425, crop_pct=1.0)
+
+_NANO_AGAIN = Part("re_attention", heads=3, transform_scale=True)
+register(
+    Entry(
+        Architecture(
+            "deepvit_nano",
+            (
+                vit_stage(
+                    96,
+                    4,
+                    3,
+                    tokens=Part(
+                        "conv_stem", channels=(16, 16), kernels=(7, 3), strides=(2, 1), last_kernel=2, last_stride=2
+                    ),
+                    attention=Pattern([Part("global", heads=3)], at={-2: _NANO_AGAIN, -1: _NANO_AGAIN}),
+                    feedforward=_MLP,
+                    residual=Part("pre_norm", block_scale=0.5),
+                    drop_path=0.1,
+                ),
+            ),
+            Part("class_token"),
+            img_size=(32, 32),
+        ),
+        "deepvit",
+        "DeepViT-S in small, at half a million parameters, for small images and quick studies",
+        PAPER,
+    )
+)
 
 STEM: Table = {
     f"patch_embed.{layer}{k + 1}.*": f"stages.0.tokens.steps.{k}.{place}.*"

@@ -82,6 +82,30 @@ register(
     )
 )
 
+register(
+    Entry(
+        Architecture(
+            "localvit_nano",
+            (
+                vit_stage(
+                    96,
+                    4,
+                    3,
+                    patch=4,
+                    feedforward=local_feedforward(excite="se", reduction=96),
+                    residual=Part("local"),
+                    drop_path=0.1,
+                ),
+            ),
+            Part("class_token"),
+            img_size=(32, 32),
+        ),
+        "localvit",
+        "LocalViT at half a million parameters, for small images and quick studies",
+        PAPER,
+    )
+)
+
 _OURS = "stages.0.blocks.{}.feedforward"
 
 

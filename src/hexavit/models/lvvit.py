@@ -17,8 +17,9 @@ from hexavit.architecture import Architecture, Part
 from hexavit.layouts import Layout
 from hexavit.models.columns import vit_stage
 from hexavit.models.deepvit import STEM
-from hexavit.models.registry import Entry, Preprocessing, Published, register
+from hexavit.models.registry import Entry, Published, register
 from hexavit.models.vit_keys import COLUMN
+from hexavit.models.weights import Preprocessing
 
 PAPER = "https://arxiv.org/abs/2104.10858"
 _README = "zihangJiang/TokenLabeling, README.md"
@@ -32,13 +33,20 @@ _VARIANTS: tuple[tuple[str, int, int, int, float, int, float, float, dict[int, t
 )
 
 
-def _lvvit(name: str, dim: int, depth: int, heads: int, skip_lam: float, stem: int, drop_path: float) -> Architecture:
+def _lvvit(
+    name: str, dim: int, depth: int, heads: int, skip_lam: float, stem: int, drop_path: float, patch: int = 8
+) -> Architecture:
     stage = vit_stage(
         dim,
         depth,
         heads,
         tokens=Part(
-            "conv_stem", channels=(stem,) * 3, kernels=(7, 3, 3), strides=(2, 1, 1), last_kernel=8, last_stride=8
+            "conv_stem",
+            channels=(stem,) * 3,
+            kernels=(7, 3, 3),
+            strides=(2, 1, 1),
+            last_kernel=patch,
+            last_stride=patch,
         ),
         attention=Part("global", heads=heads, qkv_bias=False),
         feedforward=Part("mlp", ratio=3.0),
@@ -62,6 +70,15 @@ for _name, _dim, _depth, _heads, _lam, _stem, _drop, _crop, _results in _VARIANT
                 (Published(_README, _img_size, _params, top1=_top1),),
             )
         )
+
+register(
+    Entry(
+        _lvvit("lvvit_nano", 96, 4, 3, 2.0, 16, 0.1, patch=2).with_(img_size=(32, 32)),
+        "lvvit",
+        "LV-ViT at half a million parameters, for small images and quick studies",
+        PAPER,
+    )
+)
 
 LAYOUTS = (
     Layout(

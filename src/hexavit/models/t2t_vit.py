@@ -18,8 +18,9 @@ from typing import Any
 from hexavit.architecture import Architecture, Part
 from hexavit.layouts import As, Layout, Table
 from hexavit.models.columns import vit_stage
-from hexavit.models.registry import Entry, Preprocessing, Published, register
+from hexavit.models.registry import Entry, Published, register
 from hexavit.models.vit_keys import COLUMN
+from hexavit.models.weights import Preprocessing
 
 PAPER = "https://arxiv.org/abs/2101.11986"
 _README = "yitu-opensource/T2T-ViT, README.md"
@@ -39,20 +40,27 @@ _VARIANTS: tuple[tuple[str, int, int, int, float, str, float | None], ...] = (
     ("t2t_vit_14_wide", 768, 4, 12, 3.0, "performer", None),
 )
 
-for _name, _dim, _depth, _heads, _ratio, _kind, _top1 in _VARIANTS:
-    _stage = vit_stage(
-        _dim,
-        _depth,
-        _heads,
-        tokens=Part("tokens_to_token", kind=_kind),
+
+def _t2t(
+    name: str, dim: int, depth: int, heads: int, ratio: float, kind: str, token_dim: int = 64, img_size: int = 224
+) -> Architecture:
+    stage = vit_stage(
+        dim,
+        depth,
+        heads,
+        tokens=Part("tokens_to_token", kind=kind, token_dim=token_dim),
         position=Part("sine_cosine"),
-        attention=Part("global", heads=_heads, qkv_bias=False),
-        feedforward=Part("mlp", ratio=_ratio),
+        attention=Part("global", heads=heads, qkv_bias=False),
+        feedforward=Part("mlp", ratio=ratio),
         drop_path=0.1,
     )
+    return Architecture(name, (stage,), Part("class_token"), img_size=(img_size, img_size), norm_eps=1e-5)
+
+
+for _name, _dim, _depth, _heads, _ratio, _kind, _top1 in _VARIANTS:
     register(
         Entry(
-            Architecture(_name, (_stage,), Part("class_token"), norm_eps=1e-5),
+            _t2t(_name, _dim, _depth, _heads, _ratio, _kind),
             "t2t_vit",
             f"T2T-ViT{_name.removeprefix('t2t_vit').replace('_', '-')}",
             PAPER,
@@ -61,6 +69,15 @@ for _name, _dim, _depth, _heads, _ratio, _kind, _top1 in _VARIANTS:
         )
     )
 
+
+register(
+    Entry(
+        _t2t("t2t_vit_nano", 96, 4, 3, 2.0, "performer", token_dim=32, img_size=64),
+        "t2t_vit",
+        "T2T-ViT at half a million parameters, for 64 x 64 images (4 x 4 tokens) and quick studies",
+        PAPER,
+    )
+)
 
 PERFORMER: Table = {"kqv.*": "qkv.*", "proj.*": "proj.*", "norm1.*": "norm1.*", "w": "w"}
 """A Performer layer of the tokens up to its feedforward, in the authors' names and ours."""

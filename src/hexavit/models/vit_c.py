@@ -49,6 +49,29 @@ for _cost, _dim, _heads, _ratio, _patch, _conv, (_channels, _strides) in _VARIAN
             )
         )
 
+register(
+    Entry(
+        Architecture(
+            "vit_c_nano",
+            (
+                vit_stage(
+                    96,
+                    4,
+                    3,
+                    tokens=Part("conv_stem", channels=(24, 48), kernels=(3, 3), strides=(2, 2)),
+                    feedforward=Part("mlp", ratio=3.0),
+                ),
+            ),
+            Part("class_token"),
+            img_size=(32, 32),
+            norm_eps=1e-5,
+        ),
+        "vit_c",
+        "ViT-C at half a million parameters, for small images and quick studies",
+        PAPER,
+    )
+)
+
 _OURS = "stages.0.blocks.{}"
 LAYOUTS = (
     Layout(

@@ -13,7 +13,7 @@ from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.layers import activation
 from hexavit.parts.registry import register_part
 
-Excite = Literal["none", "se", "eca", "eca_hard"]
+Excite = Literal["se", "eca", "eca_hard"]
 
 
 class SqueezeExcite(nn.Module):
@@ -79,7 +79,7 @@ class ConvMLP(PartModule):
         act: str = "gelu",
         bias: bool = True,
         norm: bool = True,
-        excite: Excite = "none",
+        excite: Excite | None = None,
         reduction: int = 4,
         extra: Literal["keep", "zero"] = "keep",
     ) -> None:
@@ -98,7 +98,7 @@ class ConvMLP(PartModule):
         self.norm3 = nn.BatchNorm2d(dim) if norm else nn.Identity()
         self.act = activation(act)
         self.excite: nn.Module | None = None
-        if excite != "none":
+        if excite is not None:
             self.excite = (
                 SqueezeExcite(hidden, reduction) if excite == "se" else ChannelAttention(hidden, excite == "eca_hard")
             )

@@ -44,7 +44,7 @@ class ConvStem(PartModule):
         channels: tuple[int, ...],
         kernels: tuple[int, ...],
         strides: tuple[int, ...],
-        act: str = "relu",
+        act: str | None = "relu",
         pool: bool = False,
         last_kernel: int = 1,
         last_stride: int = 1,
@@ -62,7 +62,7 @@ class ConvStem(PartModule):
             step = nn.Sequential(
                 nn.Conv2d(before, after, kernel, stride=stride, padding=kernel // 2, bias=False),
                 nn.BatchNorm2d(after),
-                nn.Identity() if act == "none" else activation(act),
+                nn.Identity() if act is None else activation(act),
             )
             self.steps.append(step)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1) if pool else nn.Identity()
