@@ -20,9 +20,7 @@ from hexavit.models.vit_keys import COLUMN
 
 PAPER = "https://arxiv.org/abs/2103.11816"
 _README = "coeusguo/ceit, README.md"
-_STEM = Part(
-    "conv_stem", channels=(64,), kernels=(7,), strides=(2,), act=None, pool=True, last_kernel=4, last_stride=4
-)
+_STEM = Part("conv_stem", channels=(64,), kernels=(7,), strides=(2,), act=None, pool=True, last_kernel=4, last_stride=4)
 
 # size, width, heads, image size, millions of parameters, GFLOPs (without attention's products), top-1
 _VARIANTS = (
