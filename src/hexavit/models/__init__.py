@@ -1,18 +1,20 @@
 """One file a paper: its variants as data, its published figures and weights, its checkpoint key tables."""
 
 from hexavit.layouts import Layout
+from hexavit.models import cvt, vit  # first: of models with equal tensors, an unnamed file means the elder
+
+# isort: split
 from hexavit.models import (
     cait,
     ceit,
     cpvt,
-    cvt,
     cvt_keys,
     deepvit,
-    deit,
+    deit,  # noqa: F401  # registers its models
+    deit_keys,
     localvit,
     lvvit,
     t2t_vit,
-    vit,
     vit_c,
     vit_keys,
 )
@@ -32,7 +34,7 @@ from hexavit.models.weights import Preprocessing, Weight
 
 LAYOUTS: tuple[Layout, ...] = tuple(
     layout
-    for family in (cvt_keys, vit_keys, deit, cait, deepvit, lvvit, t2t_vit, vit_c, cpvt, ceit, localvit)
+    for family in (cvt_keys, vit_keys, deit_keys, cait, deepvit, lvvit, t2t_vit, vit_c, cpvt, ceit, localvit)
     for layout in family.LAYOUTS
 )
 """Every foreign layout of weights that is known, by family."""

@@ -16,10 +16,8 @@ Differs: the distillation token has no weight decay (there it has).
 from __future__ import annotations
 
 from hexavit.architecture import Architecture, Part
-from hexavit.layouts import Join, Layout
 from hexavit.models.columns import vit_stage
 from hexavit.models.registry import Entry, Published, register
-from hexavit.models.vit_keys import COLUMN
 
 PAPER = "https://arxiv.org/abs/2012.12877"
 _README = "facebookresearch/deit, README_deit.md"
@@ -62,18 +60,3 @@ register(
         PAPER,
     )
 )
-
-LAYOUTS = (
-    Layout(
-        "authors",
-        "deit",
-        {
-            **{theirs: ours for theirs, ours in COLUMN.items() if theirs != "cls_token"},
-            ("cls_token", "dist_token"): Join("stages.0.class_token", axis=1),
-            "head_dist.*": "head.fc2.*",
-        },
-        only={"head": ("two_heads",), "attention": ("global",), "feedforward": ("mlp",), "norm_eps": ("1e-06",)},
-        suffixes=(".pth",),
-    ),
-)
-"""The distilled models'; the others' are ViT's in timm's names."""

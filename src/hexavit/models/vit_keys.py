@@ -159,35 +159,31 @@ _HF_ONLY = {
     "head": ("class_token",),
     "head.pre_logits": ("false",),
 }
-HUGGINGFACE = Layout(
-    "huggingface",
-    "vit",
-    _transformers(
-        "vit.encoder.layer.{}",
-        [f"attention.attention.{name}" for name in ("query", "key", "value")],
-        "attention.output.dense",
-        "intermediate.dense",
-        "output.dense",
-    ),
-    only=_HF_ONLY,
-    base="vit.",
-    suffixes=("", ".safetensors", ".pth"),
-    config=transformers_config,
+HF_FILES: Table = _transformers(
+    "vit.encoder.layer.{}",
+    [f"attention.attention.{name}" for name in ("query", "key", "value")],
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
 )
-HUGGINGFACE_MODULES = Layout(
-    "huggingface",
-    "vit",
-    _transformers(
-        "vit.layers.{}",
-        [f"attention.{name}_proj" for name in "qkv"],
-        "attention.o_proj",
-        "mlp.fc1",
-        "mlp.fc2",
-    ),
-    only=_HF_ONLY,
-    base="vit.",
-    suffixes=("", ".safetensors", ".pth"),
-    config=transformers_config,
+HF_MODULES: Table = _transformers(
+    "vit.layers.{}",
+    [f"attention.{name}_proj" for name in "qkv"],
+    "attention.o_proj",
+    "mlp.fc1",
+    "mlp.fc2",
+)
+HUGGINGFACE, HUGGINGFACE_MODULES = (
+    Layout(
+        "huggingface",
+        "vit",
+        table,
+        only=_HF_ONLY,
+        base="vit.",
+        suffixes=("", ".safetensors", ".pth"),
+        config=transformers_config,
+    )
+    for table in (HF_FILES, HF_MODULES)
 )
 
 LAYOUTS = (TIMM, AUTHORS, AUTHORS_BY_CLASS, HUGGINGFACE, HUGGINGFACE_MODULES)
