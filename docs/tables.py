@@ -76,20 +76,18 @@ def _model(name: str) -> list[str]:
     return rows
 
 
+PARITY = """Weights made from key names (`tests/parity/golden.py`) go through the authors' code and, in its layout,
+into hexavit. The difference is that of the first eight logits of two images, of the largest logit. It is kept
+below 2e-5 by `tests/parity/test_reference.py`, with the features on the way."""
+
+
 def parity_page() -> str:
     """Every reference record of a whole model: the largest difference of its logits, and the counts."""
     sys.path.insert(0, str(DOCS.parent))
     from tests.parity import golden
     from tests.parity.test_reference import MODELS, VARIANTS, loaded
 
-    lines = ["# Parity", "", NOTE, ""]
-    lines += [
-        "Weights made from key names (`tests/parity/golden.py`) go through the authors' code and, in the authors' layout,"
-    ]
-    lines += [
-        "into hexavit. The difference is that of the first eight logits of two images, of the largest logit. It is kept"
-    ]
-    lines += ["below 2e-5 by `tests/parity/test_reference.py`, with the features on the way.", ""]
+    lines = ["# Parity", "", NOTE, "", PARITY, ""]
     lines += ["| system | record | model and overrides | difference | parameters | multiply-adds, G | authors' |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for variant, record in MODELS.items():

@@ -75,3 +75,12 @@ def test_every_dependency_has_its_line() -> None:
     page = (DOCS / "dependencies.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\|(?: `\w+` \|)? `([\w-]+)` \| \S", page, re.MULTILINE)
     assert sorted(rows) == sorted(names)
+
+
+def test_the_page_of_parts_is_what_its_command_writes() -> None:
+    sys.path.insert(0, str(DOCS))
+    try:
+        from tables import parts_page
+    finally:
+        sys.path.remove(str(DOCS))
+    assert (DOCS / "parts.md").read_text(encoding="utf-8") == parts_page(), "run `python docs/tables.py`"
