@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import hexavit
+
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "hexavit"
 
@@ -129,12 +131,23 @@ def test_outside_packages_are_declared() -> None:
     assert not undeclared, "\n".join(["not among the dependencies of pyproject.toml:", *undeclared])
 
 
+def test_the_front_door_opens_a_room_when_it_is_asked_for() -> None:
+    program = "import sys, hexavit, hexavit.cli, hexavit.errors; print('torch' in sys.modules, len(dir(hexavit)) > 20)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False True\n"
+    assert set(hexavit._ROOM_OF) | {"parts"} == set(hexavit.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = hexavit.nothing
+
+
 def test_the_front_door_loads_torch_alone() -> None:
     program = """
 import json, sys
 import torch
 before = {name.split(".")[0] for name in sys.modules}
 import hexavit
+for name in hexavit.__all__:
+    getattr(hexavit, name)
 print(json.dumps(sorted({name.split(".")[0] for name in sys.modules} - before - set(sys.stdlib_module_names))))
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)

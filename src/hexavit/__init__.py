@@ -1,15 +1,19 @@
 """hexavit: a vision transformer is six choices, and every published model is a row of a six-column table."""
 
-from hexavit import parts
-from hexavit._backbone import Backbone
-from hexavit.architecture import Architecture, Part, Pattern, Stage
-from hexavit.checkpoints import LoadReport, load_checkpoint
-from hexavit.ecosystem import backbone, register_with_timm
-from hexavit.errors import HexavitError
-from hexavit.hub import create_model, from_pretrained, push_to_hub, save_pretrained
-from hexavit.models import list_models, list_weights
-from hexavit.parts import PartModule, Tokens, record_attention, register_part
-from hexavit.profiling import Profile, profile
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hexavit import parts
+    from hexavit._backbone import Backbone
+    from hexavit.architecture import Architecture, Part, Pattern, Stage
+    from hexavit.checkpoints import LoadReport, load_checkpoint
+    from hexavit.ecosystem import backbone, register_with_timm
+    from hexavit.errors import HexavitError
+    from hexavit.hub import create_model, from_pretrained, push_to_hub, save_pretrained
+    from hexavit.models import list_models, list_weights
+    from hexavit.parts import PartModule, Tokens, record_attention, register_part
+    from hexavit.profiling import Profile, profile
 
 __version__ = "0.1.0"
 
@@ -38,3 +42,30 @@ __all__ = [
     "register_with_timm",
     "save_pretrained",
 ]
+
+# The room of each name. A room is opened when one of its names is used, so that `import hexavit` and `--help` are quick
+# and the command line can set what PyTorch reads when it is loaded.
+_ROOMS = {
+    "_backbone": ("Backbone",),
+    "architecture": ("Architecture", "Part", "Pattern", "Stage"),
+    "checkpoints": ("LoadReport", "load_checkpoint"),
+    "ecosystem": ("backbone", "register_with_timm"),
+    "errors": ("HexavitError",),
+    "hub": ("create_model", "from_pretrained", "push_to_hub", "save_pretrained"),
+    "models": ("list_models", "list_weights"),
+    "parts": ("PartModule", "Tokens", "record_attention", "register_part"),
+    "profiling": ("Profile", "profile"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOM_OF:
+        return getattr(import_module(f"hexavit.{_ROOM_OF[name]}"), name)
+    if name in _ROOMS:
+        return import_module(f"hexavit.{name}")
+    raise AttributeError(f"module 'hexavit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

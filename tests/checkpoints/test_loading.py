@@ -142,6 +142,23 @@ def test_channels_are_adapted_as_timm_does() -> None:
         torch.testing.assert_close(model.stages[0].tokens.conv.weight.detach(), expected)
 
 
+def test_rows_are_picked_by_the_names_of_classes() -> None:
+    donor, model = nano(3), nano(2)
+    names = ["cat", "dog", "owl"]
+    hexavit.load_checkpoint(model, authors(donor), classes=["owl", 0], class_names=names)
+    assert torch.equal(model.head.fc.weight, donor.head.fc.weight[[2, 0]])
+    imagenet = nano(1000)
+    hexavit.load_checkpoint(model, authors(imagenet), classes=["goldfish", "tench"])
+    assert torch.equal(model.head.fc.bias, imagenet.head.fc.bias[[1, 0]])
+    for wrong, sentence in (
+        ({"classes": ["owl", "cta"], "class_names": names}, "the file has no class 'cta': did you mean 'cat'"),
+        ({"classes": ["owl", "cat"]}, "the names of the file's 3 classes are not known: give class_names, or numbers"),
+        ({"classes": ["owl", "cat"], "class_names": names[:2]}, "class_names names 2 classes, and the file answers 3"),
+    ):
+        with pytest.raises(hexavit.HexavitError, match=sentence):
+            hexavit.load_checkpoint(model, authors(donor), **wrong)
+
+
 def test_position_tables_for_other_sizes_and_models_without_a_class_token() -> None:
     donor = vit()
     state = TIMM.to_theirs(donor.state_dict(), lambda key: 3).state

@@ -36,6 +36,13 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(ask(capsys, "list", "cvt_*", "--json")) == hexavit.list_models("cvt_*")
 
 
+def test_list_by_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = "--license", "apache-2.0", "--trained-on", "imagenet-22k"
+    assert ask(capsys, "list", *asked).split() == ["cvt_13", "cvt_21", "cvt_w24"]
+    told = json.loads(ask(capsys, "list", "--weights", "cvt_w*", "--json"))
+    assert told == ["cvt_w24.in22k_ft_in1k_384"]
+
+
 def test_show(capsys: pytest.CaptureFixture[str]) -> None:
     told = ask(capsys, "show", "cvt_13", "--set", "head=pool")
     model = hexavit.create_model("cvt_13", overrides=["head=pool"])
@@ -49,6 +56,8 @@ def test_show(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert read["counted"]["parameters"] == 19_997_480
     assert read["published"][0]["gflops"] == 4.5
+    assert read["weights"][1]["hub_id"] == "microsoft/cvt-13-384"
+    assert "weights     cvt_13.in1k_384: apache-2.0; ImageNet-1k; microsoft/cvt-13-384\n" in told
 
 
 def test_profile(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,6 +93,23 @@ def test_predict(capsys: pytest.CaptureFixture[str]) -> None:
     (read,) = map(json.loads, ask(capsys, "predict", trained().path, image, "--top", 2, "--json").splitlines())
     assert read["image"] == str(image)
     assert told == f"{image}: " + ", ".join(f"{e['class']} {e['probability']:.2%}" for e in read["top"]) + "\n"
+
+
+def test_predict_with_a_saved_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = digits_folder() / "zero" / "0000.png"
+    place = hexavit.save_pretrained(trained().model(), tmp_path / "saved", class_names=CLASSES)
+    config = json.loads((place / "config.json").read_text())
+    config["pretrained_cfg"]["crop_pct"] = trained().input_spec().crop_pct
+    (place / "config.json").write_text(json.dumps(config))
+    assert ask(capsys, "predict", place, image) == ask(capsys, "predict", trained().path, image)
+
+
+def test_predict_untrained_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    image = digits_folder() / "zero" / "0000.png"
+    assert main(["predict", "cvt_nano", str(image), "--untrained"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith(f"{image}: ")
+    assert told.err == "note: cvt_nano is untrained: its answers mean nothing\n"
 
 
 def test_an_interrupt_is_no_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

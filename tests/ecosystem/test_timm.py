@@ -120,7 +120,14 @@ def test_refusals(options: dict[str, object], sentence: str) -> None:
     assert sentence in str(refusal.value)
 
 
-def test_a_tag_is_refused() -> None:
+def test_a_tag_is_that_of_the_weights() -> None:
+    model = timm.create_model("cvt_13.in1k_384", drop_path_rate=0.2)
+    assert model.pretrained_cfg["crop_mode"] == "squash"
+    assert model.architecture.img_size == (384, 384)
+    assert model.architecture.stages[2].drop_path == 0.2
+
+
+def test_an_unknown_tag_is_refused() -> None:
     with pytest.raises(hexavit.HexavitError, match="cvt_nano has no weights under the tag 'in1k'"):
         timm.create_model("cvt_nano.in1k")
 

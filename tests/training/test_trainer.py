@@ -12,7 +12,7 @@ from rich.console import Console
 from tests.using import digits_folder, history, make_folder, silent, tiny, trained
 
 import hexavit
-from hexavit.errors import CheckpointError, DataError, RunError
+from hexavit.errors import CheckpointError, DataError, HexavitError, RunError
 from hexavit.inference import Run
 from hexavit.training import TrainConfig, resume, train
 from hexavit.training.module import Classifier
@@ -176,3 +176,18 @@ def test_plain_lines_elsewhere_and_a_bar_on_a_terminal(tmp_path: Path, capsys: p
     train(tiny(digits_folder(), epochs=1), tmp_path / "bar", console=Console(force_terminal=True, width=120))
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("epoch 1/1", "loss", "accuracy", "images/s", "0:00:00"))
+
+
+def test_a_training_starts_from_the_weights_of_another(tmp_path: Path) -> None:
+    told = io.StringIO()
+    settings = {"start": str(trained().path), "epochs": 1, "lr": 1e-9, "overrides": ["stages.0.attention.stride_kv=1"]}
+    fine = train(tiny(digits_folder(), **settings), tmp_path / "fine", console=Console(file=told, width=200))
+    before, after = trained().model("best").state_dict(), fine.run.model("last").state_dict()
+    weights = [key for key in before if key.endswith("weight") and "norm" not in key and ".bn." not in key]
+    assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in weights)
+    assert "loaded" in told.getvalue()
+    with pytest.raises(
+        HexavitError, match=r"there is no such run folder, file or model to start from: did you mean 'cvt_21'"
+    ):
+        train(tiny(digits_folder(), start="cvt_31"), tmp_path / "none", console=silent())
+    assert not (tmp_path / "none").exists()

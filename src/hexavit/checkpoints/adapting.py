@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hexavit._backbone import Backbone
 from hexavit.errors import CheckpointError, nearest
+from hexavit.models.imagenet import IMAGENET_1K, imagenet_classes
 from hexavit.parts.contract import Size
 from hexavit.parts.layers import resize_table
 from hexavit.parts.positions import LearnedPosition
@@ -37,6 +38,12 @@ def chosen(adapt: bool | str | Collection[str]) -> frozenset[str]:
     return names
 
 
+def _near(name: str, names: Sequence[str]) -> str:
+    """The nearest class, or how many there are: a list of a thousand helps nobody."""
+    hint = nearest(name, names)
+    return hint if hint.startswith("did") else f"it has {len(names)}, such as {names[0]!r}"
+
+
 @dataclass
 class Adapter:
     """Fits a state to a model, noting what it did.
@@ -47,7 +54,8 @@ class Adapter:
 
     model: Backbone
     asked: frozenset[str]
-    classes: Sequence[int] | None
+    classes: Sequence[int | str] | None
+    class_names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         self.done: dict[str, str] = {}
@@ -82,15 +90,32 @@ class Adapter:
 
     def _pick(self, out: dict[str, Tensor], here: int, there: int) -> None:
         assert self.classes is not None
-        rows = list(self.classes)
-        if any(not isinstance(row, int) or not 0 <= row < here for row in rows):
-            raise CheckpointError(f"classes are numbers of the file's {here} rows, 0 to {here - 1}, not {rows[:8]}")
+        rows = [self._row(one, here) for one in self.classes]
         if len(rows) != there:
             raise CheckpointError(f"classes picks {len(rows)} rows for a model of {there} classes: give one a class")
         for key in _HEAD:
             if key in out:
                 out[key] = out[key][torch.tensor(rows)]
                 self.done[key] = f"{there} of {here} rows picked"
+
+    def _row(self, one: int | str, here: int) -> int:
+        """The number of a row that is given by its number, or by its class's name."""
+        if isinstance(one, str):
+            names = self.class_names or (imagenet_classes() if here == IMAGENET_1K else ())
+            if self.class_names is not None and len(names) != here:
+                raise CheckpointError(f"class_names names {len(names)} classes, and the file answers {here}")
+            if not names:
+                raise CheckpointError(
+                    f"the names of the file's {here} classes are not known: give class_names, or numbers"
+                )
+            if one not in names:
+                raise CheckpointError(f"the file has no class {one!r}: {_near(one, names)}")
+            return list(names).index(one)
+        if not isinstance(one, int) or not 0 <= one < here:
+            raise CheckpointError(
+                f"classes are names or numbers of the file's {here} rows, 0 to {here - 1}, not {one!r}"
+            )
+        return one
 
     @staticmethod
     def _rows(state: Mapping[str, Tensor]) -> int:

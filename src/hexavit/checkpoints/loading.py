@@ -26,7 +26,8 @@ def load_checkpoint(
     source: str | Path | Mapping[str, Any],
     *,
     adapt: bool | str | Collection[str] = (),
-    classes: Sequence[int] | None = None,
+    classes: Sequence[int | str] | None = None,
+    class_names: Sequence[str] | None = None,
     partial: bool = False,
     entry: str | None = None,
 ) -> LoadReport:
@@ -39,7 +40,8 @@ def load_checkpoint(
         source: a file (safetensors, `torch.save`'s, `.npz`), a transformers folder, or a mapping of tensors.
         adapt: what may be changed to fit: `classes` (another number: the model's own head stays), `channels` (of the
             first convolution: summed or repeated), `position` (tables resized); True for all three.
-        classes: rows of the file's head for the model's classes, in their order.
+        classes: rows of the file's head for the model's classes, in their order: by number, or by the class's name.
+        class_names: the names of the file's classes; known without them for the 1000 of ImageNet-1k.
         partial: load what fits of a model with other parts, and report the rest instead of refusing it.
         entry: which weights, for a file with several; by default `state_dict` or `model` before a moving average.
 
@@ -53,7 +55,7 @@ def load_checkpoint(
     trunk = model.model if isinstance(model, FeatureBackbone) else model
     if not isinstance(trunk, Backbone):
         raise CheckpointError(f"weights are loaded into a model of create_model, not into a {type(model).__name__}")
-    adapter = Adapter(trunk, chosen(adapt), classes)
+    adapter = Adapter(trunk, chosen(adapt), classes, class_names)
     contents, weights, origin, done = read_state(source, entry)
     if not partial:
         refuse_unexplained(done, origin, contents.where)

@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupt.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # Waiting threads that spin take the cores from whoever works on them; PyTorch reads this when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         _dispatch(arguments)
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Show a model as a table of six columns with its figures, counted and published; or how two models differ."""
+"""Show a model as a table of six columns with its figures and weights; or how two models differ."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         figures = {
             "counted": {"parameters": counted.parameters, "macs": counted.macs, "img_size": architecture.img_size},
             "published": [asdict(figure) for figure in entry.published],
+            "weights": [asdict(weight) for weight in entry.weights],
         }
         print(json.dumps({"architecture": json.loads(architecture.to_json()), **figures}, indent=2))
         return
@@ -50,6 +51,9 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         rows.append(("published", f"{told.img_size} x {told.img_size}", _short(params), _short(macs), top1, source))
     for row in rows:
         print("{:<12}{:>10}{:>13}{:>16}{:>9}  {}".format(*row).rstrip())
+    for weight in entry.weights:
+        data = ", then ".join(weight.trained_on)
+        print(f"{'weights':<12}{entry.architecture.name}.{weight.tag}: {weight.license}; {data}; {weight.hub_id}")
     if asked.overrides and entry.published:
         print("\nThe published figures are those of the model before your edits.")
 

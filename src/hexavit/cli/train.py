@@ -25,7 +25,8 @@ def add_arguments(parser: Parser) -> None:
             options |= {"type": int, "nargs": "+", "metavar": "PIXELS"}
         if setting.default is not MISSING:
             options["default"] = setting.default
-        parser.add_argument("--" + setting.name.replace("_", "-"), **options)
+        flag = "from" if setting.name == "start" else setting.name.replace("_", "-")
+        parser.add_argument("--" + flag, dest=setting.name, **options)
 
 
 def run(parser: Parser, arguments: Sequence[str]) -> None:

@@ -60,13 +60,10 @@ def save_pretrained(
     names = class_names if class_names is not None else model.pretrained_cfg.get("label_names")
     if names is not None and (len(names) != model.num_classes or len(set(names)) != len(names)):
         raise HexavitError(f"{model.num_classes} classes need as many names, all different, not {len(names)}")
-    cfg = {**(model.pretrained_cfg or pretrained_cfg(model.architecture))}
-    cfg.pop("label_names", None)
-    if license is not None:
-        cfg["license"] = license
+    cfg = _to_store(place, model, license)
     write_text(model.architecture.to_json() + "\n", place / ARCHITECTURE)
     write_state(model.state_dict(), place / WEIGHTS)
-    if not (place / CARD).exists() or MARK in (place / CARD).read_text(encoding="utf-8"):
+    if not (place / CARD).exists() or MARK in _text(place / CARD):
         write_text(model_card(model, cfg, names, metrics or {}), place / CARD)
     config = {
         "library_name": "hexavit",
@@ -132,12 +129,12 @@ def _read(where: str, file: Callable[[str], Path]) -> Backbone:
     config = _json(file(CONFIG))
     if config.get("library_name") != "hexavit" or config.get("format") != 1:
         raise CheckpointError(f'{where}: {CONFIG} does not say "library_name": "hexavit" and "format": 1')
-    sums = config.get("sha256")
-    for name in (ARCHITECTURE, WEIGHTS):
-        if not isinstance(sums, dict) or sums.get(name) != sha256_of(file(name)):
+    sums, paths = config.get("sha256"), {name: file(name) for name in (ARCHITECTURE, WEIGHTS)}
+    for name, path in paths.items():
+        if not isinstance(sums, dict) or sums.get(name) != sha256_of(path):
             raise CheckpointError(f"{where}: {name} is not the file that {CONFIG} was written for")
-    model = build_model(Architecture.from_json(_text(file(ARCHITECTURE))))
-    load_checkpoint(model, file(WEIGHTS))
+    model = build_model(Architecture.from_json(_text(paths[ARCHITECTURE])))
+    load_checkpoint(model, paths[WEIGHTS])
     model.pretrained_cfg = _cfg(where, config, model.pretrained_cfg)
     names = config.get("label_names")
     if names is not None:
@@ -145,6 +142,16 @@ def _read(where: str, file: Callable[[str], Path]) -> Backbone:
             raise CheckpointError(f"{where}: label_names in {CONFIG} are not {model.num_classes} different names")
         model.pretrained_cfg["label_names"] = tuple(names)
     return model.eval()
+
+
+def _to_store(place: Path, model: Backbone, license: str | None) -> dict[str, Any]:
+    """What of a model's `pretrained_cfg` is kept: nothing that reading would refuse."""
+    own = pretrained_cfg(model.architecture)
+    known = (*_OF_ARCHITECTURE, *_WORDS, *_CHOICES, "crop_pct", "mean", "std")
+    said = {**own, **model.pretrained_cfg, **({} if license is None else {"license": license})}
+    cfg = {key: list(v) if isinstance(v, tuple) else v for key, v in said.items() if key in known and v is not None}
+    _cfg(str(place), {"pretrained_cfg": cfg}, own)
+    return cfg
 
 
 def _cfg(where: str, config: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

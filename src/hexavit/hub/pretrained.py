@@ -102,7 +102,7 @@ def load_published(model: nn.Module, name: str) -> LoadReport:
     checked = verify(path, weight.sha256.get(path.name))
     report = load_checkpoint(model, path, adapt=True, partial=_has_own_parts(model.architecture, name))
     model.pretrained_cfg = pretrained_cfg(model.architecture, weight)
-    report = replace(report, notes=(*report.notes, checked))
+    report = replace(report, notes=(*report.notes, *([weight.note] if weight.note else []), checked))
     if path.name not in weight.sha256:
         _log.warning("%s: %s", name, checked)
     if at_start := [key for key in report.missing if key not in HEAD and not key.endswith("num_batches_tracked")]:

@@ -13,11 +13,11 @@ import hexavit
 from hexavit.checkpoints import LoadReport, inspect_checkpoint
 from hexavit.errors import HexavitError, RunError, nearest
 from hexavit.hub import load_published
-from hexavit.hub.classes import IMAGENET_1K, imagenet_classes, imagenet_numbers
 from hexavit.hub.folders import is_pretrained
 from hexavit.inference.preprocess import InputSpec
 from hexavit.inference.run import Run, Weights
 from hexavit.models import find_weight, list_models
+from hexavit.models.imagenet import IMAGENET_1K, imagenet_classes, imagenet_numbers
 
 HUB = "hf-hub:"
 """What stands before OWNER/NAME where a path could be meant, as in timm."""
@@ -137,7 +137,10 @@ def _near(name: str) -> str:
 
 def _published(name: str, untrained: bool) -> Ready:
     """A named model with its weights; at its start only when that was asked for."""
-    if find_weight(name) is not None and not untrained:
+    weight = find_weight(name)
+    if weight is not None and not untrained:
+        if weight.num_classes == 0:
+            raise HexavitError(f"{name}: the weights {weight.tag} have no head, so they name no classes")
         return _ready(hexavit.create_model(name, pretrained=True).eval(), name)
     if not untrained:
         raise HexavitError(

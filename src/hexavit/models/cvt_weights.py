@@ -25,6 +25,7 @@ def _weight(model: str, img_size: int, top1: float, *, in22k: bool = False) -> W
         top1=top1,
         source=_README,
         preprocessing=Preprocessing() if img_size == 224 else _SQUASH,
+        note="these are the authors' weights, trained with quick_gelu, which this model computes unless it was edited",
     )
 
 

@@ -122,16 +122,15 @@ def list_weights(pattern: str = "*", *, license: str | None = None, trained_on: 
     Raises:
         HexavitError: a licence or data that no weights have.
     """
-    found = {f"{name}.{weight.tag}": weight for name, entry in _MODELS.items() for weight in entry.weights}
+    every = {f"{name}.{weight.tag}": weight for name, entry in _MODELS.items() for weight in entry.weights}
+    found = [name for name in every if fnmatch.fnmatch(name, pattern)]
     for key, value in (("license", license), ("trained_on", trained_on)):
-        if value is None:
-            continue
-        said = {name: {each.lower(): each for each in _told(weight, key)} for name, weight in found.items()}
-        known = {low: each for words in said.values() for low, each in words.items()}
-        if value.lower() not in known:
-            raise HexavitError(f"no weights have {key} {value!r}: {nearest(value, known.values())}")
-        found = {name: weight for name, weight in found.items() if value.lower() in said[name]}
-    return [name for name in found if fnmatch.fnmatch(name, pattern)]
+        if value is not None:
+            known = {word for weight in every.values() for word in _told(weight, key)}
+            if value.lower() not in map(str.lower, known):
+                raise HexavitError(f"no weights have {key} {value!r}: {nearest(value, known)}")
+            found = [name for name in found if value.lower() in map(str.lower, _told(every[name], key))]
+    return found
 
 
 def _told(weight: Weight, key: str) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ class Weight:
         top1: on ImageNet-1k's validation set as published, a fraction of 1; None where nobody said it of this file.
         source: where that figure stands.
         preprocessing: how it wants an image.
+        note: what whoever loads it should know.
     """
 
     tag: str
@@ -54,6 +55,7 @@ class Weight:
     top1: float | None = None
     source: str | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    note: str | None = None
 
     def url(self, file: str) -> str:
         """Where a browser finds a file of it."""

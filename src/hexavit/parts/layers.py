@@ -31,6 +31,32 @@ class QuickGELU(nn.Module):
         return F.silu(1.702 * x) * (1 / 1.702)
 
 
+class SiLU(nn.Module):
+    """x sigmoid(x), for a tensor that its caller owns: overwritten where no gradient is recorded."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape to the same."""
+        return F.silu(x, inplace=not torch.is_grad_enabled() and not torch.compiler.is_compiling())
+
+
+class ScaledLinear(nn.Linear):
+    """a x W + c b: factors on a linear's product and on its bias, at no cost, since they ride on the product's own."""
+
+    def __init__(self, in_features: int, out_features: int, scale: float, bias_scale: float = 1.0) -> None:
+        super().__init__(in_features, out_features)
+        self.scale, self.bias_scale = scale, bias_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) to (..., C')."""
+        rows = x.reshape(-1, self.in_features)
+        out = torch.addmm(self.bias, rows, self.weight.t(), beta=self.bias_scale, alpha=self.scale)
+        return out.view(*x.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        """Sizes and factors."""
+        return f"{super().extra_repr()}, scale={self.scale:g}, bias_scale={self.bias_scale:g}"
+
+
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al., 2016): drops a branch for whole images, scaling those kept by 1 / (1 - rate)."""
 

@@ -31,6 +31,9 @@ class TrainConfig:
     model: Annotated[str, "a name that `hexavit list` gives"]
     data: Annotated[str, "`digits`, or a folder of class folders (or of train/ and val/ with such)"]
     overrides: Annotated[tuple[str, ...], "edits of the architecture, each PATH=VALUE"] = ()
+    start: Annotated[str | None, "weights to start from: a published model's name, a run, a saved folder, a file"] = (
+        None
+    )
     img_size: Annotated[tuple[int, int] | None, "height and width in pixels; by default as the data suggests"] = None
     in_chans: Annotated[int | None, "channels of the input, 1 or 3; by default those of the data"] = None
     epochs: Annotated[int, "passes over the training images"] = 20

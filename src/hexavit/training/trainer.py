@@ -15,6 +15,7 @@ from torch import nn
 import hexavit
 from hexavit.errors import DataError, RunError
 from hexavit.inference.device import pick_device
+from hexavit.inference.opening import start_from
 from hexavit.inference.preprocess import InputSpec
 from hexavit.inference.run import Run
 from hexavit.training.augment import training_transform
@@ -63,14 +64,15 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, cons
     """
     source = open_source(config.data)
     split = make_split(source, config.val_fraction, config.split_seed)
-    model, input_spec = _make_model(config, source)
+    shown = console or Console()
+    model, input_spec = _make_model(config, source, shown)
     run = claim(out, overwrite=overwrite)
     write_text(run.architecture, cast("Any", model).architecture.to_json())
     write_json(run.classes_file, source.classes)
     write_json(run.input_file, input_spec.as_dict())
     write_json(run.split_file, as_record(source, split))
     write_text(run.config, config.to_yaml())  # the last one: with it the folder is a run
-    return _fit(run, config, source, split, model, console or Console())
+    return _fit(run, config, source, split, model, shown)
 
 
 def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: Console | None = None) -> Trained:
@@ -96,11 +98,14 @@ def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: 
     split = from_record(source, run.split_record())
     with seeded(config.seed, "init"):
         model = run.build()
+    if config.start is not None and not run.checkpoint.is_file():
+        start_from(model, config.start)
     return _fit(run, config, source, split, model, console or Console())
 
 
-def _make_model(config: TrainConfig, source: Source) -> tuple[nn.Module, InputSpec]:
-    """The model at the size and channels of the settings, else of the data, else its own; and its input_spec."""
+def _make_model(config: TrainConfig, source: Source, console: Console) -> tuple[nn.Module, InputSpec]:
+    """The model at the size and channels of the settings, else of the data, else its own, with the weights to start
+    from; and its input_spec."""
     hints = source.hints
     with seeded(config.seed, "init"):
         model = hexavit.create_model(
@@ -110,6 +115,8 @@ def _make_model(config: TrainConfig, source: Source) -> tuple[nn.Module, InputSp
             img_size=config.img_size or hints.size,
             overrides=config.overrides,
         )
+    if config.start is not None:
+        console.print(str(start_from(model, config.start)), highlight=False, markup=False, soft_wrap=True)
     input_spec = InputSpec.of_model(model)
     known: dict[str, Any] = {}
     if hints.crop_pct is not None:

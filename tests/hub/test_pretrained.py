@@ -1,0 +1,187 @@
+"""Published weights: found, fetched, held against their sum, cached, loaded; and one sentence where that fails."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from tests.hub.local_hub import Hub
+
+import hexavit
+from hexavit.checkpoints.writing import write_state
+from hexavit.errors import CheckpointError, HexavitError
+from hexavit.hub import load_published
+from hexavit.hub.fetching import UnreachableError, sha256_of
+from hexavit.models import Weight, model_entry, registry
+from hexavit.models.cvt_keys import LAYOUTS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def publish(hub: Hub, weight: Weight, file: str = "model.safetensors") -> hexavit.Backbone:
+    """A model whose weights the hub has, under the names of transformers."""
+    torch.manual_seed(1)
+    model = hexavit.create_model("cvt_nano", num_classes=weight.num_classes, img_size=weight.img_size)
+    layout = next(each for each in LAYOUTS if each.origin == "huggingface")
+    write_state(layout.to_theirs(model.state_dict(), lambda key: 1).state, hub.root / weight.hub_id / file)
+    return model
+
+
+def equal(one: hexavit.Backbone, other: hexavit.Backbone) -> bool:
+    theirs = other.state_dict()
+    return all(torch.equal(tensor, theirs[key]) for key, tensor in one.state_dict().items())
+
+
+def swap(monkeypatch: pytest.MonkeyPatch, weight: Weight) -> None:
+    monkeypatch.setitem(registry._MODELS, "cvt_nano", replace(model_entry("cvt_nano"), weights=(weight,)))
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("name", ["cvt_nano", "cvt_nano.digits"])
+def test_fetched_and_loaded(hub: Hub, own_weight: Weight, name: str, file: str) -> None:
+    published = publish(hub, own_weight, file)
+    model = hexavit.create_model(name, pretrained=True)
+    assert equal(model, published)
+    assert model.architecture.img_size == (48, 48)
+    cfg = model.pretrained_cfg
+    assert (cfg["tag"], cfg["license"], cfg["hf_hub_id"]) == ("digits", "cc0-1.0", "someone/nano")
+    assert (cfg["mean"], cfg["crop_mode"], cfg["input_size"]) == ((0.1, 0.2, 0.3), "squash", (3, 48, 48))
+
+
+def test_a_repository_of_published_weights_is_known(hub: Hub, own_weight: Weight) -> None:
+    published = publish(hub, own_weight)
+    model = hexavit.from_pretrained("someone/nano")
+    assert equal(model, published)
+    assert not model.training
+    assert model.pretrained_cfg["tag"] == "digits"
+
+
+def test_a_tag_gives_size_classes_and_preprocessing_without_weights(own_weight: Weight) -> None:
+    model = hexavit.create_model("cvt_nano.digits")
+    assert (model.num_classes, model.architecture.img_size) == (10, (48, 48))
+    assert model.pretrained_cfg["interpolation"] == "bilinear"
+
+
+def test_the_cache_is_not_asked_twice(hub: Hub, own_weight: Weight) -> None:
+    publish(hub, own_weight)
+    hexavit.create_model("cvt_nano", pretrained=True)
+    hub.asked.clear()
+    hexavit.create_model("cvt_nano", pretrained=True)
+    assert hub.asked == []
+
+
+def test_a_broken_download_is_resumed(hub: Hub, own_weight: Weight) -> None:
+    published = publish(hub, own_weight)
+    hub.broken_after = 500_000
+    assert equal(hexavit.create_model("cvt_nano", pretrained=True), published)
+    assert sum(method == "GET" for method, _ in hub.asked) == 2
+
+
+def test_other_classes_channels_and_parts(hub: Hub, own_weight: Weight, caplog: pytest.LogCaptureFixture) -> None:
+    published = publish(hub, own_weight)
+    model = hexavit.create_model("cvt_nano", pretrained=True, num_classes=3, in_chans=1)
+    assert model.head.fc.weight.shape == (3, 128)
+    kernel = model.stages[0].tokens.conv.weight
+    torch.testing.assert_close(kernel, published.stages[0].tokens.conv.weight.sum(1, keepdim=True))
+    assert len(model.pretrained_cfg["mean"]) == 1
+    assert "stay at their start" not in caplog.text
+    mixed = hexavit.create_model("cvt_nano", pretrained=True, overrides=["stages.1.attention=global"])
+    assert torch.equal(mixed.stages[2].class_token, published.stages[2].class_token)
+    assert "tensors of other parts stay at their start, stages.1.blocks.0.attention" in caplog.text
+
+
+def test_feature_maps(hub: Hub, own_weight: Weight) -> None:
+    published = publish(hub, own_weight)
+    maps = hexavit.create_model("cvt_nano", pretrained=True, features_only=True)
+    assert torch.equal(maps.model.stages[1].tokens.conv.weight, published.stages[1].tokens.conv.weight)
+    backbone = hexavit.backbone("cvt_nano", pretrained=True)
+    assert torch.equal(backbone.body.model.stages[1].tokens.conv.weight, published.stages[1].tokens.conv.weight)
+
+
+def test_the_sum(
+    hub: Hub, own_weight: Weight, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(hub, own_weight)
+    right = sha256_of(hub.root / "someone/nano/model.safetensors")
+    report = load_published(hexavit.create_model("cvt_nano.digits"), "cvt_nano")
+    assert report.notes[-1] == f"sha256 {right}, as the hub says; no sum of its own is known to hexavit"
+    assert caplog.record_tuples == [("hexavit", logging.WARNING, f"cvt_nano.digits: {report.notes[-1]}")]
+    caplog.clear()
+    swap(monkeypatch, replace(own_weight, sha256={"model.safetensors": right}))
+    report = load_published(hexavit.create_model("cvt_nano.digits"), "cvt_nano")
+    assert report.notes[-1] == f"sha256 {right}, as published"
+    assert not caplog.records
+    swap(monkeypatch, replace(own_weight, sha256={"model.safetensors": "0" * 64}))
+    with pytest.raises(CheckpointError, match=f"has the sha256 {right} where 0000.* is expected"):
+        hexavit.create_model("cvt_nano", pretrained=True)
+
+
+def test_a_file_damaged_in_the_cache(hub: Hub, own_weight: Weight, tmp_path: Path) -> None:
+    publish(hub, own_weight)
+    hexavit.create_model("cvt_nano", pretrained=True)
+    (blob,) = (tmp_path / "cache").rglob("blobs/*")
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(data)
+    with pytest.raises(CheckpointError, match=f"damaged or was exchanged; delete {blob} to have it fetched again"):
+        hexavit.create_model("cvt_nano", pretrained=True)
+    blob.unlink()
+    hexavit.create_model("cvt_nano", pretrained=True)
+
+
+BY_HAND = (
+    "; fetch https://huggingface.co/someone/nano/resolve/main/model.safetensors or "
+    "https://huggingface.co/someone/nano/resolve/main/pytorch_model.bin by hand and load it with "
+    "hexavit.load_checkpoint(hexavit.create_model('cvt_nano.digits'), PATH)"
+)
+
+
+def test_without_a_network(hub: Hub, own_weight: Weight, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
+    with pytest.raises(UnreachableError) as refusal:
+        hexavit.create_model("cvt_nano", pretrained=True)
+    told = str(refusal.value)
+    assert told.startswith(
+        "cvt_nano.digits cannot be fetched: someone/nano's model.safetensors is not in the cache, and"
+    )
+    assert told.endswith(BY_HAND)
+    assert "\n" not in told
+
+
+def test_offline(hub: Hub, own_weight: Weight, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = publish(hub, own_weight)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UnreachableError, match="HF_HUB_OFFLINE is set; fetch "):
+        hexavit.create_model("cvt_nano", pretrained=True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    hexavit.create_model("cvt_nano", pretrained=True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert equal(hexavit.create_model("cvt_nano", pretrained=True), published)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            lambda: hexavit.create_model("cvt_13_vit_pytorch", pretrained=True),
+            "lists no published weights: load a file",
+        ),
+        (lambda: hexavit.create_model("cvt_13.in1k_38"), "under the tag 'in1k_38': did you mean 'in1k_384'?"),
+        (lambda: load_published(torch.nn.Linear(1, 1), "cvt_13"), "into a model of create_model, not into a Linear"),
+        (lambda: hexavit.create_model("cvt_nano", out_indices=1), "needs features_only=True"),
+    ],
+)
+def test_refusals(call, sentence: str) -> None:
+    with pytest.raises(HexavitError) as refusal:
+        call()
+    assert sentence in str(refusal.value)
+
+
+def test_a_repository_that_is_not_there(hub: Hub, own_weight: Weight) -> None:
+    with pytest.raises(CheckpointError, match="the hub shows no repository someone/nano: it may be private"):
+        hexavit.create_model("cvt_nano", pretrained=True)
+    (hub.root / "someone/nano").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"someone/nano has none of the files model\.safetensors, pytorch_model"):
+        hexavit.create_model("cvt_nano", pretrained=True)

@@ -1,0 +1,80 @@
+"""Published weights as data: whole, consistent with their models, and as timm has them."""
+
+import re
+
+import pytest
+import timm
+import torch
+
+import hexavit
+from hexavit._backbone import Backbone
+from hexavit.errors import HexavitError
+from hexavit.models import Entry, build_model, find_weight, model_entry, register, resolve
+
+ALL = hexavit.list_weights()
+
+
+def test_the_list() -> None:
+    assert hexavit.list_weights("cvt_*") == [
+        "cvt_13.in1k",
+        "cvt_13.in1k_384",
+        "cvt_13.in22k_ft_in1k_384",
+        "cvt_21.in1k",
+        "cvt_21.in1k_384",
+        "cvt_21.in22k_ft_in1k_384",
+        "cvt_w24.in22k_ft_in1k_384",
+    ]
+    assert hexavit.list_weights("cvt_21.*", trained_on="imagenet-22K") == ["cvt_21.in22k_ft_in1k_384"]
+    assert len(ALL) == len(set(ALL))
+
+
+def test_filters_of_models() -> None:
+    assert hexavit.list_models(license="CC-BY-NC-4.0") == hexavit.list_models("vit_*_224", license="cc-by-nc-4.0")
+    assert hexavit.list_models("cvt_*", trained_on="ImageNet-22k") == ["cvt_13", "cvt_21", "cvt_w24"]
+    assert hexavit.list_models(license="cc-by-nc-4.0", trained_on="ImageNet-21k") == []  # no set of weights is both
+    assert "cvt_nano" not in hexavit.list_models(license="apache-2.0")
+    with pytest.raises(HexavitError, match=r"no weights have license 'apache': did you mean 'apache-2\.0'\?"):
+        hexavit.list_models(license="apache")
+    with pytest.raises(HexavitError, match="no weights have trained_on 'ImageNet-2k': did you mean"):
+        hexavit.list_weights(trained_on="ImageNet-2k")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_weight_is_whole(name: str) -> None:
+    weight = find_weight(name)
+    assert re.fullmatch(r"[\w-]+/[\w.-]+", weight.hub_id)
+    assert weight.trained_on
+    assert weight.license
+    assert weight.code_license
+    assert (weight.top1 is None) == (weight.source is None)
+    assert all(re.fullmatch("[0-9a-f]{64}", known) for known in weight.sha256.values())
+    published = {(each.img_size, each.top1) for each in model_entry(name).published}
+    assert weight.top1 is None or (weight.img_size, weight.top1) in published
+    architecture = resolve(name)
+    assert architecture.num_classes == weight.num_classes
+    with torch.device("meta"):
+        Backbone(architecture)
+    assert f"{weight.hub_id}/resolve/main/model.safetensors" in weight.url("model.safetensors")
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name.startswith("vit_")])
+def test_timm_says_the_same(name: str) -> None:
+    weight, theirs = find_weight(name), timm.models.get_pretrained_cfg(name)
+    assert theirs is not None
+    ours = build_model(name, overrides=["stages.0.depth=1"]).pretrained_cfg
+    assert (theirs.hf_hub_id, theirs.license) == (weight.hub_id, weight.license)
+    assert (theirs.num_classes, theirs.input_size) == (ours["num_classes"], ours["input_size"])
+    assert (theirs.mean, theirs.std, theirs.crop_pct) == (ours["mean"], ours["std"], ours["crop_pct"])
+    assert (theirs.interpolation, theirs.crop_mode) == (ours["interpolation"], ours["crop_mode"])
+
+
+def test_cvt_at_384_resizes_straight() -> None:
+    assert hexavit.create_model("cvt_13.in1k").pretrained_cfg["crop_mode"] == "center"
+    cfg = build_model("cvt_21.in1k_384").pretrained_cfg
+    assert (cfg["crop_mode"], cfg["crop_pct"], cfg["input_size"]) == ("squash", 1.0, (3, 384, 384))
+
+
+def test_a_name_has_no_dot() -> None:
+    architecture = resolve("cvt_nano").with_(name="cvt.nano")
+    with pytest.raises(HexavitError, match="a model's name has no dot"):
+        register(Entry(architecture, "cvt", "", ""))
