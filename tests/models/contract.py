@@ -298,7 +298,8 @@ class ModelContract:
         assert names[told if isinstance(told, str) else told[0]] is model.get_classifier()
         first = model.pretrained_cfg["first_conv"]
         if first is None:  # no convolution reads the image
-            assert not [m for m in model.stages[0].tokens.modules() if isinstance(m, torch.nn.Conv2d)]
+            convs = (m for m in model.stages[0].tokens.modules() if isinstance(m, torch.nn.Conv2d))
+            assert all(conv.in_channels != 3 for conv in convs)
         else:
             assert names[first].in_channels == 3
         assert model.pretrained_cfg["input_size"] == (3, SIDE, SIDE)
