@@ -54,9 +54,9 @@ for _size, _distilled, _img_size, _params, _top1 in _VARIANTS:
 
 register(
     Entry(
-        Architecture("deit_nano", (vit_stage(96, 4, 3, patch=4, drop_path=0.1),), Part("two_heads"), img_size=(32, 32)),
+        Architecture("deit_nano", (vit_stage(96, 4, 3, patch=8, drop_path=0.1),), Part("two_heads"), img_size=(32, 32)),
         "deit",
-        "DeiT, distilled, at half a million parameters, for small images and quick studies",
+        "DeiT, distilled, at 0.66 million parameters, for small images and quick studies",
         PAPER,
     )
 )
