@@ -80,3 +80,12 @@ def test_every_dependency_has_its_line() -> None:
 def test_the_recipe_that_is_explained_is_the_one_that_runs() -> None:
     recipe = (ROOT / "recipes" / "digits.yaml").read_text(encoding="utf-8")
     assert f"```yaml\n{recipe}```" in (DOCS / "add-a-recipe.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_parts_is_what_its_command_writes() -> None:
+    sys.path.insert(0, str(DOCS))
+    try:
+        from tables import parts_page
+    finally:
+        sys.path.remove(str(DOCS))
+    assert (DOCS / "parts.md").read_text(encoding="utf-8") == parts_page(), "run `python docs/tables.py`"

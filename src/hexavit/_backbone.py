@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hexavit.architecture import Architecture, Part, image_size
-from hexavit.composition import StageModule, as_tokens, compose
+from hexavit.composition import StageModule, as_tokens, check_fits, compose
 from hexavit.errors import ArchitectureError
 from hexavit.initialisation import initialise, initialise_classifier
 from hexavit.parts.contract import PartModule, Size, Tokens
@@ -116,7 +116,7 @@ class Backbone(nn.Module):
     # The forward
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) to (B, num_classes)."""
+        """(B, in_chans, H, W) to (B, num_classes); from a head with two classifiers a pair of answers in training."""
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -128,10 +128,10 @@ class Backbone(nn.Module):
         return features
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """`forward_features`' answer to logits (B, num_classes), or with `pre_logits` to what the last linear reads."""
+        """`forward_features`' answer to logits (B, num_classes), or with `pre_logits` to the vector (B, C) before."""
         head = self._head()
         pooled = head.pooled(x, self.num_prefix_tokens)
-        return pooled if pre_logits else head.classify(pooled)
+        return head.embedding(pooled) if pre_logits else head.classify(pooled)
 
     def forward_intermediates(
         self,
@@ -224,7 +224,7 @@ class Backbone(nn.Module):
     # Changes
 
     def get_classifier(self) -> nn.Module:
-        """The last linear."""
+        """The last linear; of a head with two, the class token's."""
         return self._head().fc
 
     def reset_classifier(self, num_classes: int, global_pool: Literal["avg", "token"] | None = None) -> None:
@@ -235,12 +235,16 @@ class Backbone(nn.Module):
         """
         part = self.architecture.head if global_pool is None else _pool_part(global_pool, self.architecture.head)
         pooling_changes = part != self.architecture.head
-        self.architecture = self.architecture.with_(num_classes=num_classes, head=part)
+        architecture = self.architecture.with_(num_classes=num_classes, head=part)
+        if pooling_changes:
+            check_fits(architecture)
+        self.architecture = architecture
         if pooling_changes:
             self._rebuild()
         head = self._head()
         head.reset_classifier(num_classes)
-        initialise_classifier(head.fc, self.architecture.init)
+        for name in head.classifiers:
+            initialise_classifier(getattr(head, name), self.architecture.init)
         head.to(next(self.stages.parameters()).device)
 
     def _rebuild(self) -> None:
@@ -361,7 +365,10 @@ def _pool_part(global_pool: str, part: Part) -> Part:
 
 
 def _feature_points(architecture: Architecture, stages: Sequence[StageModule]) -> list[tuple[int, int, str]]:
-    """(stage, stride, path) of every feature map: blocks where all stages share one grid, else stages."""
+    """(stage, stride, path) of every feature map: blocks where all stages share one grid, else stages.
+
+    Stages that leave the image tokens as they are (class attention) have none.
+    """
     size, img = architecture.img_size, architecture.img_size
     strides: list[int] = []
     for stage in stages:
@@ -369,8 +376,12 @@ def _feature_points(architecture: Architecture, stages: Sequence[StageModule]) -
         for block in stage.blocks:
             size = block.attention.out_size(size) if isinstance(block.attention, PartModule) else size
         strides.append(max(1, round(img[0] / size[0])))
+    changing = [i for i, stage in enumerate(stages) if not all(_keeps_image(block) for block in stage.blocks)]
     if len(set(strides)) > 1:
-        return [(i, stride, f"stages.{i}") for i, stride in enumerate(strides)]
-    return [
-        (i, strides[i], f"stages.{i}.blocks.{k}") for i, stage in enumerate(stages) for k in range(len(stage.blocks))
-    ]
+        return [(i, strides[i], f"stages.{i}") for i in changing]
+    return [(i, strides[i], f"stages.{i}.blocks.{k}") for i in changing for k in range(len(stages[i].blocks))]
+
+
+def _keeps_image(block: nn.Module) -> bool:
+    residuals = (block.attention_residual, block.feedforward_residual)
+    return all(getattr(residual, "keeps_image", False) for residual in residuals)

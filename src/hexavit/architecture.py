@@ -41,7 +41,7 @@ class Part:
         return f"Part({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in self.options.items())])})"
 
     def __str__(self) -> str:
-        chosen = ", ".join(f"{key}={_text(value)}" for key, value in self.options.items())
+        chosen = ", ".join(f"{key}={written(value)}" for key, value in self.options.items())
         return f"{self.name}({chosen})" if chosen else self.name
 
 
@@ -219,7 +219,7 @@ class Architecture:
             flat[where] = part.name
             for key, parameter in options(kind, part.name).items():
                 value = part.options.get(key, parameter.default)
-                flat[f"{where}.{key}"] = "required" if value is parameter.empty else _text(value)
+                flat[f"{where}.{key}"] = "required" if value is parameter.empty else written(value)
         return flat
 
     def diff(self, other: Architecture) -> list[tuple[str, str | None, str | None]]:
@@ -293,7 +293,8 @@ def _plain(value: Any) -> Option:
     raise ArchitectureError(f"an option is a number, a word, a truth value or a list of these, not {value!r}")
 
 
-def _text(value: Any) -> str:
+def written(value: Any) -> str:
+    """A value of an option as an edit would write it."""
     return {True: "true", False: "false", None: "none"}.get(value, str(value)) if not _number(value) else f"{value:g}"
 
 
@@ -306,7 +307,7 @@ def _cell(column: Column) -> str:
     if isinstance(column, Pattern):
         cycle = "\nthen ".join(_cell(part) for part in column.cycle)
         return "\n".join([cycle, *(f"block {index}: {_cell(part)}" for index, part in column.at.items())])
-    chosen = [f"{key}={_text(value)}" for key, value in column.options.items()]
+    chosen = [f"{key}={written(value)}" for key, value in column.options.items()]
     return "\n".join([column.name, *([", ".join(chosen)] if chosen else [])])
 
 

@@ -58,6 +58,7 @@ class StageModule(nn.Module):
         inner = (m for block in self.blocks for m in block.modules())
         self.split = any(getattr(m, "reads_grid", False) for m in inner)
         self.grad_checkpointing = False
+        self.collects = False
 
     def enter(self, tokens: Tokens) -> Tokens:
         """The stage's input to the tokens that its first block sees."""
@@ -77,7 +78,7 @@ class StageModule(nn.Module):
             out = checkpoint(block, tokens, use_reentrant=False)
         else:
             out = checkpoint(block, tokens, use_reentrant=False, context_fn=partial(_contexts, block))
-        return out
+        return _with_class_tokens(out) if self.collects else out
 
     def forward(self, tokens: Tokens) -> Tokens:
         """The stage's input to its last block's output."""
@@ -85,6 +86,16 @@ class StageModule(nn.Module):
         for block in self.blocks:
             tokens = self.run(block, tokens)
         return tokens
+
+
+CLASS_TOKENS = "class_tokens"
+"""What the house itself hands on where the head takes it: the extra tokens after every block so far (B, L, C)."""
+
+
+def _with_class_tokens(tokens: Tokens) -> Tokens:
+    held, extra = tokens.carry.get(CLASS_TOKENS), tokens.extra
+    assert extra is not None
+    return tokens.with_carry(**{CLASS_TOKENS: extra if held is None else torch.cat((held, extra), dim=1)})
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -140,7 +151,10 @@ def compose(architecture: Architecture) -> tuple[list[StageModule], nn.Module]:
         "norm_eps": architecture.norm_eps,
         "num_classes": architecture.num_classes,
         "size": size,
+        "blocks": sum(stage.depth for stage in architecture.stages[enter:]),
     }
+    for module in stages[enter:]:
+        module.collects = CLASS_TOKENS in getattr(part_class("head", architecture.head.name), "takes", ())
     return stages, _build("head", architecture.head, head_house, "head")
 
 
@@ -169,6 +183,11 @@ def check_fits(architecture: Architecture) -> None:
                 raise ArchitectureError(
                     f"{where}={part} reads a {need}, and {source} gives a {layout}: change one of the two"
                 )
+            if getattr(cls, "needs_extra", False) and not (entering and i >= enter):
+                raise ArchitectureError(
+                    f"{where}={part} works on extra tokens, and head={architecture.head} brings none to stage {i}: "
+                    f"use head=class_token(enter={i})"
+                )
             if kind == "tokens":
                 if entering and i > enter and not getattr(cls, "keeps_extra", True):
                     raise ArchitectureError(
@@ -183,6 +202,9 @@ def check_fits(architecture: Architecture) -> None:
             given.update(getattr(cls, "gives", ()))
             if kind == "position":
                 _check_position(stage, i, where, part)
+    for name in getattr(part_class("head", architecture.head.name), "takes", ()):
+        if name not in given | ({CLASS_TOKENS} if entering else set()):
+            raise ArchitectureError(f"head={architecture.head} takes {name!r}, which no part before it gives")
 
 
 def _walk(stage: Stage, i: int) -> list[tuple[str, str, Part]]:
@@ -228,12 +250,13 @@ def _build_block(stage: Stage, k: int, house: Mapping[str, Any], where: str) -> 
     inside = build("position", {**house, "heads": heads}) if acts in ("logits", "values") else None
     attention = build("attention", {**house, "position": inside})
     after = {**house, "size": _out_size(attention, house["size"])}
-    attention_residual = build("residual", {**house, "stride": getattr(attention, "stride", 1)})
+    around_attention = {**house, "stride": getattr(attention, "stride", 1), "role": "attention"}
+    attention_residual = build("residual", around_attention)
     return Block(
         attention,
         build("feedforward", after),
         attention_residual,
-        build("residual", {**after, "stride": 1}),
+        build("residual", {**after, "stride": 1, "role": "feedforward"}),
         build("position", after) if acts == "block" else None,
     )
 

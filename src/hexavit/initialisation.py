@@ -31,7 +31,7 @@ def initialise(model: nn.Module, scheme: str) -> None:
             else:
                 nn.init.trunc_normal_(token, std=0.02)
         if isinstance(module, nn.Linear) and scheme != "default":
-            if name == "head.fc":
+            if name in ("head.fc", "head.fc2"):
                 initialise_classifier(module, scheme)
             else:
                 _linear(module, scheme, 1e-6 if ".feedforward." in name else 0.0)

@@ -43,6 +43,7 @@ POINTWISE = Form("1x1 convolution (o, i, 1, 1)", lambda t: t[:, :, 0, 0], lambda
 CHANNELS = Form("over channels (1, C, 1, 1)", lambda t: t[0, :, 0, 0], lambda t, heads: t[None, :, None, None])
 TRANSPOSED = Form("transposed (i, o)", lambda t: t.mT, lambda t, heads: t.mT)
 HWIO = Form("(kh, kw, i, o)", lambda t: t.permute(3, 2, 0, 1), lambda t, heads: t.permute(2, 3, 1, 0))
+SEQUENCE_FIRST = Form("sequence first (M, 1, C)", lambda t: t.transpose(0, 1), lambda t, heads: t.transpose(0, 1))
 HEADS_OUT = Form("(C, h, d)", lambda t: t.flatten(1).mT, lambda t, heads: t.mT.unflatten(1, (heads, -1)))
 HEADS_BIAS = Form("(h, d)", lambda t: t.flatten(), lambda t, heads: t.unflatten(0, (heads, -1)))
 HEADS_IN = Form("(h, d, C)", lambda t: t.flatten(0, 1).mT, lambda t, heads: t.mT.unflatten(0, (heads, -1)))
@@ -65,10 +66,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Join:
-    """Several tensors of theirs are one of ours, along the first axis, in the order of the row's key."""
+    """Several tensors of theirs are one of ours, along an axis, in the order of the row's key."""
 
     ours: str
     form: Form = SAME
+    axis: int = 0
 
 
 Table = Mapping[str | tuple[str, ...], str | As | Split | Join | None]
@@ -81,6 +83,7 @@ class Row:
     theirs: tuple[str, ...]
     ours: tuple[str, ...]
     form: Form
+    axis: int = 0
 
 
 @dataclass
@@ -179,7 +182,7 @@ def _row(theirs: str | tuple[str, ...], ours: str | As | Split | Join | None) ->
         return Row(keys, (ours,), SAME)
     if isinstance(ours, Split):
         return Row(keys, ours.ours, ours.form)
-    return Row(keys, (ours.ours,), ours.form)
+    return Row(keys, (ours.ours,), ours.form, ours.axis if isinstance(ours, Join) else 0)
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -243,19 +246,19 @@ def _to_ours(row: Row, tensors: list[Tensor], key: str) -> list[Tensor]:
     formed = [row.form.ours(t) for t in tensors]
     if any(a.numel() != b.numel() for a, b in zip(formed, tensors, strict=True)):
         raise ValueError(key)  # a form that would leave numbers out
-    whole = formed[0] if len(formed) == 1 else torch.cat(formed)
-    return _cut(whole, len(row.ours))
+    whole = formed[0] if len(formed) == 1 else torch.cat(formed, dim=row.axis)
+    return _cut(whole, len(row.ours), row.axis)
 
 
 def _to_theirs(row: Row, tensors: list[Tensor], heads: Callable[[str], int], key: str) -> list[Tensor]:
-    whole = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+    whole = tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=row.axis)
     needed = heads(key) if row.form in (HEADS_OUT, HEADS_BIAS, HEADS_IN) else 1
-    return [row.form.theirs(t, needed) for t in _cut(whole, len(row.theirs))]
+    return [row.form.theirs(t, needed) for t in _cut(whole, len(row.theirs), row.axis)]
 
 
-def _cut(whole: Tensor, parts: int) -> list[Tensor]:
+def _cut(whole: Tensor, parts: int, axis: int) -> list[Tensor]:
     if parts == 1:
         return [whole]
-    if whole.shape[0] % parts:
+    if whole.shape[axis] % parts:
         raise ValueError(parts)
-    return list(whole.chunk(parts))
+    return list(whole.chunk(parts, dim=axis))

@@ -125,3 +125,31 @@ def test_vit_without_class_token_is_that_of_timm_with_its_norm_before_the_mean()
     after = timm.create_model("vit_tiny_patch16_224", **options)
     with pytest.raises(hexavit.HexavitError, match=r"does not explain fc_norm.weight, fc_norm.bias"):
         hexavit.load_checkpoint(ours, after.state_dict())
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+def test_deit_distilled_is_that_of_timm(size: tuple[int, int]) -> None:
+    name = "deit_tiny_distilled_patch16_224"
+    torch.manual_seed(0)
+    peer = stirred(timm.create_model(name, img_size=size, num_classes=10))
+    assert_same(peer, hexavit.create_model(name, img_size=size, num_classes=10), size, "timm")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+def test_cait_is_that_of_timm(size: tuple[int, int]) -> None:
+    name = "cait_xxs24_224"
+    torch.manual_seed(0)
+    peer = stirred(timm.create_model(name, img_size=size, num_classes=10))
+    assert_same(peer, hexavit.create_model(name, img_size=size, num_classes=10), size, "timm")
+
+
+def test_deit_distilled_is_that_of_transformers() -> None:
+    torch.manual_seed(0)
+    config = transformers.DeiTConfig(
+        hidden_size=192, num_attention_heads=3, intermediate_size=768, num_labels=10, image_size=64
+    )
+    peer = stirred(transformers.DeiTForImageClassificationWithTeacher(config))
+    ours = hexavit.create_model(
+        "deit_tiny_distilled_patch16_224", img_size=64, num_classes=10, overrides=["norm_eps=1e-12"]
+    )
+    assert_same(peer, ours, (64, 64), "huggingface")

@@ -5,102 +5,199 @@ The records hold numbers only; `golden.py` makes the weights from the names and 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.parity import golden
-from torch import Tensor
+from torch import Tensor, nn
 
 import hexavit
+from hexavit.layouts import Layout
+from hexavit.models.t2t_vit import LAYOUTS as T2T_LAYOUTS
+from hexavit.parts import Tokens, record_attention
+from hexavit.parts.tokens.tokens_to_token import T2TLayer
 
 REFERENCE = Path(__file__).parent / "reference"
-RECORDS = {path.stem: json.loads(path.read_text()) for path in sorted(REFERENCE.glob("*/*.json"))}
-MODELS = {name: record for name, record in RECORDS.items() if "logits" in record}
+RECORDS = {f"{p.parent.name}/{p.stem}": json.loads(p.read_text()) for p in sorted(REFERENCE.glob("*/*.json"))}
+MODELS = {record["variant"]: record for record in RECORDS.values() if "logits" in record}
 
-# What a record's name says after the model's, as overrides.
-VARIANTS = {
-    "avg": ["stages.*.attention.method=avg"],
-    "linear": ["stages.*.attention.method=linear"],
-    "no-cls": ["head=pool"],
-    "stride-kv-1": ["stages.*.attention.stride_kv=1"],
-    "gap": ["head=pool"],
-    "gelu_tanh": ["stages.*.feedforward.act=gelu_tanh"],
+# A record's variant as a model's name and overrides; one that is not here has a model's name.
+VARIANTS: dict[str, tuple[str, list[str]]] = {
+    "cvt-13-224": ("cvt_13", []),
+    "cvt-21-224": ("cvt_21", []),
+    "cvt-13-224-avg": ("cvt_13", ["stages.*.attention.method=avg"]),
+    "cvt-13-224-linear": ("cvt_13", ["stages.*.attention.method=linear"]),
+    "cvt-13-224-no-cls": ("cvt_13", ["head=pool"]),
+    "cvt-13-224-stride-kv-1": ("cvt_13", ["stages.*.attention.stride_kv=1"]),
+    "vit_small_patch16_224-gap": ("vit_small_patch16_224", ["head=pool"]),
+    "vit_tiny_patch16_224-gelu_tanh": ("vit_tiny_patch16_224", ["stages.*.feedforward.act=gelu_tanh"]),
+    "deepvit_S": ("deepvit_s", []),
+    "t2t_vit_7-kqv_scaled": ("t2t_vit_7", []),
+    "t2t_vit_t_14-qk_scale_dim": ("t2t_vit_t_14", ["stages.0.attention.scale=dim"]),
+    "vit_c_1gf-pooled": ("vit_c_1gf", ["head=pool"]),
+    "ceit_tiny_leff5_no_bn": (
+        "ceit_tiny_patch16_224",
+        ["stages.0.feedforward.kernel=5", "stages.0.feedforward.norm=false"],
+    ),
+    "localvit_T2t_conv7": ("localvit_t2t_conv7", []),
 }
-
-
-def named(variant: str) -> tuple[str, list[str]]:
-    """A record's model in hexavit's words: a name and overrides."""
-    if variant.startswith("cvt"):
-        name, _, rest = variant.partition("-224")
-        return name.replace("-", "_"), VARIANTS.get(rest.lstrip("-"), [])
-    name, _, rest = variant.partition("-")
-    return name, VARIANTS.get(rest, [])
+# The authors' constructor makes two norms in the tokens' layers that nothing uses.
+UNUSED = {"localvit_T2t_conv7": 2 * 2 * 64}
 
 
 def loaded(record: dict[str, Any]) -> tuple[Any, hexavit.LoadReport]:
-    name, overrides = named(record["variant"])
-    model = hexavit.create_model(name, overrides=overrides)
-    return model.eval(), hexavit.load_checkpoint(model, golden.state_of(record))
+    name, overrides = VARIANTS.get(record["variant"], (record["variant"], []))
+    model = hexavit.create_model(name, overrides=overrides).eval()
+    state = golden.state_of(record)
+    if "pos_embed" in state and model.architecture.stages[0].column("position").name == "sine_cosine":
+        model.stages[0].position.table = state["pos_embed"]  # the record fills the sinusoids like a learned table
+    return model, hexavit.load_checkpoint(model, state)
 
 
-def features_of(model: Any, x: Tensor, names: list[str]) -> Iterator[tuple[str, Tensor]]:
-    """The maps on the way under the records' names: stages without, the class token alone, or all tokens."""
-    maps = model.forward_intermediates(x, intermediates_only=True, return_prefix_tokens=True)
-    for name in names:
-        last, extra = maps[-1]
-        if name.endswith("cls_token"):
-            yield name, extra
-        elif name.startswith("stage"):
-            yield name, maps[int(name.removeprefix("stage")) - 1][0]
-        else:
-            image = last.flatten(2).transpose(1, 2)
-            yield name, image if extra is None else torch.cat((extra, image), dim=1)
+def feature(name: str, model: Any, seen: dict[str, Tokens]) -> Tensor:
+    """What a record calls `name`, from the tokens that the modules gave."""
+    stages = len(model.stages)
+    if name in ("image_to_tokens", "stem", "patch_embed", "t2t"):
+        return seen["stages.0.tokens"].image
+    if name.startswith("t2t_attention"):
+        return seen[f"stages.0.tokens.layers.{int(name[-1]) - 1}"].image
+    if name == "layer_wise_class_token_attention":
+        return model.head.attended(seen["stages.0"].carry["class_tokens"])
+    if name in ("class_token", "stage3_cls_token"):
+        extra = seen[f"stages.{stages - 1}"].extra
+        assert extra is not None
+        return extra
+    if name.startswith("stage"):
+        return seen[f"stages.{int(name.removeprefix('stage')) - 1}"].map
+    return seen["stages.0"].sequence  # of a column's blocks
+
+
+def watched(model: nn.Module, seen: dict[str, Tokens]) -> None:
+    """Keep what every part that gives tokens gives, by its path."""
+
+    def keep(path: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda _, __, out: seen.update({path: out}) if isinstance(out, Tokens) else None
+
+    for path, module in model.named_modules():
+        module.register_forward_hook(keep(path))
+
+
+def assert_told(found: Tensor, told: dict[str, Any], name: str) -> None:
+    if found.ndim == 3 and len(told["shape"]) == 4:  # a map, as the authors keep it
+        found = found.transpose(1, 2).unflatten(2, told["shape"][2:])
+    assert list(found.shape) == told["shape"], name
+    found = found.double()  # sums of a million float32 values lose digits
+    assert found.norm().item() == pytest.approx(told["norm"], rel=2e-5), name
+    assert found.mean().item() == pytest.approx(told["mean"], rel=2e-5, abs=2e-6), name
+    if "first" in told:
+        scale = found.norm().item() / found.numel() ** 0.5
+        first = found.flatten()[: len(told["first"])]
+        torch.testing.assert_close(first, torch.tensor(told["first"]).double(), rtol=1e-4, atol=1e-4 * scale, msg=name)
 
 
 def test_every_record_is_held_against_something() -> None:
-    assert set(RECORDS) - set(MODELS) == {"pos_embed_resize"}
-    assert len(MODELS) == 10
+    others = {
+        "DeiT/distillation_loss",
+        "DeiT/pos_embed_resize",
+        "LV-ViT/mix_token",
+        "LV-ViT/token_label_loss",
+        "Performer/token_performer",
+        "Performer/token_performer_unscaled",
+        "Performer/token_transformer",
+        "ViT/pos_embed_resize",
+    }
+    assert {path for path, record in RECORDS.items() if "logits" not in record} == others
+    assert len(MODELS) == len(RECORDS) - len(others) == 42
+    assert set(MODELS) >= set(VARIANTS)
 
 
 @pytest.mark.parametrize("variant", MODELS)
 def test_same_answers_as_the_authors(variant: str) -> None:
     record = MODELS[variant]
     model, report = loaded(record)
-    assert report.origin == ("authors" if record["system"] == "CvT" else "timm")
+    assert report.origin in ("authors", "timm")
     assert not report.left_over
-    assert not report.dropped
-    assert len(report.loaded) == len(record["state"])
-    assert sum(p.numel() for p in model.parameters()) == record["parameters"]
+    assert all(key.endswith("num_batches_tracked") for key in report.missing)
+    assert sum(p.numel() for p in model.parameters()) + constants(model) == record["parameters"] - UNUSED.get(
+        variant, 0
+    )
+    seen: dict[str, Tokens] = {}
+    watched(model, seen)
     x = golden.image(record["input"])
-    with torch.no_grad():
+    with torch.no_grad(), record_last_attention(model, record) as maps:
         logits = model(x)
     assert (logits[:, :8] - torch.tensor(record["logits"])).abs().max() <= 2e-5 * logits.abs().max()
     assert torch.allclose(logits.norm(dim=1), torch.tensor(record["logits_norm"]), rtol=2e-5, atol=0)
     with torch.no_grad():
-        found = list(features_of(model, x, list(record["features"])))
-    for name, feature in found:
-        told = record["features"][name]
-        assert list(feature.shape) == told["shape"], name
-        assert feature.norm().item() == pytest.approx(told["norm"], rel=2e-5), name
-        assert feature.mean().item() == pytest.approx(told["mean"], abs=2e-6), name
+        for name, told in record["features"].items():
+            found = list(maps.values())[-1][0] if name == "last_attention" else feature(name, model, seen)
+            assert_told(found, told, name)
+        answers_apart(model, record, seen)
 
 
-def test_position_table_is_resized_as_the_authors_do() -> None:
-    record = RECORDS["pos_embed_resize"]
-    small = hexavit.create_model("vit_tiny_patch16_224", overrides=["stages.0.depth=1"])
+def constants(model: Any) -> int:
+    """Tables that are buffers here, and frozen parameters in the authors' state."""
+    position = model.stages[0].position
+    return position.table.numel() if getattr(position, "constants", ()) == ("table",) else 0
+
+
+def record_last_attention(model: nn.Module, record: dict[str, Any]) -> Any:
+    """The maps of the last block alone: those of the first tokens would be large."""
+    last = model.stages[-1].blocks[-1]  # type: ignore[index,union-attr]  # ModuleLists
+    return record_attention(last if "last_attention" in record["features"] else nn.Identity())
+
+
+def answers_apart(model: Any, record: dict[str, Any], seen: dict[str, Tokens]) -> None:
+    """The two answers of a head with two classifiers, which evaluation joins."""
+    if "class_head_logits" not in record:
+        return
+    head = model.head.train()
+    tokens = seen["stages.0"]
+    first, second = head.classify(head.pooled(head.features(tokens), tokens.prefix))
+    torch.testing.assert_close(first[:, :8], torch.tensor(record["class_head_logits"]), rtol=2e-5, atol=2e-5)
+    if "distillation_head_logits" in record:
+        told = torch.tensor(record["distillation_head_logits"])
+        torch.testing.assert_close(second[:, :8], told, rtol=2e-5, atol=2e-5)
+    else:
+        assert_told(second, record["token_head_logits"], "token_head_logits")
+        told = torch.tensor(record["token_head_max"])
+        torch.testing.assert_close(second.amax(dim=1)[:, :8], told, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(("system", "method"), [("ViT", "bilinear"), ("DeiT", "bicubic_plain")])
+def test_position_table_is_resized_as_the_authors_do(system: str, method: str) -> None:
+    record = RECORDS[f"{system}/pos_embed_resize"]
+    edits = ["stages.0.depth=1", f"stages.0.position.resize={method}"]
+    small = hexavit.create_model("vit_tiny_patch16_224", overrides=edits)
     state = {key: t.clone() for key, t in small.state_dict().items()}
     state["stages.0.position.table"] = golden.tensor("pos_embed", (1, 197, 192))
-    large = hexavit.create_model("vit_tiny_patch16_384", overrides=["stages.0.depth=1"])
+    large = hexavit.create_model("vit_tiny_patch16_384", overrides=edits)
     with pytest.raises(hexavit.HexavitError, match=r"14 x 14, the model.s for 24 x 24: adapt=.position."):
         hexavit.load_checkpoint(large, state)
     report = hexavit.load_checkpoint(large, state, adapt="position")
-    assert report.adapted == {"stages.0.position.table": "resized from 14 x 14 to 24 x 24 (bilinear)"}
+    assert report.adapted == {"stages.0.position.table": f"resized from 14 x 14 to 24 x 24 ({method})"}
     table = large.state_dict()["stages.0.position.table"]
     assert list(table.shape) == record["output"]["shape"]
     assert table.norm().item() == pytest.approx(record["output"]["norm"], rel=1e-5)
     assert table.mean().item() == pytest.approx(record["output"]["mean"], abs=1e-7)
     for row in (1, 576):
         torch.testing.assert_close(table[0, row, :8], torch.tensor(record[f"row_{row}"]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["token_performer", "token_performer_unscaled", "token_transformer"])
+def test_a_layer_of_tokens_alone(name: str) -> None:
+    record = RECORDS[f"Performer/{name}"]
+    kind = "transformer" if name == "token_transformer" else "performer"
+    layout: Layout = next(each for each in T2T_LAYOUTS if each.only["tokens.kind"] == (kind,))
+    state = {f"tokens_to_token.attention1.{key}": t for key, t in golden.state_of(record).items()}
+    translated = layout.to_ours(state)
+    assert not translated.unexplained
+    config = record["config"]
+    layer = T2TLayer(config["dim"], config["in_dim"], config["norm_eps"], kind).eval()
+    layer.load_state_dict({key.removeprefix("stages.0.tokens.layers.0."): t for key, t in translated.state.items()})
+    x = golden.image(record["input"])
+    with torch.no_grad():
+        assert_told(layer(Tokens(x, (14, 14))).image, record["output"], name)

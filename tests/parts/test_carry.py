@@ -117,7 +117,7 @@ def test_what_is_carried_passes_every_part_that_does_not_know_it(images: Tensor)
     for kind, part in every_other_part():
         columns = {"tokens": Part("keep"), "attention": Part("global", heads=2), kind: part}
         first = Stage(8, 1, tokens=PATCH, attention=Part("global", heads=2), position=Part("label"))
-        model = Backbone(Architecture("toy", (first, Stage(8, 1, **columns)), Part("pool"), img_size=(16, 12)))
+        model = Backbone(Architecture("toy", (first, Stage(8, 1, **columns)), Part("class_token"), img_size=(16, 12)))
         tokens = as_tokens(images)
         for stage in model.stages:
             tokens = stage(tokens)

@@ -80,10 +80,11 @@ def convert(
     refuse_unexplained(done, origin, contents.where)
     check_numbers(done.state, contents.where)
     architecture = _architecture(done.state, model, overrides, activation)
-    layout = _layout(to, _family(origin, architecture, contents.where))
+    family = _family(origin, architecture, contents.where)
+    layout = _layout(to, family, architecture)
     path, notes = Path(out), []
     if layout is None and to == "timm":
-        notes.append("timm has no CvT: these are hexavit's names, which its model in timm's registry reads")
+        notes.append(f"timm has no {family}: these are hexavit's names, which its model in timm's registry reads")
     suffixes = layout.suffixes if layout else (".safetensors", ".pth")
     if path.suffix not in suffixes:
         words = ", ".join(suffix or "a folder" for suffix in suffixes)
@@ -133,8 +134,8 @@ def _family(origin: Origin, architecture: Architecture | None, where: str) -> st
     return model_entry(str(name)).family
 
 
-def _layout(to: str, family: str) -> Layout | None:
-    """The layout to write; None is our own."""
+def _layout(to: str, family: str, architecture: Architecture | None) -> Layout | None:
+    """The layout to write, of several the one that has words for the architecture; None is our own."""
     own = (
         {"hexavit"}
         if ("timm", family) in {(layout.origin, layout.family) for layout in LAYOUTS}
@@ -142,9 +143,10 @@ def _layout(to: str, family: str) -> Layout | None:
     )
     if to in own:
         return None
-    for layout in LAYOUTS:
-        if (layout.origin, layout.family) == (to, family):
-            return layout
+    found = [layout for layout in LAYOUTS if (layout.origin, layout.family) == (to, family)]
+    if found:
+        fitting = (layout for layout in found if architecture is not None and not layout.refuses(architecture))
+        return next(fitting, found[0])
     known = [layout.origin for layout in LAYOUTS if layout.family == family]
     raise CheckpointError(f"there is no layout {to!r} of {family}, only {', '.join(dict.fromkeys(known))} and hexavit")
 

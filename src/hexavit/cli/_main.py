@@ -15,7 +15,8 @@ from hexavit.errors import HexavitError, nearest
 COMMANDS = {
     "demo": "train a small CvT on handwritten digits, and predict some",
     "list": "the models there are",
-    "show": "a model as a table of six columns, its figures published and counted",
+    "show": "a model as a table of six columns, its figures published and counted; or two models compared",
+    "parts": "the shelves, or one part with its options and who uses it",
     "profile": "what a model costs, by stage and by kind of part",
     "inspect": "what a file of weights is, and what else is in it",
     "convert": "write a file of weights in another layout",

@@ -1,4 +1,4 @@
-"""Show a model as a table of six columns, one row a stage, with its figures, counted and published, and its weights."""
+"""Show a model as a table of six columns with its figures and weights; or how two models differ."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hexavit.cli._parser import Parser, add_json, add_overrides
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("model", metavar="MODEL", type=str, help="a name that `hexavit list` gives")
+    parser.add_argument("other", metavar="OTHER", nargs="?", type=str, default=None, help="another, to compare with")
     add_overrides(parser)
     add_json(parser)
 
@@ -21,6 +22,9 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
     import hexavit
     from hexavit.models import model_entry
 
+    if asked.other is not None:
+        _compare(asked.model, asked.other, asked.overrides, asked.json)
+        return
     entry = model_entry(asked.model)
     model = hexavit.create_model(asked.model, overrides=asked.overrides)
     architecture, counted = model.architecture, hexavit.profile(model)
@@ -52,6 +56,18 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         print(f"{'weights':<12}{entry.architecture.name}.{weight.tag}: {weight.license}; {data}; {weight.hub_id}")
     if asked.overrides and entry.published:
         print("\nThe published figures are those of the model before your edits.")
+
+
+def _compare(model: str, other: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Edits are the first model's."""
+    from hexavit.comparison import compare, comparison_table
+    from hexavit.models import resolve
+
+    one, two = resolve(model, overrides=overrides), resolve(other)
+    if as_json:
+        print(json.dumps([asdict(each) for each in compare(one, two)], indent=2))
+    else:
+        print(comparison_table(one, two))
 
 
 def _short(value: float | None, digits: str = ".4g") -> str:

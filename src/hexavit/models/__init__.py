@@ -1,6 +1,23 @@
 """One file a paper: its variants as data, its published figures and weights, its checkpoint key tables."""
 
-from hexavit.models import cvt, cvt_keys, vit, vit_keys
+from hexavit.layouts import Layout
+from hexavit.models import cvt, vit  # first: of models with equal tensors, an unnamed file means the elder
+
+# isort: split
+from hexavit.models import (
+    cait,
+    ceit,
+    cpvt,
+    cvt_keys,
+    deepvit,
+    deit,  # noqa: F401  # registers its models
+    deit_keys,
+    localvit,
+    lvvit,
+    t2t_vit,
+    vit_c,
+    vit_keys,
+)
 from hexavit.models.registry import (
     Entry,
     Published,
@@ -15,7 +32,11 @@ from hexavit.models.registry import (
 )
 from hexavit.models.weights import Preprocessing, Weight
 
-LAYOUTS = (*cvt_keys.LAYOUTS, *vit_keys.LAYOUTS)
+LAYOUTS: tuple[Layout, ...] = tuple(
+    layout
+    for family in (cvt_keys, vit_keys, deit_keys, cait, deepvit, lvvit, t2t_vit, vit_c, cpvt, ceit, localvit)
+    for layout in family.LAYOUTS
+)
 """Every foreign layout of weights that is known, by family."""
 
 __all__ = [

@@ -12,7 +12,7 @@ from hexavit.architecture import Architecture, image_size
 from hexavit.errors import ArchitectureError, HexavitError, nearest
 from hexavit.models.weights import Preprocessing, Weight
 from hexavit.parts.contract import Size
-from hexavit.parts.registry import KINDS, part_names
+from hexavit.parts.registry import KINDS, part_class, part_names
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,9 @@ def pretrained_cfg(architecture: Architecture, weight: Weight | None = None) -> 
     entry = _MODELS.get(architecture.name)
     preprocessing = weight.preprocessing if weight else entry.preprocessing if entry else Preprocessing()
     chans = architecture.in_chans
+    first_conv = getattr(part_class("tokens", architecture.stages[0].tokens.name), "first_conv", None)
+    head = part_class("head", architecture.head.name)
+    classifiers = tuple(f"head.{name}" for name in getattr(head, "classifiers", ("fc",)))
     mean, std = preprocessing.mean, preprocessing.std
     if len(mean) != chans:  # grey or many-channel images: the mean of the channels' statistics
         mean, std = (sum(mean) / len(mean),) * chans, (sum(std) / len(std),) * chans
@@ -203,6 +206,6 @@ def pretrained_cfg(architecture: Architecture, weight: Weight | None = None) -> 
         "crop_mode": preprocessing.crop_mode,
         "mean": mean,
         "std": std,
-        "first_conv": "stages.0.tokens.conv",
-        "classifier": "head.fc",
+        "first_conv": f"stages.0.tokens.{first_conv}" if first_conv else None,
+        "classifier": classifiers[0] if len(classifiers) == 1 else classifiers,
     }

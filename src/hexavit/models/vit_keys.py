@@ -25,23 +25,28 @@ _ONLY = {
     "norm_eps": ("1e-06",),
 }
 
+BLOCK: Table = {
+    "blocks.{}.norm1.*": f"{_OURS}.attention_residual.norm.*",
+    "blocks.{}.attn.qkv.*": f"{_OURS}.attention.qkv.*",
+    "blocks.{}.attn.proj.*": f"{_OURS}.attention.proj.*",
+    "blocks.{}.norm2.*": f"{_OURS}.feedforward_residual.norm.*",
+    "blocks.{}.mlp.fc1.*": f"{_OURS}.feedforward.fc1.*",
+    "blocks.{}.mlp.fc2.*": f"{_OURS}.feedforward.fc2.*",
+}
+COLUMN: Table = {
+    "cls_token": "stages.0.class_token",
+    "pos_embed": "stages.0.position.table",
+    "patch_embed.proj.*": "stages.0.tokens.conv.*",
+    **BLOCK,
+    "norm.*": "head.norm.*",
+    "head.*": "head.fc.*",
+}
+"""timm's names for a ViT, which most of its successors kept."""
+
 TIMM = Layout(
     "timm",
     "vit",
-    {
-        "cls_token": "stages.0.class_token",
-        "pos_embed": "stages.0.position.table",
-        "patch_embed.proj.*": "stages.0.tokens.conv.*",
-        "blocks.{}.norm1.*": f"{_OURS}.attention_residual.norm.*",
-        "blocks.{}.attn.qkv.*": f"{_OURS}.attention.qkv.*",
-        "blocks.{}.attn.proj.*": f"{_OURS}.attention.proj.*",
-        "blocks.{}.norm2.*": f"{_OURS}.feedforward_residual.norm.*",
-        "blocks.{}.mlp.fc1.*": f"{_OURS}.feedforward.fc1.*",
-        "blocks.{}.mlp.fc2.*": f"{_OURS}.feedforward.fc2.*",
-        "norm.*": "head.norm.*",
-        "pre_logits.fc.*": "head.pre_logits.0.*",
-        "head.*": "head.fc.*",
-    },
+    {**COLUMN, "pre_logits.fc.*": "head.pre_logits.0.*"},
     only={**_ONLY, "head.pre_logits": ("false",), "feedforward.act": ("gelu", "gelu_tanh", "quick_gelu")},
     says={"feedforward.act=gelu": "timm's ViT computes exact GELU unless it is created with another act_layer"},
 )
@@ -154,35 +159,31 @@ _HF_ONLY = {
     "head": ("class_token",),
     "head.pre_logits": ("false",),
 }
-HUGGINGFACE = Layout(
-    "huggingface",
-    "vit",
-    _transformers(
-        "vit.encoder.layer.{}",
-        [f"attention.attention.{name}" for name in ("query", "key", "value")],
-        "attention.output.dense",
-        "intermediate.dense",
-        "output.dense",
-    ),
-    only=_HF_ONLY,
-    base="vit.",
-    suffixes=("", ".safetensors", ".pth"),
-    config=transformers_config,
+HF_FILES: Table = _transformers(
+    "vit.encoder.layer.{}",
+    [f"attention.attention.{name}" for name in ("query", "key", "value")],
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
 )
-HUGGINGFACE_MODULES = Layout(
-    "huggingface",
-    "vit",
-    _transformers(
-        "vit.layers.{}",
-        [f"attention.{name}_proj" for name in "qkv"],
-        "attention.o_proj",
-        "mlp.fc1",
-        "mlp.fc2",
-    ),
-    only=_HF_ONLY,
-    base="vit.",
-    suffixes=("", ".safetensors", ".pth"),
-    config=transformers_config,
+HF_MODULES: Table = _transformers(
+    "vit.layers.{}",
+    [f"attention.{name}_proj" for name in "qkv"],
+    "attention.o_proj",
+    "mlp.fc1",
+    "mlp.fc2",
+)
+HUGGINGFACE, HUGGINGFACE_MODULES = (
+    Layout(
+        "huggingface",
+        "vit",
+        table,
+        only=_HF_ONLY,
+        base="vit.",
+        suffixes=("", ".safetensors", ".pth"),
+        config=transformers_config,
+    )
+    for table in (HF_FILES, HF_MODULES)
 )
 
 LAYOUTS = (TIMM, AUTHORS, AUTHORS_BY_CLASS, HUGGINGFACE, HUGGINGFACE_MODULES)

@@ -134,6 +134,10 @@ class Tokens:
         extra = extra if held is None else torch.cat((held, extra), dim=1)
         return Tokens(self.image, self.size, extra=extra, layout=self.layout, carry=self.carry)
 
+    def replace_extra(self, extra: Tensor) -> Tokens:
+        """The same image tokens, in split form, with these extra tokens (B, P, C) instead of those held."""
+        return Tokens(self.image, self.size, extra=extra, layout=self.layout, carry=self.carry)
+
     def with_carry(self, **carried: Tensor) -> Tokens:
         """The same tokens, handing on more by name; see `Part.gives`."""
         twin = self._with(self._body, self._extra, self.prefix)
@@ -148,7 +152,8 @@ class PartModule(nn.Module):
     """What every part says of itself. The defaults serve a position-wise part; a part states what differs.
 
     A constructor's positional parameters are what the house knows and fills in by name (`dim`, `in_dim`, `heads`,
-    `size`, `extra`, `stride`, `norm_eps`, `drop_path`, `index`, `position`, `num_classes`); its keyword-only
+    `size`, `extra`, `stride`, `norm_eps`, `drop_path`, `index`, `position`, `num_classes`, `role`,
+    `blocks`); its keyword-only
     parameters are the part's options, with the one place for their defaults.
     """
 
@@ -162,6 +167,12 @@ class PartModule(nn.Module):
     """Names in `Tokens.carry` that it writes."""
     keeps_extra: ClassVar[bool] = True
     """Whether extra tokens pass through; a tokens part that changes the width or the number cannot keep them."""
+    needs_extra: ClassVar[bool] = False
+    """Whether it works on extra tokens alone; the head must bring some."""
+    keeps_image: ClassVar[bool] = False
+    """Whether image tokens leave a residual as they came: such a block gives no feature map of its own."""
+    first_conv: ClassVar[str | None] = None
+    """A tokens part's convolution that reads the image, by its name inside; None where none does."""
     acts: ClassVar[Act] = "none"
     """Where a position part acts; `logits` and `values` must be offered by the attention part."""
     no_decay: ClassVar[tuple[str, ...]] = ()

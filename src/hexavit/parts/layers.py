@@ -82,13 +82,16 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
     "quick_gelu": lambda: QuickGELU(inplace=True),
+    "hardswish": nn.Hardswish,
     "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
     "silu": nn.SiLU,
 }
 
 
 def activation(name: str) -> nn.Module:
-    """An activation by name, for a tensor that its caller owns: gelu (erf), gelu_tanh, quick_gelu (CvT), relu, silu."""
+    """An activation by name, for a tensor that its caller owns: gelu (erf), gelu_tanh, quick_gelu (CvT), hardswish,
+    relu, relu6, silu."""
     if name not in _ACTIVATIONS:
         raise ValueError(f"there is no activation {name!r}: {nearest(name, _ACTIVATIONS)}")
     return _ACTIVATIONS[name]()

@@ -16,7 +16,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _SHELVES: dict[str, dict[str, type[nn.Module]]] = {kind: {} for kind in KINDS}
 _HOUSE = (
-    "dim", "in_dim", "heads", "size", "extra", "stride", "norm_eps", "drop_path", "index", "position", "num_classes"
+    "dim", "in_dim", "heads", "size", "extra", "stride", "norm_eps", "drop_path", "index", "position", "num_classes",
+    "role", "blocks",
 )  # fmt: skip
 _PART = TypeVar("_PART", bound=type[nn.Module])
 
@@ -84,7 +85,7 @@ def check_options(kind: str, name: str, chosen: Mapping[str, Any], where: str) -
         if key not in known:
             raise ArchitectureError(f"{where}: {kind} {name!r} has no option {key!r}: {nearest(key, known)}")
         if key in hints and not _accepts(hints[key], value):
-            raise ArchitectureError(f"{where}.{key} takes {_described(hints[key])}, not {value!r}")
+            raise ArchitectureError(f"{where}.{key} takes {described(hints[key])}, not {value!r}")
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in chosen:
             raise ArchitectureError(f"{where}: {kind} {name!r} needs {key}, as in {name}({key}=...)")
@@ -129,13 +130,14 @@ def _accepts(hint: Any, value: Any) -> bool:
     return isinstance(value, hint) if isinstance(hint, type) else True
 
 
-def _described(hint: Any) -> str:
+def described(hint: Any) -> str:
+    """An annotation in the words of a refusal."""
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "none"}
     inner = get_args(hint)
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, inner))
     if get_origin(hint) in (Union, UnionType):
-        return " or ".join(map(_described, inner))
+        return " or ".join(map(described, inner))
     if get_origin(hint) in (tuple, list):
-        return f"a list, each {_described(inner[0])}"
+        return f"a list, each {described(inner[0])}"
     return names.get(hint, str(hint))

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from hexavit.training.config import TrainConfig
 from hexavit.training.metrics import accuracies, mean_loss
-from hexavit.training.objectives import CrossEntropy
+from hexavit.training.objectives import CrossEntropy, EveryAnswer
 from hexavit.training.randomness import derive
 
 Batch = tuple[Tensor, Tensor]
@@ -37,7 +37,8 @@ class Classifier(L.LightningModule):
         super().__init__()
         self.model = model
         self.config = config
-        self.objective = CrossEntropy(config.label_smoothing)
+        several = len(getattr(getattr(model, "head", None), "classifiers", ())) > 1
+        self.objective = (EveryAnswer if several else CrossEntropy)(config.label_smoothing)
         self.held_out_objective = CrossEntropy()
         self.mixture = _mixture(config, num_classes)
         self.train_loss = mean_loss()

@@ -1,7 +1,20 @@
 """How tokens look at each other."""
 
 from hexavit.parts.attention.base import Attention, record_attention, softmax_path
+from hexavit.parts.attention.class_attention import ClassAttention
 from hexavit.parts.attention.conv_projection import ConvProjection
+from hexavit.parts.attention.mixed_heads import ReAttention, TalkingHeads
+from hexavit.parts.attention.performer import PerformerAttention
 from hexavit.parts.attention.self_attention import GlobalAttention
 
-__all__ = ["Attention", "ConvProjection", "GlobalAttention", "record_attention", "softmax_path"]
+__all__ = [
+    "Attention",
+    "ClassAttention",
+    "ConvProjection",
+    "GlobalAttention",
+    "PerformerAttention",
+    "ReAttention",
+    "TalkingHeads",
+    "record_attention",
+    "softmax_path",
+]

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from hexavit.parts.contract import PartModule, Tokens
 
+Scale = Literal["dim", "head_dim"]
+
 
 class Attention(PartModule):
     """Base of the attention shelf: `forward(tokens) -> tokens`, of the same number unless it says otherwise."""
@@ -20,6 +22,8 @@ class Attention(PartModule):
     fused: ClassVar[Literal["always", "eval", "never"]] = "always"
     """When `scaled_dot_product_attention` serves; anything but `always` gives its `fused_reason`."""
     fused_reason: ClassVar[str] = ""
+    maps_are: ClassVar[Literal["probabilities", "mixed"]] = "probabilities"
+    """What `record_attention` gives: rows that sum to 1, or maps mixed across heads, as they meet the values."""
     stride: int = 1
     """By how much the image tokens that come out are fewer, per axis."""
 
@@ -33,6 +37,14 @@ class Attention(PartModule):
     def forward(self, tokens: Tokens) -> Tokens:
         """Tokens to tokens of the same width."""
         raise NotImplementedError
+
+    def before_softmax(self, logits: Tensor) -> Tensor:
+        """Change the logits (B, h, N, M); a part that does is `fused = "never"`."""
+        return logits
+
+    def after_softmax(self, attention: Tensor) -> Tensor:
+        """Change the attention maps (B, h, N, M); a part that does is `fused = "never"`."""
+        return attention
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, scale: float, bias: Tensor | None = None) -> Tensor:
         """softmax(scale q k^T + bias) v.
@@ -53,7 +65,8 @@ class Attention(PartModule):
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=drop, scale=scale)
         else:
             logits = (q * scale) @ k.transpose(-2, -1)
-            attention = (logits if bias is None else logits + bias).softmax(dim=-1)
+            logits = self.before_softmax(logits if bias is None else logits + bias)
+            attention = self.after_softmax(logits.softmax(dim=-1))
             if self.maps is not None:
                 self.maps.append(attention.detach())
             out = F.dropout(attention, drop) @ v
@@ -64,6 +77,11 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, N, h d) to (B, h, N, d), a view."""
     apart: Tensor = x.unflatten(2, (heads, -1))
     return apart.transpose(1, 2)
+
+
+def attention_scale(scale: Scale | float, dim: int, head_dim: int) -> float:
+    """The factor on q k^T: C^-0.5 for `dim`, d^-0.5 for `head_dim`, or a number as it is."""
+    return {"dim": dim**-0.5, "head_dim": head_dim**-0.5}[scale] if isinstance(scale, str) else scale
 
 
 def head_width(dim: int, heads: int, head_dim: int | None) -> int:

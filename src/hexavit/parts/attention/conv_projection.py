@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from hexavit.errors import nearest
-from hexavit.parts.attention.base import Attention, head_width, split_heads
+from hexavit.parts.attention.base import Attention, Scale, attention_scale, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.registry import register_part
 
 Method = Literal["dw_bn", "avg", "linear"]
-Scale = Literal["dim", "head_dim"]
 
 
 class DepthwiseProjection(nn.Module):
@@ -84,8 +83,6 @@ class ConvProjection(Attention):
         super().__init__(attn_drop, proj_drop)
         if method not in self.methods:
             raise ValueError(f"there is no method {method!r}: {nearest(method, self.methods)}")
-        if scale not in get_args(Scale):
-            raise ValueError(f"scale is 'dim' (C^-0.5, as published) or 'head_dim' (d^-0.5), not {scale!r}")
         if min(kernel, stride_q, stride_kv) < 1 or min(padding_q, padding_kv) < 0:
             raise ValueError("kernel and strides are at least 1, paddings at least 0")
         if method == "dw_bn" and 2 * padding_q != kernel - 1:
@@ -104,7 +101,7 @@ class ConvProjection(Attention):
         self.dim, self.heads, self.method, self.kernel = dim, heads, method, kernel
         self.stride, self.stride_kv, self.padding_kv = stride_q, stride_kv, padding_kv
         self.head_dim = head_width(dim, heads, head_dim)
-        self.scale = dim**-0.5 if scale == "dim" else self.head_dim**-0.5
+        self.scale = attention_scale(scale, dim, self.head_dim)
         self.share_kv = share_kv
         if method == "dw_bn":
             self.conv_q = DepthwiseProjection(dim, kernel, stride_q, padding_q)

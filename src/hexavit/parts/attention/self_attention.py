@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from hexavit.parts.attention.base import Attention, head_width, split_heads
+from hexavit.parts.attention.base import Attention, Scale, attention_scale, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.registry import register_part
 
@@ -13,7 +13,8 @@ from hexavit.parts.registry import register_part
 class GlobalAttention(Attention):
     """Multi-head self-attention over all tokens, extra ones included (Vaswani et al., 2017, section 3.2; ViT, eq. 6).
 
-    out = concat_i softmax(s q_i k_i^T) v_i W_o + b_o, with q, k, v = x W + b from one joint linear.
+    out = concat_i softmax(s q_i k_i^T) v_i W_o + b_o, with q, k, v = x W + b from one joint linear. `scale` is s:
+    `head_dim` for d^-0.5, `dim` for C^-0.5 (T2T-ViT built with `pretrained`), or a number.
 
     Shapes: (B, P + N, C) to the same. Cost with M = P + N and A = heads x head_dim: parameters 4 C A + 3 A + C;
     multiply-adds 4 M C A + 2 M^2 A.
@@ -27,12 +28,14 @@ class GlobalAttention(Attention):
         heads: int,
         head_dim: int | None = None,
         qkv_bias: bool = True,
+        scale: Scale | float = "head_dim",
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__(attn_drop, proj_drop)
         self.dim, self.heads = dim, heads
         self.head_dim = head_width(dim, heads, head_dim)
+        self.scale = attention_scale(scale, dim, self.head_dim)
         self.qkv = nn.Linear(dim, 3 * heads * self.head_dim, bias=qkv_bias)
         self.proj = nn.Linear(heads * self.head_dim, dim)
 
@@ -42,7 +45,7 @@ class GlobalAttention(Attention):
 
     def _mix(self, x: Tensor) -> Tensor:
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (B, h, M, d) each
-        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.head_dim**-0.5)))
+        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.scale)))
         return out
 
     def macs(self, size: Size, extra: int = 0) -> int:

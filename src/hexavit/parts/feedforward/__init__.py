@@ -1,5 +1,6 @@
 """How each token is transformed."""
 
+from hexavit.parts.feedforward.conv_mlp import ConvMLP
 from hexavit.parts.feedforward.mlp import MLP
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "ConvMLP"]

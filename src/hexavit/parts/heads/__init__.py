@@ -1,5 +1,7 @@
 """How the last tokens become an answer."""
 
 from hexavit.parts.heads.heads import ClassTokenHead, Head, PoolHead
+from hexavit.parts.heads.layer_class_attention import LayerClassAttention
+from hexavit.parts.heads.two_heads import TokenLabelHead, TwoHeads
 
-__all__ = ["ClassTokenHead", "Head", "PoolHead"]
+__all__ = ["ClassTokenHead", "Head", "LayerClassAttention", "PoolHead", "TokenLabelHead", "TwoHeads"]

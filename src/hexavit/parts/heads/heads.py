@@ -17,6 +17,8 @@ class Head(PartModule):
     """
 
     extra_tokens: ClassVar[int] = 0
+    classifiers: ClassVar[tuple[str, ...]] = ("fc",)
+    """The last linears; a head with several gives as many answers in training."""
     enter: int = 0
 
     def __init__(self, dim: int, norm_eps: float, num_classes: int, norm: bool, drop: float) -> None:
@@ -37,6 +39,10 @@ class Head(PartModule):
     def pooled(self, features: Tensor, prefix: int) -> Tensor:
         """(B, P + N, C), of which the first `prefix` are extra, to (B, C)."""
         raise NotImplementedError
+
+    def embedding(self, pooled: Tensor) -> Tensor:
+        """What `pooled` gives to the one vector (B, C) of an image."""
+        return pooled
 
     def classify(self, pooled: Tensor) -> Tensor:
         """(B, C) to (B, classes)."""

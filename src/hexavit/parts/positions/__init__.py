@@ -1,6 +1,7 @@
 """How a token knows its place."""
 
 from hexavit.parts.positions.none import NoPosition
+from hexavit.parts.positions.peg import PEG
 from hexavit.parts.positions.tables import LearnedPosition, SineCosinePosition
 
-__all__ = ["LearnedPosition", "NoPosition", "SineCosinePosition"]
+__all__ = ["PEG", "LearnedPosition", "NoPosition", "SineCosinePosition"]

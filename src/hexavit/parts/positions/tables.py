@@ -94,11 +94,14 @@ class SineCosinePosition(PartModule):
 
     def __init__(self, dim: int, size: Size, extra: int) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim, self.extra = dim, extra
         self.register_buffer("table", self._table(extra + size[0] * size[1]), persistent=False)
-        self.size = size
 
     table: Tensor
+
+    def set_size(self, size: Size) -> None:
+        """Compute the table for another grid."""
+        self.table = self._table(self.extra + size[0] * size[1]).to(self.table)
 
     def _table(self, length: int) -> Tensor:
         j = torch.arange(self.dim, dtype=torch.float64)

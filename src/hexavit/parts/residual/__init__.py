@@ -1,5 +1,6 @@
 """Where the norms and the residuals stand."""
 
-from hexavit.parts.residual.norms import PostNorm, PreNorm, Residual
+from hexavit.parts.residual.norms import ExtraOnly, LocalResidual, PostNorm, PreNorm, Residual
+from hexavit.parts.residual.scales import Fixup, ReZero, SkipInit
 
-__all__ = ["PostNorm", "PreNorm", "Residual"]
+__all__ = ["ExtraOnly", "Fixup", "LocalResidual", "PostNorm", "PreNorm", "ReZero", "Residual", "SkipInit"]

@@ -25,7 +25,7 @@ class Residual(PartModule):
     def __init__(self, dim: int, stride: int, norm_eps: float, drop_path: float) -> None:
         super().__init__()
         self.stride = stride
-        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm: nn.Module = nn.LayerNorm(dim, eps=norm_eps)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, tokens: Tokens, branch: Branch) -> Tokens:
@@ -45,30 +45,96 @@ class Residual(PartModule):
 
 @register_part("residual", "pre_norm")
 class PreNorm(Residual):
-    """x + gamma branch(norm(x)): the norm before the branch (ViT: Dosovitskiy et al., ICLR 2021, eq. 2 and 3).
+    """x + gamma branch(norm(s x)) / s: the norm before the branch (ViT: Dosovitskiy et al., ICLR 2021, eq. 2 and 3).
 
     `layer_scale` is the starting value of gamma, a learned vector (CaiT: Touvron et al., ICCV 2021, eq. 4); without it
-    gamma is 1.
+    gamma is 1 / `skip_lam` (LV-ViT: Jiang et al., NeurIPS 2021: 1, 2 or 3). `block_scale` is s (DeepViT-S and -L: 0.5;
+    the s inside the norm matters through its eps alone).
 
     Shapes: (B, M, C) to the same. Cost: parameters 2 C, and C with `layer_scale`; multiply-adds not counted.
+
+    Raises:
+        ValueError: a scale of 0 or less.
     """
 
     no_decay = ("gamma",)
 
     def __init__(
-        self, dim: int, stride: int, norm_eps: float, drop_path: float, *, layer_scale: float | None = None
+        self,
+        dim: int,
+        stride: int,
+        norm_eps: float,
+        drop_path: float,
+        *,
+        layer_scale: float | None = None,
+        skip_lam: float = 1.0,
+        block_scale: float = 1.0,
     ) -> None:
         super().__init__(dim, stride, norm_eps, drop_path)
+        if skip_lam <= 0 or block_scale <= 0:
+            raise ValueError(f"skip_lam and block_scale are more than 0, not {skip_lam} and {block_scale}")
+        self.before, self.after = block_scale, 1 / (block_scale * skip_lam)
         self.gamma = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
 
     def forward(self, tokens: Tokens, branch: Branch) -> Tokens:
         """x to x + gamma branch(norm(x))."""
-        out = branch(tokens.each(self.norm))
-        return self.add(tokens, out if self.gamma is None else out.each(self._scaled))
+        return self.add(tokens, branch(tokens.each(self._normed)).each(self._scaled))
+
+    def _normed(self, x: Tensor) -> Tensor:
+        normed: Tensor = self.norm(x if self.before == 1 else x * self.before)
+        return normed
 
     def _scaled(self, x: Tensor) -> Tensor:
-        assert self.gamma is not None
-        return x * self.gamma
+        x = x if self.after == 1 else x * self.after
+        return x if self.gamma is None else x * self.gamma
+
+
+@register_part("residual", "extra_only")
+class ExtraOnly(PreNorm):
+    """Pre-norm in which the extra tokens alone are updated (CaiT: Touvron et al., ICCV 2021, section 3, eq. 8).
+
+    The attention sees all tokens normed; the feedforward sees the extra tokens alone; image tokens stay as they are.
+
+    Shapes: (B, P + N, C) to the same, image tokens unchanged. Cost: as `pre_norm`.
+    """
+
+    reads_grid = True  # extra and image tokens are read apart
+    needs_extra = True
+    keeps_image = True
+
+    def __init__(
+        self, dim: int, stride: int, norm_eps: float, drop_path: float, role: str, *, layer_scale: float | None = None
+    ) -> None:
+        super().__init__(dim, stride, norm_eps, drop_path, layer_scale=layer_scale)
+        self.role = role
+
+    def forward(self, tokens: Tokens, branch: Branch) -> Tokens:
+        """Extra tokens x to x + gamma branch(norm(x))."""
+        extra = tokens.extra
+        assert extra is not None  # `needs_extra`
+        alone = Tokens(extra, (extra.shape[1], 1), layout="set")
+        if self.role == "feedforward":
+            return tokens.replace_extra(super().forward(alone, branch).image)
+        out = branch(tokens.each(self._normed)).extra
+        assert out is not None
+        return tokens.replace_extra(self.add(alone, Tokens(self._scaled(out), alone.size, layout="set")).image)
+
+
+@register_part("residual", "local")
+class LocalResidual(PreNorm):
+    """LocalViT's: pre-norm around the attention; around the feedforward the bare sum x + branch(x), without norm and
+    without drop path (Li et al., 2021, eq. 6).
+
+    Shapes: (B, M, C) to the same. Cost: parameters 2 C around the attention, none around the feedforward.
+    Same as ofsoundof/LocalViT; its sum stands inside the feedforward and leaves the class token out, which here is the
+    feedforward's `extra=zero`.
+    """
+
+    def __init__(self, dim: int, stride: int, norm_eps: float, drop_path: float, role: str) -> None:
+        bare = role == "feedforward"
+        super().__init__(dim, stride, norm_eps, 0.0 if bare else drop_path)
+        if bare:
+            self.norm = nn.Identity()
 
 
 @register_part("residual", "post_norm")

@@ -1,6 +1,8 @@
 """How an image becomes tokens, and how tokens become other tokens."""
 
 from hexavit.parts.tokens.conv import ConvTokens
+from hexavit.parts.tokens.conv_stem import ConvStem
 from hexavit.parts.tokens.keep import KeepTokens
+from hexavit.parts.tokens.tokens_to_token import TokensToToken
 
-__all__ = ["ConvTokens", "KeepTokens"]
+__all__ = ["ConvStem", "ConvTokens", "KeepTokens", "TokensToToken"]

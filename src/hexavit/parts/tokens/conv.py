@@ -33,6 +33,7 @@ class ConvTokens(PartModule):
     reads_grid = True
     needs = "raster"
     keeps_extra = False
+    first_conv = "conv"
 
     def __init__(
         self, in_dim: int, dim: int, norm_eps: float, *, kernel: int, stride: int, padding: int = 0, norm: bool = True

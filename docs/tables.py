@@ -1,0 +1,111 @@
+"""Write the pages that are made from the registry: `python docs/tables.py`.
+
+`parts.md` (every part), `models.md` (every model, counted beside published), `parity.md` (every reference record
+against what is computed here). A test holds the first against the registry.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+import hexavit
+from hexavit.architecture import Architecture
+from hexavit.catalogue import PartPage, find_parts
+from hexavit.models import model_entry
+from hexavit.parts import KINDS
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- Written by docs/tables.py; edit what it reads. -->"
+
+
+def parts_page() -> str:
+    """Every part: text, options, users."""
+    lines = [
+        "# The shelves",
+        "",
+        NOTE,
+        "",
+        "Every part with its options and the models that use it; `hexavit parts NAME` prints",
+    ]
+    lines += ["the same. Notation: [Notation](notation.md).", ""]
+    for kind in KINDS:
+        lines += [f"## {kind}", ""]
+        for page in find_parts(kind):
+            lines += _part(page)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _part(page: PartPage) -> list[str]:
+    lines = [f"### {page.kind}: {page.name}", "", page.text, ""]
+    if page.options:
+        lines += ["| option | default | takes |", "|---|---|---|"]
+        lines += [f"| `{each.name}` | {each.default} | {each.takes.replace('|', 'or')} |" for each in page.options]
+        lines.append("")
+    families = dict.fromkeys(model_entry(name).family for name in page.used_by)
+    return [*lines, f"Used by: {', '.join(families) or 'no named model'}.", ""]
+
+
+def models_page() -> str:
+    """Every model: parameters and multiply-adds as counted, figures as published."""
+    lines = ["# The models", "", NOTE, ""]
+    lines += ["Counted at the size that a model is built at, one image; published figures are their authors'.", ""]
+    lines += ["| model | pixels | parameters | multiply-adds | published M | published GFLOPs | top-1 | source |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    for name in hexavit.list_models():
+        lines += _model(name)
+    return "\n".join(lines) + "\n"
+
+
+def _model(name: str) -> list[str]:
+    entry = model_entry(name)
+    architecture: Architecture = entry.architecture
+    counted = hexavit.profile(architecture)
+    head = f"| `{name}` | {architecture.img_size[0]} | {counted.parameters:,} | {counted.macs / 1e9:.3f} G |"
+    told = entry.published
+    if not told:
+        return [f"{head} – | – | – | – |"]
+    rows = []
+    for figure in told:
+        top1 = "–" if figure.top1 is None else f"{figure.top1:.1%} at {figure.img_size}"
+        rows.append(f"{head} {figure.params_m or '–'} | {figure.gflops or '–'} | {top1} | {figure.source} |")
+        head = "| | | | |"
+    return rows
+
+
+PARITY = """Weights made from key names (`tests/parity/golden.py`) go through the authors' code and, in its layout,
+into hexavit. The difference is that of the first eight logits of two images, of the largest logit. It is kept
+below 2e-5 by `tests/parity/test_reference.py`, with the features on the way."""
+
+
+def parity_page() -> str:
+    """Every reference record of a whole model: the largest difference of its logits, and the counts."""
+    sys.path.insert(0, str(DOCS.parent))
+    from tests.parity import golden
+    from tests.parity.test_reference import MODELS, VARIANTS, loaded
+
+    lines = ["# Parity", "", NOTE, "", PARITY, ""]
+    lines += ["| system | record | model and overrides | difference | parameters | multiply-adds, G | authors' |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for variant, record in MODELS.items():
+        model, _ = loaded(record)
+        with torch.no_grad():
+            logits = model(golden.image(record["input"]))
+        error = (logits[:, :8] - torch.tensor(record["logits"])).abs().max() / logits.abs().max()
+        counted = hexavit.profile(model)
+        name, edits = VARIANTS.get(variant, (variant, []))
+        made = " ".join(f"`{each}`" for each in (name, *edits))
+        counts = f"{counted.parameters:,} | {counted.macs / 1e9:.4f} | {record['parameters']:,}; {record['gmacs']}"
+        lines.append(f"| {record['system']} | {variant} | {made} | {error:.1e} | {counts} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"parts.md": parts_page, "models.md": models_page, "parity.md": parity_page}
+
+if __name__ == "__main__":
+    for file, page in PAGES.items():
+        (DOCS / file).write_text(page(), encoding="utf-8")
+        print(json.dumps({"written": file}))

@@ -1,0 +1,103 @@
+"""The shelves to browse: what each part is, which options it takes, which models use it."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from functools import cache
+from textwrap import fill
+from typing import Any, get_type_hints
+
+from hexavit.architecture import aligned, written
+from hexavit.errors import ArchitectureError, nearest
+from hexavit.models.registry import list_models, model_entry
+from hexavit.parts.registry import KINDS, described, options, part_class, part_names
+
+
+@dataclass(frozen=True)
+class PartOption:
+    """An option of a part: the values that it takes, in words, and its default, `required` where there is none."""
+
+    name: str
+    takes: str
+    default: str
+
+
+@dataclass(frozen=True)
+class PartPage:
+    """What a shelf says of one part."""
+
+    kind: str
+    name: str
+    text: str
+    options: tuple[PartOption, ...]
+    used_by: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of its text, in one line."""
+        return " ".join(self.text.split("\n\n")[0].split())
+
+    def table(self) -> str:
+        """Its text, its options and its users, for a terminal."""
+        rows = [["option", "default", "takes"], *([each.name, each.default, each.takes] for each in self.options)]
+        chosen = aligned(rows, width=60) if self.options else "no options"
+        used = fill(", ".join(self.used_by) or "no named model", 110, break_on_hyphens=False)
+        return f"{self.kind} {self.name}\n\n{self.text}\n\n{chosen}\n\nused by: {used}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "text": self.text,
+            "options": {each.name: {"takes": each.takes, "default": each.default} for each in self.options},
+            "used_by": list(self.used_by),
+        }
+
+
+def part_page(kind: str, name: str) -> PartPage:
+    """What there is to say of a part.
+
+    Raises:
+        ArchitectureError: no shelf, or no part of that name on it.
+    """
+    if kind not in KINDS:
+        raise ArchitectureError(f"there is no shelf {kind!r}: {nearest(kind, KINDS)}")
+    cls = part_class(kind, name)
+    known = options(kind, name)
+    hints = get_type_hints(cls.__init__) if known else {}
+    found = tuple(
+        PartOption(
+            key,
+            described(hints[key]) if key in hints else "anything",
+            "required" if parameter.default is parameter.empty else written(parameter.default),
+        )
+        for key, parameter in known.items()
+    )
+    return PartPage(kind, name, inspect.getdoc(cls) or "", found, _users().get((kind, name), ()))
+
+
+def find_parts(name: str | None = None) -> list[PartPage]:
+    """All parts, those of one shelf (`attention`), those of one name, or one (`attention.global`).
+
+    Raises:
+        ArchitectureError: neither a shelf nor a part is named so.
+    """
+    every = [(kind, part) for kind in KINDS for part in part_names(kind)]
+    found = [(kind, part) for kind, part in every if name is None or name in (kind, part, f"{kind}.{part}")]
+    if not found:
+        raise ArchitectureError(
+            f"there is no shelf or part {name!r}: {nearest(str(name), [*KINDS, *(part for _, part in every)])}"
+        )
+    return [part_page(kind, part) for kind, part in found]
+
+
+@cache
+def _users() -> dict[tuple[str, str], tuple[str, ...]]:
+    """The models that use a part, by shelf and name."""
+    users: dict[tuple[str, str], list[str]] = {}
+    for model in list_models():
+        for place in dict.fromkeys((kind, part.name) for _, kind, part in model_entry(model).architecture.places()):
+            users.setdefault(place, []).append(model)
+    return {place: tuple(names) for place, names in users.items()}

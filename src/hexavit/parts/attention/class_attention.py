@@ -1,0 +1,58 @@
+"""Attention in which the extra tokens alone ask."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hexavit.parts.attention.base import Attention, head_width, split_heads
+from hexavit.parts.contract import Size, Tokens, rows
+from hexavit.parts.registry import register_part
+
+
+@register_part("attention", "class_attention")
+class ClassAttention(Attention):
+    """Class attention (CaiT: Touvron et al., ICCV 2021, eq. 6 and 7): queries from the extra tokens, keys and values
+    from all.
+
+    New in it: the image tokens stay as they are, so two such blocks end a trunk in which there is no class token.
+    Stands inside the residual `extra_only`, and needs extra tokens (`head=class_token`).
+
+    Shapes: (B, P + N, C) to the same, image tokens unchanged. Cost with M = P + N and A = heads x head_dim: parameters
+    4 C A + 3 A + C; multiply-adds 2 (P + M) C A + 2 P M A.
+    Same as facebookresearch/deit's and timm's CaiT, and as CeiT's layer-wise class-token attention over class tokens.
+    """
+
+    reads_grid = True  # extra and image tokens are read apart
+    needs_extra = True
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        head_dim: int | None = None,
+        qkv_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__(attn_drop, proj_drop)
+        self.dim, self.heads = dim, heads
+        self.head_dim = head_width(dim, heads, head_dim)
+        inner = heads * self.head_dim
+        self.q = nn.Linear(dim, inner, bias=qkv_bias)
+        self.k = nn.Linear(dim, inner, bias=qkv_bias)
+        self.v = nn.Linear(dim, inner, bias=qkv_bias)
+        self.proj = nn.Linear(inner, dim)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """(B, P + N, C) to the same, image tokens unchanged."""
+        extra, every = tokens.extra, tokens.sequence
+        assert extra is not None  # `needs_extra`
+        q, k, v = (split_heads(x, self.heads) for x in (self.q(extra), self.k(every), self.v(every)))
+        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.head_dim**-0.5)))  # (B, P, C)
+        return tokens.replace_extra(out)
+
+    def macs(self, size: Size, extra: int = 0) -> int:
+        """2 (P + M) C A + 2 P M A."""
+        m, inner = rows(size, extra), self.heads * self.head_dim
+        return 2 * (extra + m) * self.dim * inner + 2 * extra * m * inner

@@ -1,0 +1,130 @@
+"""Convolutional feedforwards: a depth-wise convolution between the two linears."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hexavit.parts.contract import PartModule, Size, Tokens
+from hexavit.parts.layers import activation
+from hexavit.parts.registry import register_part
+
+Excite = Literal["se", "eca", "eca_hard"]
+
+
+class SqueezeExcite(nn.Module):
+    """Channels weighed by a small network of their means (Hu et al., 2018), with LocalViT's hard sigmoid at its end."""
+
+    def __init__(self, dim: int, reduction: int) -> None:
+        super().__init__()
+        hidden = dim // reduction
+        if hidden < 1:
+            raise ValueError(f"reduction={reduction} leaves nothing of {dim} channels")
+        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+
+    def forward(self, mean: Tensor) -> Tensor:
+        """Means (B, C) to weights (B, C)."""
+        return F.hardsigmoid(self.fc2(F.relu(self.fc1(mean))))
+
+
+class ChannelAttention(nn.Module):
+    """Channels weighed by a convolution over their means (ECA: Wang et al., 2020), its kernel from their number."""
+
+    def __init__(self, dim: int, hard: bool) -> None:
+        super().__init__()
+        kernel = int(abs((math.log2(dim) + 1) / 2))
+        kernel += 1 - kernel % 2
+        self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+        self.hard = hard
+
+    def forward(self, mean: Tensor) -> Tensor:
+        """Means (B, C) to weights (B, C)."""
+        weight = self.conv(mean.unsqueeze(1)).squeeze(1)
+        return F.hardsigmoid(weight) if self.hard else weight.sigmoid()
+
+
+@register_part("feedforward", "conv_mlp")
+class ConvMLP(PartModule):
+    """Linear, depth-wise convolution, linear on the image tokens as a map, each with batch norm and the first two with
+    an activation: LocalViT's inverted residual (Li et al., 2021, eq. 5), CeiT's LeFF (Yuan et al., ICCV 2021, eq. 4
+    to 9).
+
+    New in it, against the MLP: tokens meet their neighbours. `excite` weighs the channels before the second linear:
+    `se` (squeeze and excite, `reduction` times fewer channels inside), `eca` (a convolution over the channels),
+    `eca_hard` (with a hard sigmoid). `extra` says what the branch gives extra tokens: `keep` themselves (CeiT: its
+    class token adds its normed self), `zero` nothing (LocalViT).
+
+    Shapes: (B, P + H W, C) to the same. Cost with hidden width R = ratio C and kernel k: parameters 2 R C + k^2 R, with
+    `bias` 2 R + C, with `norm` 4 R + 2 C, and those of `excite`; multiply-adds (2 R C + k^2 R) H W, with `se`
+    2 R (R // reduction), with `eca` k' R.
+    Same as coeusguo/ceit's LeFF with `bias=true, act=gelu`, and as ofsoundof/LocalViT's with `bias=false, extra=zero`.
+
+    Raises:
+        ValueError: an even kernel, an unknown activation, or a reduction that leaves no channel.
+    """
+
+    needs = "raster"
+    reads_grid = True
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        ratio: float = 4.0,
+        kernel: int = 3,
+        act: str = "gelu",
+        bias: bool = True,
+        norm: bool = True,
+        excite: Excite | None = None,
+        reduction: int = 4,
+        extra: Literal["keep", "zero"] = "keep",
+    ) -> None:
+        super().__init__()
+        hidden = int(dim * ratio)
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(f"kernel={kernel} moves the tokens: use an odd one")
+        if hidden < 1:
+            raise ValueError(f"ratio={ratio} leaves no hidden width at dim={dim}")
+        self.extra, self.kernel, self.reduction = extra, kernel, reduction
+        self.fc1 = nn.Linear(dim, hidden, bias=bias)
+        self.conv = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, groups=hidden, bias=bias)
+        self.fc2 = nn.Linear(hidden, dim, bias=bias)
+        self.norm1 = nn.BatchNorm2d(hidden) if norm else nn.Identity()
+        self.norm2 = nn.BatchNorm2d(hidden) if norm else nn.Identity()
+        self.norm3 = nn.BatchNorm2d(dim) if norm else nn.Identity()
+        self.act = activation(act)
+        self.excite: nn.Module | None = None
+        if excite is not None:
+            self.excite = (
+                SqueezeExcite(hidden, reduction) if excite == "se" else ChannelAttention(hidden, excite == "eca_hard")
+            )
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """(B, P + H W, C) to the same."""
+        x = self.act(self.norm1(_as_map(self.fc1(tokens.grid))))  # (B, R, H, W)
+        x = self.act(self.norm2(self.conv(x)))
+        if self.excite is not None:
+            x = x * self.excite(x.mean(dim=(2, 3)))[:, :, None, None]
+        x = self.norm3(_as_map(self.fc2(x.permute(0, 2, 3, 1))))  # (B, C, H, W)
+        out = tokens.with_image(x.permute(0, 2, 3, 1).flatten(1, 2))
+        held = tokens.extra
+        return out.replace_extra(torch.zeros_like(held)) if self.extra == "zero" and held is not None else out
+
+    def macs(self, size: Size, extra: int = 0) -> int:
+        """(2 R C + k^2 R) H W, and those of `excite`."""
+        hidden, dim = self.fc1.out_features, self.fc1.in_features
+        total = size[0] * size[1] * (2 * hidden * dim + self.kernel**2 * hidden)
+        if isinstance(self.excite, SqueezeExcite):
+            total += 2 * hidden * (hidden // self.reduction)
+        if isinstance(self.excite, ChannelAttention):
+            total += hidden * self.excite.conv.weight.numel()
+        return total
+
+
+def _as_map(grid: Tensor) -> Tensor:
+    """(B, H, W, C) to (B, C, H, W), a view."""
+    return grid.permute(0, 3, 1, 2)

@@ -1,0 +1,131 @@
+"""T2T-ViT's tokens: overlapping unfolds with a small transformer layer after the first two."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+from torch.nn import functional as F
+
+from hexavit.parts.attention.base import Attention
+from hexavit.parts.attention.performer import performer_attention, performer_map, random_features
+from hexavit.parts.contract import PartModule, Size, Tokens
+from hexavit.parts.feedforward.conv_mlp import ConvMLP
+from hexavit.parts.feedforward.mlp import MLP
+from hexavit.parts.registry import register_part
+
+Kind = Literal["performer", "transformer"]
+_WINDOWS = ((7, 4, 2), (3, 2, 1), (3, 2, 1))  # kernel, stride, padding
+
+
+class T2TLayer(Attention):
+    """One head of attention that changes the width, with its values as the skip, then a feedforward of ratio 1.
+
+    y = v + W_o attend(q, k, v), since the input has another width; out = y + mlp(norm(y)). `transformer`: the scale is
+    (input width)^-0.5, q, k, v have no bias. `performer`: no scale; `kqv` has a bias and that order; e / 2 random
+    features; dropout 0.1 behind W_o. `local` puts LocalViT's inverted residual, bare of a norm, for the MLP.
+
+    (B, H W, D) to (B, H W, e).
+    """
+
+    constants = ("w",)
+
+    def __init__(self, in_dim: int, dim: int, norm_eps: float, kind: Kind, local: bool = False) -> None:
+        super().__init__(proj_drop=0.1 if kind == "performer" else 0.0)
+        self.kind, self.in_dim, self.dim = kind, in_dim, dim
+        self.norm1 = nn.LayerNorm(in_dim, eps=norm_eps)
+        self.qkv = nn.Linear(in_dim, 3 * dim, bias=kind == "performer")
+        self.proj = nn.Linear(dim, dim)
+        self.norm2: nn.Module = nn.Identity() if local else nn.LayerNorm(dim, eps=norm_eps)
+        self.feedforward = ConvMLP(dim, ratio=1.0, act="hardswish", bias=False) if local else MLP(dim, ratio=1.0)
+        if kind == "performer":
+            self.w = nn.Parameter(random_features(dim // 2, dim), requires_grad=False)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """(B, H W, D) to (B, H W, e)."""
+        # Contiguous, or a traced batch of one would be another graph.
+        first, second, v = (t.contiguous() for t in self.qkv(self.norm1(tokens.image)).chunk(3, dim=2))
+        if self.kind == "performer":  # the order is k, q, v
+            mixed = performer_attention(second, first, v, self.w)
+            if self.maps is not None:
+                self.maps.append(performer_map(second, first, self.w).unsqueeze(1).detach())
+        else:
+            q, k, values = (t.unsqueeze(1) for t in (first, second, v))
+            mixed = self.attend(q, k, values, scale=self.in_dim**-0.5)
+        y = v + self.proj_drop(self.proj(mixed))
+        y = y + self.feedforward(Tokens(self.norm2(y), tokens.size)).image
+        return Tokens(y, tokens.size)
+
+    def macs(self, size: Size, extra: int = 0) -> int:
+        """3 N D e + N e^2, the feedforward's, and 2 N^2 e (`transformer`) or 4 N m e + N m (`performer`, m = e / 2)."""
+        n, e = size[0] * size[1], self.dim
+        mixing = n * (e // 2) * (4 * e + 1) if self.kind == "performer" else 2 * n * n * e
+        return 3 * n * self.in_dim * e + n * e * e + mixing + self.feedforward.macs(size)
+
+
+@register_part("tokens", "tokens_to_token")
+class TokensToToken(PartModule):
+    """Tokens-to-token (T2T-ViT: Yuan et al., ICCV 2021, section 3.1): unfold 7/4/2, a layer, unfold 3/2/1, a layer,
+    unfold 3/2/1, one linear to the width.
+
+    New in it: neighbouring tokens are joined by overlapping soft splits, and a narrow transformer layer (width
+    `token_dim`) stands between them; `kind` is `performer` (Choromanski et al., ICLR 2021) or `transformer`. `local`
+    gives these layers LocalViT's convolutional feedforward (Li et al., 2021).
+
+    Shapes: (B, H, W, C_in) to (B, H / 16, W / 16, C). Cost: see `T2TLayer` for each layer; the last linear
+    9 `token_dim` C at each token.
+    Same as yitu-opensource/T2T-ViT, which takes squares only; here any H x W. Its `w` is a frozen parameter and is
+    loaded, since it is drawn at random.
+    """
+
+    needs = "raster"
+    reads_grid = True
+    keeps_extra = False
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        norm_eps: float,
+        *,
+        kind: Kind = "performer",
+        token_dim: int = 64,
+        local: bool = False,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            T2TLayer(width, token_dim, norm_eps, kind, local) for width in (49 * in_dim, 9 * token_dim)
+        )
+        self.proj = nn.Linear(9 * token_dim, dim)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """(B, H, W, C_in) to (B, H / 16, W / 16, C)."""
+        image, size = tokens.map, tokens.size
+        for (kernel, stride, padding), layer in zip(_WINDOWS, (*self.layers, None), strict=True):
+            size = _unfolded(size, (kernel, stride, padding))
+            x = (
+                F.unfold(image, kernel, padding=padding, stride=stride).transpose(1, 2).contiguous()
+            )  # (B, N, C k^2), channel-major
+            if layer is None:
+                break
+            image = layer(Tokens(x, size)).map.contiguous()
+        return Tokens(self.proj(x), size, carry=tokens.carry)
+
+    def out_size(self, size: Size) -> Size:
+        """Three unfolds."""
+        for window in _WINDOWS:
+            size = _unfolded(size, window)
+        return size
+
+    def macs(self, size: Size, extra: int = 0) -> int:
+        """The two layers' and the last linear's."""
+        total = 0
+        for window, layer in zip(_WINDOWS, (*self.layers, None), strict=True):
+            size = _unfolded(size, window)
+            total += layer.macs(size) if isinstance(layer, T2TLayer) else size[0] * size[1] * self.proj.weight.numel()
+        return total
+
+
+def _unfolded(size: Size, window: tuple[int, int, int]) -> Size:
+    kernel, stride, padding = window
+    return (size[0] + 2 * padding - kernel) // stride + 1, (size[1] + 2 * padding - kernel) // stride + 1

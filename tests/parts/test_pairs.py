@@ -1,0 +1,136 @@
+"""Parts of different columns beside each other: each pair builds and learns, or is refused with one sentence."""
+
+from collections.abc import Iterator
+from itertools import combinations, product
+
+import pytest
+import torch
+from tests.parts.contract import REQUIRED, every_answer
+
+import hexavit
+from hexavit import Architecture, Backbone, HexavitError, Part, Stage
+from hexavit.architecture import COLUMNS
+from hexavit.models import model_entry
+from hexavit.parts import KINDS, options, part_class, part_names
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PLAIN = {
+    "tokens": Part("keep"),
+    "position": Part("none"),
+    "attention": Part("global", heads=2),
+    "feedforward": Part("mlp"),
+    "residual": Part("pre_norm"),
+    "head": Part("class_token"),
+}
+SMALL = {"token_dim": 8, "ratio": 1.0}
+
+
+def every(kind: str) -> Iterator[Part]:
+    """Each part of a shelf, with little of what it has."""
+    for name in part_names(kind):
+        known = options(kind, name)
+        needed = {key: REQUIRED[key] for key, p in known.items() if p.default is p.empty}
+        yield Part(name, **needed, **{key: value for key, value in SMALL.items() if key in known})
+
+
+def row(**columns: Part) -> Architecture:
+    """Two stages of one block, the parts in the last, which reads tokens."""
+    given = {**PLAIN, **columns}
+    head = given.pop("head")
+    first = Stage(8, 1, tokens=Part("conv", kernel=3, stride=2, padding=1), attention=Part("global", heads=2))
+    return Architecture("pair", (first, Stage(8, 1, **given)), head, num_classes=3, img_size=(12, 10))  # type: ignore[arg-type]
+
+
+def learns(architecture: Architecture) -> str | None:
+    """A step forward and backward; the sentence, where the parts are refused."""
+    torch.manual_seed(0)
+    try:
+        model = Backbone(architecture).train()
+    except HexavitError as refusal:
+        return str(refusal)
+    answers = every_answer(model(torch.randn(2, 3, 12, 10)))
+    assert answers[0].shape == (2, 3)
+    torch.stack([answer.square().sum() for answer in answers]).sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    return None
+
+
+@pytest.mark.parametrize(("a", "b"), list(combinations(KINDS, 2)))
+def test_each_pair_learns_or_is_refused(a: str, b: str) -> None:
+    built = 0
+    for one, other in product(every(a), every(b)):
+        refusal = learns(row(**{a: one, b: other}))
+        built += refusal is None
+        if refusal is not None:
+            assert "\n" not in refusal
+            assert one.name in refusal
+            assert other.name in refusal
+    assert built
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", list(every("head")), ids=str)
+@pytest.mark.parametrize("tokens", list(every("tokens")), ids=str)
+def test_the_full_product(tokens: Part, head: Part) -> None:
+    for parts in product(*(every(kind) for kind in COLUMNS[1:])):
+        refusal = learns(row(tokens=tokens, head=head, **dict(zip(COLUMNS[1:], parts, strict=True))))
+        assert refusal is None or "\n" not in refusal
+
+
+FAMILIES = {model_entry(name).family: name for name in hexavit.list_models("*_nano")} | {"vit": "vit_tiny_patch16_224"}
+
+
+def swaps(name: str, kind: str) -> Iterator[Architecture]:
+    """The model at two blocks with each other part in a column of its first stage (its last, for a head)."""
+    size = min(model_entry(name).architecture.img_size[0], 64)
+    whole = model_entry(name).architecture.with_(num_classes=3, img_size=(size, size))
+    place = kind if kind == "head" else f"stages.0.{kind}"
+    for part in every(kind):
+        given = part.options if kind != "attention" else {}
+        if part.name != {k: p.name for w, k, p in whole.places() if w == place}.get(kind):
+            known = {key: value for key, value in given.items() if key not in ("heads",)}
+            try:
+                yield whole.override({place: Part(part.name, **known)})
+            except HexavitError:
+                continue
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_swap_keeps_the_weights_of_the_other_columns(family: str, kind: str) -> None:
+    name = FAMILIES[family]
+    for swapped in swaps(name, kind):
+        try:
+            model = hexavit.create_model(swapped)
+        except HexavitError:
+            continue
+        break
+    else:
+        pytest.fail(f"no other {kind} stands in {name}")
+    original = hexavit.create_model(name, num_classes=3, img_size=swapped.img_size)
+    report = hexavit.load_checkpoint(model, original.state_dict(), partial=True, adapt="position")
+    assert report.loaded
+    place = "head" if kind == "head" else f".{kind}"
+    before, after = original.state_dict(), model.state_dict()
+    others = [k for k in after if place not in k and k in before and before[k].shape == after[k].shape]
+    assert others
+    assert all(torch.equal(after[k], before[k]) for k in others)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    answers = every_answer(model.train()(torch.randn(2, 3, *swapped.img_size)))
+    torch.stack([answer.square().mean() for answer in answers]).sum().backward()
+    optimizer.step()
+    moved = [k for k, v in model.named_parameters() if k in others and v.requires_grad]
+    assert any(not torch.equal(model.state_dict()[k], before[k]) for k in moved)
+
+
+def test_every_class_of_parts_says_what_it_needs() -> None:
+    """A part that works on extra tokens alone is refused where no head brings any."""
+    shelves = [(kind, name) for kind in KINDS for name in part_names(kind)]
+    needing = [(kind, name) for kind, name in shelves if getattr(part_class(kind, name), "needs_extra", False)]
+    assert needing == [("attention", "class_attention"), ("residual", "extra_only")]
+    for kind, name in needing:
+        part = next(p for p in every(kind) if p.name == name)
+        refusal = learns(row(**{kind: part}, head=Part("pool")))
+        assert refusal is not None
+        assert f"{kind}={part} works on extra tokens, and head=pool brings none" in refusal
