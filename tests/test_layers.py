@@ -37,6 +37,8 @@ ROOMS = (  # from the ground up, as in docs/rooms.md
 )
 # Files beside the rooms' own that belong to one of them.
 ROOM_OF_FILE = {
+    "catalogue": "models",
+    "comparison": "architecture",
     "__init__": DOOR,
     "__main__": "cli",
     "_backbone": "backbone",

@@ -154,14 +154,18 @@ class _Ledger:
 
 
 def _owners(model: nn.Module) -> dict[nn.Module, Place]:
-    """The place of every module: its stage, and the kind of the nearest part that it is or stands in."""
+    """The place of every module: its stage, and the kind of the part in a column that it is or stands in.
+
+    A part inside another (the MLP of T2T-ViT's tokens) is that one's cost; a position inside an attention is its own.
+    """
     shelf = {part_class(kind, name): kind for kind in KINDS for name in part_names(kind)}
     owners: dict[nn.Module, Place] = {}
     kinds: dict[str, str] = {}
     for path, module in model.named_modules():
         steps = path.removeprefix("model.").split(".")
         stage = steps[1] if steps[0] == "stages" and len(steps) > 1 else None
-        kind = shelf.get(type(module)) or kinds.get(path.rpartition(".")[0], CLASS_TOKEN)
+        own, kind = shelf.get(type(module)), kinds.get(path.rpartition(".")[0], CLASS_TOKEN)
+        kind = own if own is not None and (own == "position" or kind == CLASS_TOKEN) else kind
         kinds[path] = kind
         owners[module] = _HEAD if stage is None else (stage, kind)
     return owners

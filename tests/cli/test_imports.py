@@ -18,6 +18,7 @@ class Halved(hexavit.PartModule):
 """
 
 
+@pytest.mark.usefixtures("shelves")
 def test_a_file_and_a_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
