@@ -80,3 +80,17 @@ def test_images_that_do_not_fit_are_refused() -> None:
         model(torch.randn(1, 3, 2, 9))
     with pytest.raises(ArchitectureError, match=r"images are \(B, 3, H, W\), not \(2, 1, 32, 32\)"):
         model(torch.randn(2, 1, 32, 32))
+
+
+@pytest.mark.usefixtures("shelves")
+def test_a_part_that_asks_for_what_its_kind_is_not_given_is_refused() -> None:
+    @hexavit.register_part("feedforward", "asking")
+    class Asking(hexavit.PartModule):
+        def __init__(self, dim: int, num_classes: int) -> None:
+            super().__init__()
+
+    sentence = refusal("stages.1.feedforward=asking")
+    assert sentence == (
+        "stages.1.blocks.0.feedforward=asking: a feedforward part is not given 'num_classes', which its constructor "
+        "asks for"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -266,17 +265,6 @@ def _build_at(stage: Stage, k: int, where: str, kind: str, house: Mapping[str, A
 
 
 def _build(kind: str, part: Part, house: Mapping[str, Any], where: str) -> nn.Module:
-    for name, parameter in inspect.signature(part_class(kind, part.name).__init__).parameters.items():
-        unfilled = name != "self" and parameter.kind not in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD)
-        if (
-            unfilled
-            and parameter.kind != parameter.VAR_POSITIONAL
-            and parameter.default is parameter.empty
-            and name not in house
-        ):
-            raise ArchitectureError(
-                f"{where}={part}: a {kind} part is not given {name!r}, which its constructor asks for"
-            )
     return build_part(kind, part.name, part.options, house, where)
 
 

@@ -15,19 +15,12 @@ from hexavit.parts.contract import Size
 class QuickGELU(nn.Module):
     """x sigmoid(1.702 x), the sigmoid approximation of GELU (Hendrycks & Gimpel, 2016, section 2).
 
-    Computed as silu(1.702 x) / 1.702, which keeps one tensor for the backward pass instead of two. With `inplace`
-    the input is overwritten where no gradient is recorded. Same as CvT's `QuickGELU`; differs from the exact GELU
-    by up to 0.02.
+    Computed as silu(1.702 x) / 1.702, which keeps one tensor for the backward pass instead of two. Same as CvT's
+    `QuickGELU`; differs from the exact GELU by up to 0.02.
     """
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape to the same."""
-        if self.inplace and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return F.silu(x.mul_(1.702), inplace=True).mul_(1 / 1.702)
         return F.silu(1.702 * x) * (1 / 1.702)
 
 
@@ -81,7 +74,7 @@ class DropPath(nn.Module):
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
-    "quick_gelu": lambda: QuickGELU(inplace=True),
+    "quick_gelu": QuickGELU,
     "hardswish": nn.Hardswish,
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,

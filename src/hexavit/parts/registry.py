@@ -95,10 +95,17 @@ def build_part(kind: str, name: str, chosen: Mapping[str, Any], house: Mapping[s
     """Construct a part from its options and from what the house knows at `where` (for the message).
 
     Raises:
-        ArchitectureError: the constructor refused a value; the sentence is the part's own, with the place before it.
+        ArchitectureError: the constructor refused a value (the sentence is the part's own, with the place before it),
+            or asks for what a part of its kind is not given.
     """
     cls = part_class(kind, name)
-    known = {p.name: house[p.name] for p in _parameters(cls).values() if p.kind != p.KEYWORD_ONLY and p.name in house}
+    asked = [p for p in _parameters(cls).values() if p.kind != p.KEYWORD_ONLY]
+    for parameter in asked:
+        if parameter.default is parameter.empty and parameter.name not in house:
+            raise ArchitectureError(
+                f"{where}={name}: a {kind} part is not given {parameter.name!r}, which its constructor asks for"
+            )
+    known = {p.name: house[p.name] for p in asked if p.name in house}
     try:
         return cls(**known, **chosen)
     except (ValueError, TypeError) as error:
