@@ -1,11 +1,13 @@
-"""Write the pages that are made from the registry: `python docs/tables.py`.
+"""Write what is made from the registry: `python docs/tables.py`.
 
-`parts.md` (every part), `models.md` (every model, counted beside published), `parity.md` (every reference record
-against what is computed here). A test holds the first against the registry.
+`gallery.md` (every system as a row; the README shows it shortened), `parts.md` (every part), `models.md` (every model,
+counted beside published), `parity.md` (every reference record against what is computed here). Tests hold the first two
+against the registry.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -19,6 +21,7 @@ from hexavit.models import model_entry
 from hexavit.parts import KINDS
 
 DOCS = Path(__file__).parent
+README = DOCS.parent / "README.md"
 NOTE = "<!-- Written by docs/tables.py; edit what it reads. -->"
 
 
@@ -49,6 +52,41 @@ def _part(page: PartPage) -> list[str]:
     return [*lines, f"Used by: {', '.join(families) or 'no named model'}.", ""]
 
 
+def gallery_page() -> str:
+    """Every system in one table of six columns."""
+    lines = ["# The gallery", "", NOTE, "", GALLERY, ""]
+    lines += [f"| system | {' | '.join(KINDS)} |", f"|---|{'---|' * len(KINDS)}"]
+    lines += [_row(name, f"{_title(name)}<br>`{name}`", options=True) for name in _one_a_system()]
+    return "\n".join(lines) + "\n"
+
+
+def with_gallery(readme: str) -> str:
+    """The README with the gallery between its marks, names alone."""
+    lines = [f"| system | {' | '.join(KINDS)} |", f"|---|{'---|' * len(KINDS)}"]
+    lines += [_row(name, _title(name), options=False) for name in _one_a_system()]
+    before, mark, rest = readme.partition(BEGINS)
+    return before + mark + "\n\n" + "\n".join(lines) + "\n\n" + ENDS + rest.partition(ENDS)[2]
+
+
+def _row(name: str, head: str, *, options: bool) -> str:
+    return f"| {' | '.join([head, *model_entry(name).architecture.row(options=options)])} |"
+
+
+def _one_a_system() -> list[str]:
+    """The first published size of each family."""
+    first: dict[str, str] = {}
+    for name in hexavit.list_models():
+        if not name.endswith("_nano"):
+            first.setdefault(model_entry(name).family, name)
+    return list(first.values())
+
+
+def _title(name: str) -> str:
+    """A system's name as its paper writes it: the first words of its module."""
+    module = importlib.import_module(f"hexavit.models.{model_entry(name).family}")
+    return (module.__doc__ or "").partition(":")[0]
+
+
 def models_page() -> str:
     """Every model: parameters and multiply-adds as counted, figures as published."""
     lines = ["# The models", "", NOTE, ""]
@@ -76,6 +114,10 @@ def _model(name: str) -> list[str]:
     return rows
 
 
+BEGINS, ENDS = "<!-- The gallery, written by docs/tables.py -->", "<!-- End of the gallery -->"
+GALLERY = """Every system built so far, each by its first published size (in code), as a row of six columns. Stages
+that differ are told with "then"; options are those that hold in every stage, heads left out. `hexavit show NAME` prints
+any model stage by stage."""
 PARITY = """Weights made from key names (`tests/parity/golden.py`) go through the authors' code and, in its layout,
 into hexavit. The difference is that of the first eight logits of two images, of the largest logit. It is kept
 below 2e-5 by `tests/parity/test_reference.py`, with the features on the way."""
@@ -103,9 +145,11 @@ def parity_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"parts.md": parts_page, "models.md": models_page, "parity.md": parity_page}
+PAGES = {"gallery.md": gallery_page, "parts.md": parts_page, "models.md": models_page, "parity.md": parity_page}
 
 if __name__ == "__main__":
     for file, page in PAGES.items():
         (DOCS / file).write_text(page(), encoding="utf-8")
         print(json.dumps({"written": file}))
+    README.write_text(with_gallery(README.read_text(encoding="utf-8")), encoding="utf-8")
+    print(json.dumps({"written": README.name}))
