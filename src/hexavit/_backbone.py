@@ -290,9 +290,8 @@ class Backbone(nn.Module):
         """Names of parameters that weight decay leaves alone, besides all of one dimension."""
         names = {f"stages.{i}.class_token" for i, stage in enumerate(self._stages()) if stage.class_token is not None}
         for path, module in self.named_modules():
-            names.update(
-                f"{path}.{name}" for name in getattr(module, "no_decay", ()) if getattr(module, name, None) is not None
-            )
+            spared = set(getattr(module, "no_decay", ()))
+            names.update(f"{path}.{name}" for name, _ in module.named_parameters() if name in spared)
         return names
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:

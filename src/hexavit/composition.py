@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hexavit.architecture import COLUMNS, Architecture, Part, Stage
 from hexavit.errors import ArchitectureError
+from hexavit.parts.attention import Attention
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.registry import build_part, options, part_class
 
@@ -245,9 +246,9 @@ def _build_block(stage: Stage, k: int, house: Mapping[str, Any], where: str) -> 
     build = partial(_build_at, stage, k, where)
     position_part, attention_part = stage.column("position", k), stage.column("attention", k)
     acts = getattr(part_class("position", position_part.name), "acts", "tokens")
-    heads = attention_part.options.get("heads", 1)
-    inside = build("position", {**house, "heads": heads}) if acts in ("logits", "values") else None
-    attention = build("attention", {**house, "position": inside})
+    attention = build("attention", house)
+    if acts in ("logits", "values"):
+        attention.position = build("position", {**house, **_inside(attention, attention_part, house["size"])})
     after = {**house, "size": _out_size(attention, house["size"])}
     around_attention = {**house, "stride": getattr(attention, "stride", 1), "role": "attention"}
     attention_residual = build("residual", around_attention)
@@ -258,6 +259,14 @@ def _build_block(stage: Stage, k: int, house: Mapping[str, Any], where: str) -> 
         build("residual", {**after, "stride": 1, "role": "feedforward"}),
         build("position", after) if acts == "block" else None,
     )
+
+
+def _inside(attention: nn.Module, part: Part, size: Size) -> dict[str, Any]:
+    """What a position inside an attention is told of it."""
+    known = {"heads": part.options.get("heads", 1), "scope": size}
+    if isinstance(attention, Attention):
+        known["scope"] = attention.scope(size)
+    return {**known, "head_dim": attention.head_dim} if hasattr(attention, "head_dim") else known
 
 
 def _build_at(stage: Stage, k: int, where: str, kind: str, house: Mapping[str, Any]) -> nn.Module:

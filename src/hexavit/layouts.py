@@ -104,7 +104,7 @@ class Translation:
 class Layout:
     """One origin's names for one family of models.
 
-    `origin` is the word for it (`authors`, `huggingface`, `timm`, `vit_pytorch`, `hexavit`); two layouts may share it,
+    `origin` is the word for it (`authors`, `huggingface`, `timm`, `torchvision`, `vit_pytorch`, `hexavit`); two layouts may share it,
     and the first is the one that is written. `only` lists, by a path ending of `Architecture.leaves`, the values that
     the layout's library can compute; anything else is refused when writing. `says` is a sentence on what it
     computes in its own way, by such an ending and the value that it computes with. `base` is the prefix that keys lack

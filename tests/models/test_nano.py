@@ -40,6 +40,12 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
         "locality": ["stages.0.feedforward=mlp"],
         "excitation": ["stages.0.feedforward.excite=none"],
     },
+    "swin_nano": {
+        "windows": ["stages.*.attention=global"],
+        "shift": ["stages.*.blocks.1.attention.shifted=false"],
+        "position bias": ["stages.*.position=none"],
+        "merging": ["stages.1.tokens=conv(kernel=2, stride=2)", "stages.2.tokens=conv(kernel=2, stride=2)"],
+    },
 }
 
 

@@ -17,6 +17,13 @@ VARIANTS = (
     Case("attention", "conv_projection", {"share_kv": True, "kernel": 5, "padding_q": 2, "padding_kv": 2}),
     Case("attention", "conv_projection", {"stride_q": 2, "stride_kv": 1, "head_dim": 3}),
     Case("attention", "re_attention", {"transform_scale": True}),
+    Case("attention", "window", {"window": 2, "shifted": True}, ("stages.1.position=relative_bias",)),
+    Case("attention", "window", {"window": 3, "shifted": True, "cosine": True, "key_bias": False}, ("head=pool",)),
+    Case("attention", "window", {"window": 9, "shrink": False}, ("head=pool",)),
+    Case("position", "relative_bias", edits=("stages.1.attention=window(heads=2, window=3)",)),
+    Case("position", "continuous_bias", {"spacing": "linear", "pretrained_window": 3}),
+    Case("position", "continuous_bias", edits=("stages.1.attention=window(heads=2, window=2, shifted=true)",)),
+    Case("tokens", "patch_merging", {"norm": "after"}),
     Case("attention", "global", {"scale": "dim"}),
     Case("tokens", "tokens_to_token", {"kind": "transformer", "token_dim": 8}),
     Case(

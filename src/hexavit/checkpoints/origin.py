@@ -25,7 +25,7 @@ class Origin:
 
     @property
     def name(self) -> str:
-        """The word for it: `authors`, `huggingface`, `timm`, `vit_pytorch`, `hexavit`."""
+        """The word for it: `authors`, `huggingface`, `timm`, `torchvision`, `vit_pytorch`, `hexavit`."""
         return self.layout.origin if self.layout else "hexavit"
 
     def to_ours(self, state: Mapping[str, Tensor]) -> Translation:

@@ -14,6 +14,8 @@ from hexavit.models import (
     deit_keys,
     localvit,
     lvvit,
+    swin,  # noqa: F401  # registers its models
+    swin_keys,
     t2t_vit,
     vit_c,
     vit_keys,
@@ -34,7 +36,7 @@ from hexavit.models.weights import Preprocessing, Weight
 
 LAYOUTS: tuple[Layout, ...] = tuple(
     layout
-    for family in (cvt_keys, vit_keys, deit_keys, cait, deepvit, lvvit, t2t_vit, vit_c, cpvt, ceit, localvit)
+    for family in (cvt_keys, vit_keys, deit_keys, cait, deepvit, lvvit, t2t_vit, vit_c, cpvt, ceit, localvit, swin_keys)
     for layout in family.LAYOUTS
 )
 """Every foreign layout of weights that is known, by family."""

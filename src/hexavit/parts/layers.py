@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,26 @@ class DropPath(nn.Module):
     def extra_repr(self) -> str:
         """The rate."""
         return f"rate={self.rate:g}"
+
+
+class Memory(dict[Any, Any]):
+    """What a module has computed and may compute again, the oldest of `most` forgotten; copies of a module, on disk or
+    in memory, start with none."""
+
+    def __init__(self, most: int = 8) -> None:
+        super().__init__()
+        self.most = most
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if key not in self and len(self) >= self.most:
+            self.pop(next(iter(self)))
+        super().__setitem__(key, value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
+        return Memory(self.most)
+
+    def __reduce__(self) -> tuple[type[Memory], tuple[int]]:
+        return Memory, (self.most,)
 
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

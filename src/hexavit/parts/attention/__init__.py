@@ -6,6 +6,7 @@ from hexavit.parts.attention.conv_projection import ConvProjection
 from hexavit.parts.attention.mixed_heads import ReAttention, TalkingHeads
 from hexavit.parts.attention.performer import PerformerAttention
 from hexavit.parts.attention.self_attention import GlobalAttention
+from hexavit.parts.attention.window import WindowAttention
 
 __all__ = [
     "Attention",
@@ -15,6 +16,7 @@ __all__ = [
     "PerformerAttention",
     "ReAttention",
     "TalkingHeads",
+    "WindowAttention",
     "record_attention",
     "softmax_path",
 ]
