@@ -42,7 +42,8 @@ SIZES: dict[str, Any] = {"heads": 2, "ratio": 2.0, "reduction": 4, "token_dim": 
 
 
 def tiny(architecture: Architecture, last: int = 2) -> Architecture:
-    """One block a stage (or a pattern's cycle of them) and `last` in the last, two heads, widths 16, 32, ..., drop path 0.1, five classes."""
+    """One block a stage, or a pattern's cycle of them, and `last` in the last; two heads, widths 16, 32, ..., drop
+    path 0.1, five classes."""
     stages: list[Stage] = []
     for i, stage in enumerate(architecture.stages):
         cycle = len(stage.attention.cycle) if isinstance(stage.attention, Pattern) else 1

@@ -46,6 +46,15 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
         "position bias": ["stages.*.position=none"],
         "merging": ["stages.1.tokens=conv(kernel=2, stride=2)", "stages.2.tokens=conv(kernel=2, stride=2)"],
     },
+    "swin_v2_nano": {
+        "cosine attention": ["stages.*.attention.cosine=false"],
+        "continuous bias": ["stages.*.position=none"],
+        "log spacing": ["stages.*.position.spacing=linear"],
+        "pre-trained window": ["stages.*.position.pretrained_window=0"],
+        "shift": ["stages.*.blocks.1.attention.shifted=false"],
+        "norm behind the branch": ["stages.*.residual=pre_norm"],
+        "extra norm": ["stages.2.residual=res_post_norm"],
+    },
 }
 
 

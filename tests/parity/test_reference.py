@@ -43,6 +43,9 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
         ["stages.0.feedforward.kernel=5", "stages.0.feedforward.norm=false"],
     ),
     "localvit_T2t_conv7": ("localvit_t2t_conv7", []),
+    "swinv2_tiny_patch4_window8_256": ("swinv2_tiny_window8_256", []),
+    "swinv2_tiny_patch4_window16_256": ("swinv2_tiny_window16_256", []),
+    "swinv2_base_patch4_window12to16_192to256": ("swinv2_base_window12to16_192to256", []),
 }
 # The authors' constructor makes two norms in the tokens' layers that nothing uses.
 UNUSED = {"localvit_T2t_conv7": 2 * 2 * 64}
@@ -110,7 +113,7 @@ def test_every_record_is_held_against_something() -> None:
         "ViT/pos_embed_resize",
     }
     assert {path for path, record in RECORDS.items() if "logits" not in record} == others
-    assert len(MODELS) == len(RECORDS) - len(others) == 44
+    assert len(MODELS) == len(RECORDS) - len(others) == 48
     assert set(MODELS) >= set(VARIANTS)
 
 

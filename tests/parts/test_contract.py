@@ -37,6 +37,7 @@ VARIANTS = (
     Case("feedforward", "conv_mlp", {"excite": "eca_hard", "act": "relu6"}),
     Case("feedforward", "mlp", {"ratio": 1.5, "act": "quick_gelu"}),
     Case("residual", "pre_norm", {"layer_scale": 0.1}),
+    Case("residual", "res_post_norm", {"extra_norm": True}),
     Case("residual", "post_norm", edits=("stages.1.attention=conv_projection(heads=2, stride_q=2)",)),
     Case("residual", "pre_norm", {"skip_lam": 2.0, "block_scale": 0.5}),
     Case("head", "two_heads", {"enter": 0}),

@@ -16,6 +16,8 @@ from hexavit.models import (
     lvvit,
     swin,  # noqa: F401  # registers its models
     swin_keys,
+    swin_v2,  # noqa: F401  # registers its models
+    swin_v2_keys,
     t2t_vit,
     vit_c,
     vit_keys,
@@ -36,7 +38,21 @@ from hexavit.models.weights import Preprocessing, Weight
 
 LAYOUTS: tuple[Layout, ...] = tuple(
     layout
-    for family in (cvt_keys, vit_keys, deit_keys, cait, deepvit, lvvit, t2t_vit, vit_c, cpvt, ceit, localvit, swin_keys)
+    for family in (
+        cvt_keys,
+        vit_keys,
+        deit_keys,
+        cait,
+        deepvit,
+        lvvit,
+        t2t_vit,
+        vit_c,
+        cpvt,
+        ceit,
+        localvit,
+        swin_keys,
+        swin_v2_keys,
+    )
     for layout in family.LAYOUTS
 )
 """Every foreign layout of weights that is known, by family."""

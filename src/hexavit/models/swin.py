@@ -6,7 +6,7 @@ What is new in it, against ViT: a pyramid of four stages; attention inside windo
 half a window; a learned bias for each offset inside a window.
 
 Shapes at 224: (B, 3, 224, 224) to grids of 56, 28, 14, 7 with widths C, 2 C, 4 C, 8 C, to (B, 1000). Cost: 4.491 G
-multiply-adds for Swin-T, 8.744 G for Swin-S, 15.438 G for Swin-B.
+multiply-adds for Swin-T, 8.741 G for Swin-S, 15.431 G for Swin-B.
 
 Same as the authors' code at every size that it accepts: `img_size` decides where a window shrinks to its map and is not
 shifted. Differs: sizes that the window does not divide are padded, as by the authors' detection code, where their

@@ -115,7 +115,8 @@ class WindowAttention(Attention):
             grid = _pad(grid, rows - h, columns - w)
             grid = grid.roll((-shift, -shift), (1, 2)) if shift else grid
             windows = grid.unflatten(2, (across, side)).unflatten(1, (down, side)).transpose(2, 3)
-            return windows.reshape(-1, side * side, grid.shape[-1])
+            parts: Tensor = windows.reshape(-1, side * side, grid.shape[-1])
+            return parts
 
         def join(windows: Tensor) -> Tensor:
             grid = windows.unflatten(1, (side, side)).unflatten(0, (-1, down, across)).transpose(2, 3)
@@ -146,7 +147,8 @@ class WindowAttention(Attention):
         back = order.back // area * (batch * area) + order.back % area + images * area  # (B, H W)
 
         def join(windows: Tensor) -> Tensor:
-            return windows.reshape(-1, windows.shape[-1]).index_select(0, back.flatten()).unflatten(0, (batch, h * w))
+            rows = windows.reshape(-1, windows.shape[-1]).index_select(0, back.flatten())
+            return rows.view(batch, h * w, windows.shape[-1])
 
         x = grid.reshape(-1, grid.shape[-1]).index_select(0, places.flatten()).unflatten(0, (-1, area))
         q, k, v = self._qkv(x)
@@ -161,7 +163,7 @@ class WindowAttention(Attention):
 
     def _qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B', N, C) to q, k and v (B', N, A)."""
-        bias = self.qkv.bias
+        bias: Tensor | None = self.qkv.bias
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
         q, k, v = F.linear(x, self.qkv.weight, bias).chunk(3, dim=2)
@@ -241,7 +243,8 @@ def shift_mask(size: Size, side: int, shift: int, like: Tensor) -> Tensor:
     grid = 3 * region[0][:, None] + region[1]
     windows = grid.unflatten(1, (columns // side, side)).unflatten(0, (rows // side, side)).transpose(1, 2)
     windows = windows.reshape(-1, side * side)
-    return (windows[:, :, None] != windows[:, None]).to(like.dtype) * MASKED
+    mask: Tensor = (windows[:, :, None] != windows[:, None]).to(like.dtype) * MASKED
+    return mask
 
 
 def shifted_order(size: Size, side: int, shift: int, device: torch.device) -> _Order:

@@ -145,9 +145,37 @@ class PostNorm(Residual):
     want a warm-up (Xiong et al., ICML 2020).
 
     Shapes: (B, M, C) to the same. Cost: parameters 2 C; multiply-adds not counted.
-    Differs from Swin V2's residual-post-norm, which norms the branch alone.
+    Differs from Swin V2's `res_post_norm`, which norms the branch alone.
     """
 
     def forward(self, tokens: Tokens, branch: Branch) -> Tokens:
         """x to norm(x + branch(x))."""
         return self.add(tokens, branch(tokens)).each(self.norm)
+
+
+@register_part("residual", "res_post_norm")
+class ResidualPostNorm(Residual):
+    """x + norm(branch(x)): the norm behind the branch, inside the residual (Swin V2: Liu et al., CVPR 2022, section
+    3.2).
+
+    New in it: what every block adds has the norm's size, so that the stream of a deep model stays tame. The norm's
+    weight and bias start at 0, each block as the identity. `extra_norm` norms the stream too, once, behind the
+    feedforward's sum: the largest models do so in every sixth block.
+
+    Shapes: (B, M, C) to the same. Cost: parameters 2 C, with `extra_norm` 2 C more around the feedforward;
+    multiply-adds not counted.
+    Same as microsoft/Swin-Transformer's V2, which has no extra norm in its code; where that stands is the paper's word.
+    """
+
+    def __init__(
+        self, dim: int, stride: int, norm_eps: float, drop_path: float, role: str, *, extra_norm: bool = False
+    ) -> None:
+        super().__init__(dim, stride, norm_eps, drop_path)
+        nn.init.zeros_(self.norm.weight)  # type: ignore[arg-type]  # a LayerNorm
+        nn.init.zeros_(self.norm.bias)  # type: ignore[arg-type]
+        self.extra_norm = nn.LayerNorm(dim, eps=norm_eps) if extra_norm and role == "feedforward" else None
+
+    def forward(self, tokens: Tokens, branch: Branch) -> Tokens:
+        """x to x + norm(branch(x))."""
+        out = self.add(tokens, branch(tokens).each(self.norm))
+        return out if self.extra_norm is None else out.each(self.extra_norm)

@@ -16,9 +16,9 @@ class PatchMerging(PartModule):
     """2 x 2 neighbours as one vector of 4 C_in, then a linear to C without bias (Swin: Liu et al., ICCV 2021,
     section 3.1).
 
-    Their order is (even row, even column), (odd, even), (even, odd), (odd, odd). `norm` stands `before` the linear, over
-    4 C_in (Swin), or `after` it, over C (Swin V2). An odd map is padded with zeros at the bottom and at the right, as the
-    authors' detection code does; their classification code refuses it.
+    Their order is (even row, even column), (odd, even), (even, odd), (odd, odd). `norm` stands `before` the linear,
+    over 4 C_in (Swin), or `after` it, over C (Swin V2). An odd map is padded with zeros at the bottom and at the right,
+    as the authors' detection code does; their classification code refuses it.
 
     Shapes: (B, H, W, C_in) to (B, ceil(H / 2), ceil(W / 2), C). Cost: parameters 4 C_in C, and 8 C_in or 2 C of the
     norm; multiply-adds 4 C_in C H' W'.
