@@ -6,6 +6,7 @@ from hexavit.parts.attention.conv_projection import ConvProjection
 from hexavit.parts.attention.mixed_heads import ReAttention, TalkingHeads
 from hexavit.parts.attention.performer import PerformerAttention
 from hexavit.parts.attention.self_attention import GlobalAttention
+from hexavit.parts.attention.spatial_reduction import SpatialReduction
 
 __all__ = [
     "Attention",
@@ -14,6 +15,7 @@ __all__ = [
     "GlobalAttention",
     "PerformerAttention",
     "ReAttention",
+    "SpatialReduction",
     "TalkingHeads",
     "record_attention",
     "softmax_path",

@@ -2,6 +2,7 @@
 
 from hexavit.parts.positions.none import NoPosition
 from hexavit.parts.positions.peg import PEG
+from hexavit.parts.positions.pixel_attention import PixelAttention
 from hexavit.parts.positions.tables import LearnedPosition, SineCosinePosition
 
-__all__ = ["PEG", "LearnedPosition", "NoPosition", "SineCosinePosition"]
+__all__ = ["PEG", "LearnedPosition", "NoPosition", "PixelAttention", "SineCosinePosition"]
