@@ -6,7 +6,6 @@ import torch
 import hexavit
 from hexavit.initialisation import SCHEMES
 
-
 NORMAL = ("trunc_normal", "fan_out", "trunc_normal_convs")
 
 

@@ -43,7 +43,7 @@ class Block(nn.Module):
 
 
 class StageModule(nn.Module):
-    """One row: tokens, extra tokens that enter here, position, blocks, a norm behind them, and what the blocks share."""
+    """One row: tokens, extra tokens that enter here, position, blocks, a norm behind, and what the blocks share."""
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 Authors' code: ofsoundof/LocalViT (MIT), commit f4972608. Names are its builders'.
 
 What is new in it, against its host: the MLP becomes an inverted residual with a depth-wise convolution, optionally with
-squeeze and excite; the image tokens alone pass it, without a norm before it. Here: the DeiT host and the T2T-ViT host.
+squeeze and excite; the image tokens alone pass it, without a norm before it. Here: the DeiT, T2T-ViT and PVT hosts.
 
 Shapes at 224: as the host's. Same as the authors' code: 4 and 8 heads on the DeiT host, no drop path around the
 feedforward.
@@ -17,6 +17,8 @@ from typing import Any
 from hexavit.architecture import Architecture, Part
 from hexavit.layouts import POINTWISE, As, Layout, Table
 from hexavit.models.columns import vit_stage
+from hexavit.models.pvt import DIMS, RATIOS, pvt
+from hexavit.models.pvt_keys import AUTHORS
 from hexavit.models.registry import Entry, Published, register
 from hexavit.models.t2t_vit import PERFORMER, token_layers
 from hexavit.models.vit_keys import COLUMN
@@ -84,6 +86,24 @@ register(
 
 register(
     Entry(
+        pvt(
+            "localvit_pvt_tiny",
+            (2, 2, 2, 2),
+            0.1,
+            feedforward=[
+                local_feedforward(ratio, excite="se", reduction=dim) for ratio, dim in zip(RATIOS, DIMS, strict=True)
+            ],
+            residual="local",
+        ),
+        "localvit",
+        "LocalViT on PVT-Tiny",
+        PAPER,
+        published=(Published(_README, 224, 13.5, top1=0.781),),
+    )
+)
+
+register(
+    Entry(
         Architecture(
             "localvit_nano",
             (
@@ -137,9 +157,19 @@ _T2T: Table = {
     "pos_embed": None,
     **token_layers({**PERFORMER, "norm2.*": None, **_inverted("conv.conv", "feedforward", False)}),
 }
+_PVT: Table = {
+    **{theirs: ours for theirs, ours in AUTHORS.items() if ".mlp." not in theirs and ".norm2." not in theirs},
+    **{
+        theirs: ours
+        for s in range(4)
+        for theirs, ours in _inverted(
+            f"block{s + 1}.{{}}.conv.conv", f"stages.{s}.blocks.{{}}.feedforward", True
+        ).items()
+    },
+}
 _ONLY = {"feedforward": ("conv_mlp",), "residual": ("local",), "head": ("class_token",)}
 _EXCITED = {"feedforward.excite": ("se", "eca", "eca_hard")}
-_DEIT = {"tokens": ("conv",), "norm_eps": ("1e-06",)}
+_DEIT = {"tokens": ("conv",), "attention": ("global",), "norm_eps": ("1e-06",)}
 LAYOUTS = (
     Layout("authors", "localvit", _table(True), only={**_ONLY, **_DEIT, **_EXCITED}, suffixes=(".pth",)),
     Layout(
@@ -154,6 +184,22 @@ LAYOUTS = (
         "localvit",
         _T2T,
         only={**_ONLY, **_EXCITED, "tokens": ("tokens_to_token",), "tokens.local": ("true",), "norm_eps": ("1e-05",)},
+        suffixes=(".pth",),
+    ),
+    Layout(
+        "authors",
+        "localvit",
+        _PVT,
+        only={
+            **_ONLY,
+            **_EXCITED,
+            "tokens": ("conv",),
+            "attention": ("spatial_reduction",),
+            "attention.method": ("conv",),
+            "attention.eps": ("1e-05",),
+            "tokens.eps": ("1e-05",),
+            "norm_eps": ("1e-06",),
+        },
         suffixes=(".pth",),
     ),
 )

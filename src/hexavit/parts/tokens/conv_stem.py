@@ -69,9 +69,7 @@ class ConvStem(PartModule):
             )
             self.steps.append(step)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1) if pool else nn.Identity()
-        self.conv = nn.Conv2d(
-            channels[-1], dim, last_kernel, stride=last_stride, padding=last_padding, bias=last_bias
-        )
+        self.conv = nn.Conv2d(channels[-1], dim, last_kernel, stride=last_stride, padding=last_padding, bias=last_bias)
         self.windows = [(k, s, k // 2) for k, s in zip(kernels, strides, strict=True)]
         self.windows += [(3, 2, 1)] * pool + [(last_kernel, last_stride, last_padding)]
 
