@@ -189,6 +189,7 @@ class Backbone(nn.Module):
             for b, block in enumerate(stage.blocks):
                 tokens = stage.run(block, tokens)
                 yield f"stages.{s}.blocks.{b}", tokens
+            tokens = stage.leave(tokens)
             yield f"stages.{s}", tokens
 
     def _as_map(self, tokens: Tokens, norm: bool, output_fmt: str, prefix: bool) -> Any:
@@ -296,14 +297,15 @@ class Backbone(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Layers in order for layer-wise rates, in timm's form: a stem, then every block (or stage, if `coarse`)."""
-        entry = r"^stages\.0\.(?:tokens|position|class_token)"
+        entry = r"^stages\.0\.(?:tokens|position|class_token|shared)"
         if coarse:
             return {"stem": entry, "blocks": r"^stages\.(\d+)"}
         return {
             "stem": entry,
             "blocks": [
-                (r"^stages\.(\d+)\.(?:tokens|position|class_token)", (-1,)),
+                (r"^stages\.(\d+)\.(?:tokens|position|class_token|shared)", (-1,)),
                 (r"^stages\.(\d+)\.blocks\.(\d+)", None),
+                (r"^stages\.(\d+)\.norm", (99999,)),
                 (r"^head\.(?:norm|pre_logits)", (99999,)),
             ],
         }

@@ -27,6 +27,8 @@ from hexavit.architecture import Architecture, Part
 from hexavit.parts.registry import options
 
 State = Mapping[str, Tensor]
+_CYCLE = re.compile(r"\.cycle\.\d+")
+"""Where a column changes over the blocks, what stands between its name and its options."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Layout:
 
     def refuses(self, architecture: Architecture) -> list[str]:
         """The choices of an architecture that the layout has no word for, as `path=value`."""
-        leaves = architecture.leaves().items()
+        leaves = [(_CYCLE.sub("", path), value) for path, value in architecture.leaves().items()]
         return [
             f"{path}={value}"
             for path, value in leaves
@@ -140,7 +142,8 @@ class Layout:
         found = []
         for choice, said in self.says.items():
             ending, _, value = choice.partition("=")
-            here = {v for path, v in architecture.leaves().items() if path.endswith(f".{ending}") and v != value}
+            leaves = architecture.leaves().items()
+            here = {v for path, v in leaves if _CYCLE.sub("", path).endswith(f".{ending}") and v != value}
             if here:
                 found.append((said, choice, ", ".join(sorted(here))))
         return found

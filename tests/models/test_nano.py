@@ -55,6 +55,11 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
         "norm behind the branch": ["stages.*.residual=pre_norm"],
         "extra norm": ["stages.2.residual=res_post_norm"],
     },
+    "twins_svt_nano": {
+        "windows": ["stages.*.blocks.0.attention=global"],
+        "reduction": ["stages.*.blocks.1.attention=global"],
+        "position generator": ["stages.*.position=none"],
+    },
 }
 
 

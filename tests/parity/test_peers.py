@@ -247,3 +247,13 @@ def test_swin_v2_is_that_of_timm() -> None:
     windows = [f"stages.{i}.position.pretrained_window={p}" for i, p in enumerate((3, 3, 3, 2))]
     ours = hexavit.create_model(name, overrides=["stages.*.attention.window=4", *windows], **side)
     assert_same(peer, ours, (64, 64), "timm")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 160)])
+def test_twins_svt_is_that_of_timm(size: tuple[int, int]) -> None:
+    """None of whose maps windows of 7 divide: both pad."""
+    torch.manual_seed(0)
+    peer = stirred(timm.create_model("twins_svt_small", img_size=size, num_classes=10))
+    assert_same(
+        peer, hexavit.create_model("twins_svt_small", img_size=size, num_classes=10), size, "authors"
+    )  # whose names are timm's

@@ -193,7 +193,7 @@ class PartContract:
         (attention,) = maps["stages.1.blocks.0.attention"]
         assert attention.ndim == 4
         assert attention.shape[0] % 2 == 0  # images, or images times windows
-        if case.cls.maps_are == "probabilities":
+        if part_of(case, model).maps_are == "probabilities":
             torch.testing.assert_close(attention.sum(-1), torch.ones(attention.shape[:-1]))
 
 

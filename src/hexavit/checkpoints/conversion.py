@@ -163,8 +163,9 @@ def _written(
         if refused := layout.refuses(architecture):
             raise CheckpointError(f"the layout {layout.origin!r} of {layout.family} has no word for {listed(refused)}")
         for said, choice, here in layout.differs(architecture):
-            value = choice.partition("=")[2]
-            notes.append(f"{said}, and this model {here}: activation={value} says that this is meant")
+            option, _, value = choice.partition("=")
+            hint = f": activation={value} says that this is meant" if option == "feedforward.act" else ""
+            notes.append(f"{said}, and this model {here}{hint}")
     done = layout.to_theirs(state, _heads(architecture))
     if done.unexplained or done.broken:
         what = listed([*done.unexplained, *done.broken])

@@ -13,7 +13,7 @@ from hexavit.errors import CheckpointError
 from hexavit.layouts import Layout, Translation
 from hexavit.models import LAYOUTS
 
-_OWN = re.compile(r"(stages\.\d+\.(tokens|position|class_token|blocks)|head)\b.*")
+_OWN = re.compile(r"(stages\.\d+\.(tokens|position|class_token|blocks|shared|norm)|head)\b.*")
 
 
 @dataclass(frozen=True)

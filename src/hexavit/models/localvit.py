@@ -3,8 +3,8 @@
 Authors' code: ofsoundof/LocalViT (MIT), commit f4972608. Names are its builders'.
 
 What is new in it, against its host: the MLP becomes an inverted residual with a depth-wise convolution, optionally with
-squeeze and excite; the image tokens alone pass it, without a norm before it. Here: the DeiT, the T2T-ViT and the Swin
-host.
+squeeze and excite; the image tokens alone pass it, without a norm before it. Here: the DeiT, T2T-ViT, PVT and Swin
+hosts.
 
 Shapes at 224: as the host's. Same as the authors' code: 4 and 8 heads on the DeiT host, no drop path around the
 feedforward.
@@ -19,6 +19,8 @@ from typing import Any
 from hexavit.architecture import Architecture, Part
 from hexavit.layouts import POINTWISE, As, Layout, Table
 from hexavit.models.columns import vit_stage
+from hexavit.models.pvt import DIMS, RATIOS, pvt
+from hexavit.models.pvt_keys import AUTHORS
 from hexavit.models.registry import Entry, Published, register
 from hexavit.models.swin import swin_stages
 from hexavit.models.swin_keys import AUTHORS_END, BIAS, TRUNK
@@ -83,6 +85,24 @@ register(
         "LocalViT on T2T-ViT-7",
         PAPER,
         published=(Published("LocalViT, paper's table", 224, 4.3, top1=0.725),),
+    )
+)
+
+register(
+    Entry(
+        pvt(
+            "localvit_pvt_tiny",
+            (2, 2, 2, 2),
+            0.1,
+            feedforward=[
+                local_feedforward(ratio, excite="se", reduction=dim) for ratio, dim in zip(RATIOS, DIMS, strict=True)
+            ],
+            residual="local",
+        ),
+        "localvit",
+        "LocalViT on PVT-Tiny",
+        PAPER,
+        published=(Published(_README, 224, 13.5, top1=0.781),),
     )
 )
 
@@ -161,9 +181,19 @@ _SWIN: Table = {
     **AUTHORS_END,
     **_inverted("layers.{}.blocks.{}.conv.conv", "stages.{}.blocks.{}.feedforward", True),
 }
+_PVT: Table = {
+    **{theirs: ours for theirs, ours in AUTHORS.items() if ".mlp." not in theirs and ".norm2." not in theirs},
+    **{
+        theirs: ours
+        for s in range(4)
+        for theirs, ours in _inverted(
+            f"block{s + 1}.{{}}.conv.conv", f"stages.{s}.blocks.{{}}.feedforward", True
+        ).items()
+    },
+}
 _ONLY = {"feedforward": ("conv_mlp",), "residual": ("local",), "head": ("class_token",)}
 _EXCITED = {"feedforward.excite": ("se", "eca", "eca_hard")}
-_DEIT = {"tokens": ("conv",), "norm_eps": ("1e-06",)}
+_DEIT = {"tokens": ("conv",), "attention": ("global",), "norm_eps": ("1e-06",)}
 _POOLED = {**_ONLY, "head": ("pool",)}
 LAYOUTS = (
     Layout("authors", "localvit", _table(True), only={**_ONLY, **_DEIT, **_EXCITED}, suffixes=(".pth",)),
@@ -179,6 +209,22 @@ LAYOUTS = (
         "localvit",
         _T2T,
         only={**_ONLY, **_EXCITED, "tokens": ("tokens_to_token",), "tokens.local": ("true",), "norm_eps": ("1e-05",)},
+        suffixes=(".pth",),
+    ),
+    Layout(
+        "authors",
+        "localvit",
+        _PVT,
+        only={
+            **_ONLY,
+            **_EXCITED,
+            "tokens": ("conv",),
+            "attention": ("spatial_reduction",),
+            "attention.method": ("conv",),
+            "attention.eps": ("1e-05",),
+            "tokens.eps": ("1e-05",),
+            "norm_eps": ("1e-06",),
+        },
         suffixes=(".pth",),
     ),
     Layout(

@@ -172,9 +172,9 @@ for _name, _summary, _dim, _depths, _heads, _window, _size, _drop, _told in _VAR
 
 register(
     Entry(
-        _swin("swin_nano", 32, (2, 2, 2), (1, 2, 4), 32, window=3, patch=2, drop_path=0.1),
+        _swin("swin_nano", 32, (2, 2, 2), (1, 2, 4), 32, window=3, drop_path=0.1),
         "swin",
-        "Swin at half a million parameters, for small images and quick studies",
+        "Swin at 0.7 million parameters, for small images and quick studies",
         PAPER,
     )
 )

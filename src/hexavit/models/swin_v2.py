@@ -41,7 +41,6 @@ def _swin_v2(
     *,
     pretrained: Sequence[int] = (0, 0, 0, 0),
     drop_path: float = 0.0,
-    patch: int = 4,
     extra_norms: bool = False,
 ) -> Architecture:
     """Swin's stages with V2's columns; `pretrained` is the window of each stage in an earlier training, 0 for none."""
@@ -51,7 +50,6 @@ def _swin_v2(
         dim,
         depths,
         widths,
-        patch=patch,
         drop_path=drop_path,
         residual=Pattern([plain] * 5 + [normed]) if extra_norms else plain,
     )
@@ -132,11 +130,11 @@ for _name, _dim, _depths, _heads, _params in (
 
 register(
     Entry(
-        _swin_v2(
-            "swin_v2_nano", 32, (2, 2, 2), 1, 3, 32, pretrained=(2, 2, 2), drop_path=0.1, patch=2, extra_norms=False
-        ).override({"stages.2.residual": "res_post_norm(extra_norm=true)"}),
+        _swin_v2("swin_v2_nano", 32, (2, 2, 2), 1, 3, 32, pretrained=(2, 2, 2), drop_path=0.1).override(
+            {"stages.2.residual": "res_post_norm(extra_norm=true)"}
+        ),
         "swin_v2",
-        "Swin V2 at half a million parameters, for small images and quick studies",
+        "Swin V2 at 0.7 million parameters, for small images and quick studies",
         PAPER,
     )
 )

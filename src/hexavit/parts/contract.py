@@ -152,15 +152,15 @@ class PartModule(nn.Module):
     """What every part says of itself. The defaults serve a position-wise part; a part states what differs.
 
     A constructor's positional parameters are what the house knows and fills in by name (`dim`, `in_dim`, `heads`,
-    `size`, `extra`, `stride`, `norm_eps`, `drop_path`, `index`, `scope`, `head_dim`, `num_classes`, `role`,
-    `blocks`); its keyword-only
-    parameters are the part's options, with the one place for their defaults.
+    `size`, `extra`, `stride`, `norm_eps`, `drop_path`, `index`, `scope`, `head_dim`, `num_classes`, `role`, `blocks`,
+    `shared`: modules that a stage's blocks have in common, by names of their own); its keyword-only parameters are the
+    part's options, with the one place for their defaults.
     """
 
     needs: ClassVar[Literal["any", "points", "raster"]] = "any"
     """What the tokens must be: `raster` refuses points and sets, `points` refuses sets."""
-    reads_grid: ClassVar[bool] = False
-    """Whether it reads `Tokens.grid` or `.map`: then the stage holds its tokens split."""
+    reads_grid: bool = False
+    """Whether it reads `Tokens.grid` or `.map`: then the stage holds its tokens split. An option may change it."""
     takes: ClassVar[tuple[str, ...]] = ()
     """Names in `Tokens.carry` that it reads; an earlier part of the model must give them."""
     gives: ClassVar[tuple[str, ...]] = ()

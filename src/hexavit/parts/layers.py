@@ -115,15 +115,16 @@ def resize_table(table: Tensor, size: Size, new: Size, prefix: int, method: str)
     """Resize a position table (1, P + H W, C) from one grid to another; the first P rows are kept.
 
     `bilinear`: aligned corners, ViT's official way (scipy's zoom of order 1). `bicubic`: half-pixel centres with
-    antialiasing, timm's way. `bicubic_plain`: without antialiasing, DeiT's.
+    antialiasing, timm's way. `bilinear_plain` and `bicubic_plain`: half-pixel centres without antialiasing, PVT's and
+    DeiT's.
     """
     image = table[:, prefix:].unflatten(1, size).permute(0, 3, 1, 2)
-    if method == "bilinear":
-        image = F.interpolate(image.float(), size=new, mode="bilinear", align_corners=True)
+    if method.startswith("bilinear"):
+        image = F.interpolate(image.float(), size=new, mode="bilinear", align_corners=method == "bilinear")
     else:
         image = F.interpolate(image.float(), size=new, mode="bicubic", antialias=method == "bicubic")
     image = image.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)
     return torch.cat((table[:, :prefix], image), dim=1)
 
 
-RESIZE_METHODS = ("bilinear", "bicubic", "bicubic_plain")
+RESIZE_METHODS = ("bilinear", "bilinear_plain", "bicubic", "bicubic_plain")

@@ -22,10 +22,11 @@ class Attention(PartModule):
 
     offers: ClassVar[frozenset[str]] = frozenset()
     """Where a position part may act inside: of `logits`, `values`."""
-    fused: ClassVar[Literal["always", "eval", "never"]] = "always"
-    """When `scaled_dot_product_attention` serves; anything but `always` gives its `fused_reason`."""
-    fused_reason: ClassVar[str] = ""
-    maps_are: ClassVar[Literal["probabilities", "mixed"]] = "probabilities"
+    fused: Literal["always", "eval", "never"] = "always"
+    """When `scaled_dot_product_attention` serves; anything but `always` gives its `fused_reason`. An option may change
+    this and the next two."""
+    fused_reason: str = ""
+    maps_are: Literal["probabilities", "mixed"] = "probabilities"
     """What `record_attention` gives: rows that sum to 1, or maps mixed across heads, as they meet the values."""
     stride: int = 1
     """By how much the image tokens that come out are fewer, per axis."""

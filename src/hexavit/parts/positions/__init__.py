@@ -2,6 +2,7 @@
 
 from hexavit.parts.positions.none import NoPosition
 from hexavit.parts.positions.peg import PEG
+from hexavit.parts.positions.pixel_attention import PixelAttention
 from hexavit.parts.positions.relative import ContinuousBias, LogitPosition, RelativeBias
 from hexavit.parts.positions.tables import LearnedPosition, SineCosinePosition
 
@@ -11,6 +12,7 @@ __all__ = [
     "LearnedPosition",
     "LogitPosition",
     "NoPosition",
+    "PixelAttention",
     "RelativeBias",
     "SineCosinePosition",
 ]
