@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 from hexavit.errors import ArchitectureError, nearest
 
-SCHEMES = ("trunc_normal", "xavier", "vit", "default")
+SCHEMES = ("trunc_normal", "xavier", "vit", "fan_out", "trunc_normal_convs", "default")
 
 
 def initialise(model: nn.Module, scheme: str) -> None:
@@ -16,6 +18,8 @@ def initialise(model: nn.Module, scheme: str) -> None:
     head's bias and convolutions as PyTorch draws them (CvT's default; timm's for ViT but for the head's bias).
     `xavier`: the same with Xavier-uniform linears (CvT's INIT 'xavier').
     `vit`: ViT's JAX code: Xavier-uniform linears, feedforward biases normal 1e-6, class token zero, head's bias zero.
+    `fan_out`: `trunc_normal`, and convolutions normal with variance 2 / (k^2 C_out / groups), biases zero (PVT v2,
+    Twins). `trunc_normal_convs`: `trunc_normal`, and convolutions' weights truncated normal 0.02 (ResT).
     `default`: PyTorch's, with standard-normal class tokens (vit-pytorch's).
 
     Raises:
@@ -35,6 +39,8 @@ def initialise(model: nn.Module, scheme: str) -> None:
                 initialise_classifier(module, scheme)
             else:
                 _linear(module, scheme, 1e-6 if ".feedforward." in name else 0.0)
+        if isinstance(module, nn.Conv2d):
+            _convolution(module, scheme)
 
 
 def initialise_classifier(linear: nn.Module, scheme: str) -> None:
@@ -45,10 +51,22 @@ def initialise_classifier(linear: nn.Module, scheme: str) -> None:
         _linear(linear, scheme, 0.0)
     else:
         nn.init.trunc_normal_(linear.weight, std=0.02)
+        if scheme == "fan_out" and linear.bias is not None:
+            nn.init.zeros_(linear.bias)
+
+
+def _convolution(conv: nn.Conv2d, scheme: str) -> None:
+    if scheme == "trunc_normal_convs":
+        nn.init.trunc_normal_(conv.weight, std=0.02)
+    elif scheme == "fan_out":
+        out, _, *kernel = conv.weight.shape
+        nn.init.normal_(conv.weight, std=(2 * conv.groups / (out * math.prod(kernel))) ** 0.5)
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
 
 
 def _linear(linear: nn.Linear, scheme: str, vit_bias: float) -> None:
-    if scheme == "trunc_normal":
+    if scheme in ("trunc_normal", "fan_out", "trunc_normal_convs"):
         nn.init.trunc_normal_(linear.weight, std=0.02)
     else:
         nn.init.xavier_uniform_(linear.weight)

@@ -40,6 +40,26 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
         "locality": ["stages.0.feedforward=mlp"],
         "excitation": ["stages.0.feedforward.excite=none"],
     },
+    "swin_nano": {
+        "windows": ["stages.*.attention=global"],
+        "shift": ["stages.*.blocks.1.attention.shifted=false"],
+        "position bias": ["stages.*.position=none"],
+        "merging": ["stages.1.tokens=conv(kernel=2, stride=2)", "stages.2.tokens=conv(kernel=2, stride=2)"],
+    },
+    "swin_v2_nano": {
+        "cosine attention": ["stages.*.attention.cosine=false"],
+        "continuous bias": ["stages.*.position=none"],
+        "log spacing": ["stages.*.position.spacing=linear"],
+        "pre-trained window": ["stages.*.position.pretrained_window=0"],
+        "shift": ["stages.*.blocks.1.attention.shifted=false"],
+        "norm behind the branch": ["stages.*.residual=pre_norm"],
+        "extra norm": ["stages.2.residual=res_post_norm"],
+    },
+    "twins_svt_nano": {
+        "windows": ["stages.*.blocks.0.attention=global"],
+        "reduction": ["stages.*.blocks.1.attention=global"],
+        "position generator": ["stages.*.position=none"],
+    },
 }
 
 

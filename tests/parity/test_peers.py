@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torchvision
 from torch import Tensor, nn
 from vit_pytorch.cvt import CvT as VitPytorchCvT
 
@@ -153,3 +154,106 @@ def test_deit_distilled_is_that_of_transformers() -> None:
         "deit_tiny_distilled_patch16_224", img_size=64, num_classes=10, overrides=["norm_eps=1e-12"]
     )
     assert_same(peer, ours, (64, 64), "huggingface")
+
+
+@pytest.mark.parametrize(("size", "window"), [((64, 64), 4), ((128, 96), 2)])
+def test_swin_is_that_of_timm(size: tuple[int, int], window: int) -> None:
+    """At (64, 64) the last two windows shrink to their maps; timm would shrink each side by itself."""
+    name = "swin_tiny_patch4_window7_224"
+    torch.manual_seed(0)
+    peer = stirred(timm.create_model(name, window_size=window, img_size=size, num_classes=10))
+    edits = [f"stages.*.attention.window={window}"]
+    assert_same(peer, hexavit.create_model(name, img_size=size, num_classes=10, overrides=edits), size, "timm")
+
+
+def test_swin_pads_as_timm_does() -> None:
+    name, size = "swin_tiny_patch4_window7_224", (88, 120)  # 22 x 30 tokens, then 11 x 15, 6 x 8, 3 x 4
+    torch.manual_seed(0)
+    peer = stirred(
+        timm.create_model(
+            name, window_size=2, img_size=size, num_classes=10, strict_img_size=False, always_partition=True
+        )
+    )
+    ours = hexavit.create_model(name, img_size=size, num_classes=10, overrides=["stages.*.attention.window=2"])
+    assert_same(peer, ours, size, "timm")
+
+
+def swin_of_transformers(version: int) -> Any:
+    kind = "Swinv2" if version == 2 else "Swin"
+    config = getattr(transformers, f"{kind}Config")(image_size=64, window_size=2, num_labels=10)
+    torch.manual_seed(0)
+    return stirred(getattr(transformers, f"{kind}ForImageClassification")(config))
+
+
+def test_swin_is_that_of_transformers() -> None:
+    ours = hexavit.create_model(
+        "swin_tiny_patch4_window7_224", img_size=64, num_classes=10, overrides=["stages.*.attention.window=2"]
+    )
+    assert_same(swin_of_transformers(1), ours, (64, 64), "huggingface")
+
+
+def test_swin_v2_is_that_of_transformers() -> None:
+    ours = hexavit.create_model(
+        "swinv2_tiny_window8_256", img_size=64, num_classes=10, overrides=["stages.*.attention.window=2"]
+    )
+    assert_same(swin_of_transformers(2), ours, (64, 64), "huggingface")
+
+
+def swin_of_torchvision(version: int, window: int) -> Any:
+    swin = torchvision.models.swin_transformer
+    block, merging = (
+        (swin.SwinTransformerBlockV2, swin.PatchMergingV2)
+        if version == 2
+        else (swin.SwinTransformerBlock, swin.PatchMerging)
+    )
+    torch.manual_seed(0)
+    peer = swin.SwinTransformer(
+        patch_size=[4, 4],
+        embed_dim=96,
+        depths=[2, 2, 6, 2],
+        num_heads=[3, 6, 12, 24],
+        window_size=[window, window],
+        num_classes=10,
+        block=block,
+        downsample_layer=merging,
+    )
+    tables = {name: table.clone() for name, table in peer.named_buffers()}
+    peer.load_state_dict(tables | dict(stirred(peer).named_parameters()))
+    return peer
+
+
+@pytest.mark.parametrize("size", [(64, 64), (72, 104)])
+def test_swin_is_that_of_torchvision(size: tuple[int, int]) -> None:
+    """(72, 104): 18 x 26 tokens, then 9 x 13, 5 x 7, 3 x 4, which windows of 2 do not all divide."""
+    ours = hexavit.create_model(
+        "swin_tiny_patch4_window7_224", img_size=size, num_classes=10, overrides=["stages.*.attention.window=2"]
+    )
+    assert_same(swin_of_torchvision(1, 2), ours, size, "torchvision")
+
+
+def test_swin_v2_is_that_of_torchvision() -> None:
+    ours = hexavit.create_model(
+        "swinv2_tiny_window8_256", img_size=64, num_classes=10, overrides=["stages.*.attention.window=2"]
+    )
+    assert_same(swin_of_torchvision(2, 2), ours, (64, 64), "torchvision")
+
+
+def test_swin_v2_is_that_of_timm() -> None:
+    """With windows that were smaller in an earlier training."""
+    name = "swinv2_tiny_window8_256"
+    torch.manual_seed(0)
+    side = {"img_size": 64, "num_classes": 10}
+    peer = stirred(timm.create_model(name, window_size=4, pretrained_window_sizes=(3, 3, 3, 2), **side))
+    windows = [f"stages.{i}.position.pretrained_window={p}" for i, p in enumerate((3, 3, 3, 2))]
+    ours = hexavit.create_model(name, overrides=["stages.*.attention.window=4", *windows], **side)
+    assert_same(peer, ours, (64, 64), "timm")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 160)])
+def test_twins_svt_is_that_of_timm(size: tuple[int, int]) -> None:
+    """None of whose maps windows of 7 divide: both pad."""
+    torch.manual_seed(0)
+    peer = stirred(timm.create_model("twins_svt_small", img_size=size, num_classes=10))
+    assert_same(
+        peer, hexavit.create_model("twins_svt_small", img_size=size, num_classes=10), size, "authors"
+    )  # whose names are timm's

@@ -39,7 +39,11 @@ class Sketch:
         first = state.get("stages.0.tokens.conv.weight")
         known = first is not None and first.ndim == 4
         head = state.get("head.fc.weight")
-        widths = [state.get(f"stages.{i}.tokens.conv.weight") for i in stages]
+        fronts = ("conv", "reduction")  # a convolution, or the linear of a merging
+        widths = [
+            next((state[key] for name in fronts if (key := f"stages.{i}.tokens.{name}.weight") in state), None)
+            for i in stages
+        ]
         return cls(
             tuple(0 if w is None else w.shape[0] for w in widths),
             tuple(blocks[i] for i in stages),

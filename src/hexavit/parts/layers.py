@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,26 @@ class DropPath(nn.Module):
         return f"rate={self.rate:g}"
 
 
+class Memory(dict[Any, Any]):
+    """What a module has computed and may compute again, the oldest of `most` forgotten; copies of a module, on disk or
+    in memory, start with none."""
+
+    def __init__(self, most: int = 8) -> None:
+        super().__init__()
+        self.most = most
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if key not in self and len(self) >= self.most:
+            self.pop(next(iter(self)))
+        super().__setitem__(key, value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
+        return Memory(self.most)
+
+    def __reduce__(self) -> tuple[type[Memory], tuple[int]]:
+        return Memory, (self.most,)
+
+
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
@@ -94,15 +115,16 @@ def resize_table(table: Tensor, size: Size, new: Size, prefix: int, method: str)
     """Resize a position table (1, P + H W, C) from one grid to another; the first P rows are kept.
 
     `bilinear`: aligned corners, ViT's official way (scipy's zoom of order 1). `bicubic`: half-pixel centres with
-    antialiasing, timm's way. `bicubic_plain`: without antialiasing, DeiT's.
+    antialiasing, timm's way. `bilinear_plain` and `bicubic_plain`: half-pixel centres without antialiasing, PVT's and
+    DeiT's.
     """
     image = table[:, prefix:].unflatten(1, size).permute(0, 3, 1, 2)
-    if method == "bilinear":
-        image = F.interpolate(image.float(), size=new, mode="bilinear", align_corners=True)
+    if method.startswith("bilinear"):
+        image = F.interpolate(image.float(), size=new, mode="bilinear", align_corners=method == "bilinear")
     else:
         image = F.interpolate(image.float(), size=new, mode="bicubic", antialias=method == "bicubic")
     image = image.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)
     return torch.cat((table[:, :prefix], image), dim=1)
 
 
-RESIZE_METHODS = ("bilinear", "bicubic", "bicubic_plain")
+RESIZE_METHODS = ("bilinear", "bilinear_plain", "bicubic", "bicubic_plain")
