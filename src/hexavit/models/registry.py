@@ -194,7 +194,9 @@ def pretrained_cfg(architecture: Architecture, weight: Weight | None = None) -> 
     mean, std = preprocessing.mean, preprocessing.std
     if len(mean) != chans:  # grey or many-channel images: the mean of the channels' statistics
         mean, std = (sum(mean) / len(mean),) * chans, (sum(std) / len(std),) * chans
-    of_weight = {"tag": weight.tag, "hf_hub_id": weight.hub_id, "license": weight.license} if weight else {}
+    of_weight = {} if weight is None else {"tag": weight.tag, "license": weight.license}
+    if weight is not None:
+        of_weight |= {"hf_hub_id": weight.hub_id} if weight.hub_id else {"url": str(weight.link)}
     return {
         "architecture": architecture.name,
         **of_weight,
