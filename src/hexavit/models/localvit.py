@@ -154,11 +154,11 @@ def _table(excite: bool) -> Table:
     return {**COLUMN, **_inverted("blocks.{}.conv.conv", _OURS, excite)}
 
 
-# On this host `pos_embed` is computed here, and the layers' norm2 is there, but nothing uses it.
+# On this host `pos_embed` is computed here; the layers' norm2 is there, but nothing uses it.
 _T2T: Table = {
     **_table(True),
     "pos_embed": None,
-    **token_layers({**PERFORMER, "norm2.*": None, **_inverted("conv.conv", "feedforward", False)}),
+    **token_layers({**PERFORMER, "norm2.*": "norm2.*", **_inverted("conv.conv", "feedforward", False)}),
 }
 _ONLY = {"feedforward": ("conv_mlp",), "residual": ("local",), "head": ("class_token",)}
 _EXCITED = {"feedforward.excite": ("se", "eca", "eca_hard")}
