@@ -22,6 +22,8 @@ class MLP(PartModule):
         ValueError: an unknown activation, or a ratio that gives no whole hidden width.
     """
 
+    last = "fc2"
+
     def __init__(self, dim: int, *, ratio: float = 4.0, act: str = "gelu", drop: float = 0.0) -> None:
         super().__init__()
         hidden = int(dim * ratio)
