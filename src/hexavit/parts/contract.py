@@ -180,9 +180,9 @@ class PartModule(nn.Module):
     constants: ClassVar[tuple[str, ...]] = ()
     """Names of its own tables that an authors' state dict may hold as parameters, though nothing trains them."""
     last: ClassVar[str | None] = None
-    """Its last linear or convolution, by its name inside; None for the last that it registers. See `weights_in_a_row`."""
+    """Its last linear or convolution, by its name inside; None for the last that it registers."""
     weights_in_a_row: ClassVar[int] = 2
-    """How many linears and convolutions a value passes inside, one behind the other: what Fixup's starting rule asks."""
+    """How many linears and convolutions a value passes inside, one behind the other: Fixup's starting rule asks."""
 
     def out_size(self, size: Size) -> Size:
         """The grid that comes out for a grid that goes in."""
