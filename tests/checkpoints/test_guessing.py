@@ -39,7 +39,7 @@ def written(architecture: Architecture, name: str) -> dict[str, Tensor]:
         return architecture.stages[int(stage)].column("attention", int(block)).options["heads"]  # type: ignore[return-value]
 
     layout = authors(architecture, name)
-    return layout.to_theirs({k: t for k, t in state_of(architecture).items()}, heads).state
+    return layout.to_theirs(state_of(architecture), heads).state
 
 
 @pytest.mark.parametrize("name", NAMES)

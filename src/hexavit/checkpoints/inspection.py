@@ -16,8 +16,9 @@ from hexavit.models import model_entry
 
 @dataclass(frozen=True)
 class Facts:
-    """A file in figures. `model` is the named model with just these tensors, if there is one; `twins` are the
-    others that shapes cannot tell from it; `edits` what differs from it; `img_size` is known where a position table tells it."""
+    """A file in figures. `model` is the named model with just these tensors, if there is one; `twins` are the others
+    that shapes cannot tell from it; `edits` what differs from it (path=value); `img_size` is known where a position
+    table tells it."""
 
     source: str
     format: str
