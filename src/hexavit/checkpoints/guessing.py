@@ -54,9 +54,8 @@ def _size(state: Mapping[str, Tensor], key: str, axis: int, ndim: int) -> int:
 
 def _width(state: Mapping[str, Tensor], stage: str) -> int:
     """What leaves its convolution, else its first attention."""
-    return _size(state, f"{stage}tokens.conv.weight", 0, 4) or _size(
-        state, f"{stage}blocks.0.attention.proj.weight", 0, 2
-    )
+    width = _size(state, f"{stage}tokens.conv.weight", 0, 4)
+    return width or _size(state, f"{stage}blocks.0.attention.proj.weight", 0, 2)
 
 
 def _channels(state: Mapping[str, Tensor]) -> int:
