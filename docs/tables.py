@@ -1,11 +1,13 @@
-"""Write the pages that are made from the registry: `python docs/tables.py`.
+"""Write the pages that are made from the registry: `python docs/tables.py [PAGE ...]`.
 
 `parts.md` (every part), `models.md` (every model, counted beside published), `parity.md` (every reference record
-against what is computed here). A test holds the first against the registry.
+against what is computed here), and `counted.json` in the package (what every model costs). A test holds the first
+against the registry.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -20,6 +22,9 @@ from hexavit.parts import KINDS
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/tables.py; edit what it reads. -->"
+
+
+counts = functools.cache(hexavit.profile)
 
 
 def parts_page() -> str:
@@ -63,7 +68,7 @@ def models_page() -> str:
 def _model(name: str) -> list[str]:
     entry = model_entry(name)
     architecture: Architecture = entry.architecture
-    counted = hexavit.profile(architecture)
+    counted = counts(name)
     head = f"| `{name}` | {architecture.img_size[0]} | {counted.parameters:,} | {counted.macs / 1e9:.3f} G |"
     told = entry.published
     if not told:
@@ -103,9 +108,23 @@ def parity_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"parts.md": parts_page, "models.md": models_page, "parity.md": parity_page}
+def counted() -> str:
+    """Parameters and multiply-adds of every model, for `hexavit list --max-params --max-macs`."""
+    rows = []
+    for name in sorted(hexavit.list_models()):
+        found = counts(name)
+        rows.append(f'  "{name}": [{found.parameters}, {found.macs}]')
+    return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
+PAGES = {
+    "parts.md": parts_page,
+    "models.md": models_page,
+    "parity.md": parity_page,
+    "../src/hexavit/counted.json": counted,
+}
 
 if __name__ == "__main__":
-    for file, page in PAGES.items():
+    for file, page in PAGES.items() if len(sys.argv) < 2 else ((name, PAGES[name]) for name in sys.argv[1:]):
         (DOCS / file).write_text(page(), encoding="utf-8")
         print(json.dumps({"written": file}))

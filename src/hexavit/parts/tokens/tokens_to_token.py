@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -96,6 +97,12 @@ class TokensToToken(PartModule):
     needs = "raster"
     reads_grid = True
     keeps_extra = False
+
+    @classmethod
+    def inside(cls, chosen: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """The attention and the feedforward of its layers."""
+        attention = "performer" if chosen["kind"] == "performer" else "global"
+        return ("attention", attention), ("feedforward", "conv_mlp" if chosen["local"] else "mlp")
 
     def __init__(
         self,
