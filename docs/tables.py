@@ -2,7 +2,7 @@
 
 `parts.md` (every part), `models.md` (every model, counted beside published), `parity.md` (every reference record
 against what is computed here), and `counted.json` in the package (what every model costs). A test holds the first
-against the registry.
+against the registry. Of a family's own page only the table of its sizes is made.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -117,7 +118,35 @@ def counted() -> str:
     return "{\n" + ",\n".join(rows) + "\n}\n"
 
 
-PAGES = {
+SIZES = "| name | width | blocks | heads | built at |\n|---|---|---|---|---|\n"
+
+
+def family_page(family: str) -> str:
+    """A family's own page, with the rows of its table of sizes made anew."""
+    text = (DOCS / file_of(family)).read_text(encoding="utf-8")
+    before, found, after = text.partition(SIZES)
+    if not found:
+        return text
+    rows = "".join(_sizes(name) for name in hexavit.list_models(family=family))
+    return before + found + rows + after[after.index("\n\n") + 1 if after.startswith("|") else 0 :]
+
+
+def _sizes(name: str) -> str:
+    stages = model_entry(name).architecture.stages
+    heads = ", ".join(str(stage.column("attention", 0).options.get("heads", "–")) for stage in stages)
+    dims, depths = (", ".join(str(getattr(stage, what)) for stage in stages) for what in ("dim", "depth"))
+    return f"| `{name}` | {dims} | {depths} | {heads} | {model_entry(name).architecture.img_size[0]} |\n"
+
+
+def file_of(family: str) -> str:
+    """The page of a family."""
+    return f"{family.replace('_', '-')}.md"
+
+
+FAMILIES = dict.fromkeys(model_entry(name).family for name in hexavit.list_models())
+WITH_PAGE = [family for family in FAMILIES if (DOCS / file_of(family)).exists()]
+PAGES: dict[str, Callable[[], str]] = {
+    **{file_of(family): functools.partial(family_page, family) for family in WITH_PAGE},
     "parts.md": parts_page,
     "models.md": models_page,
     "parity.md": parity_page,
