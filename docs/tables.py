@@ -59,6 +59,7 @@ def models_page() -> str:
     """Every model: parameters and multiply-adds as counted, figures as published."""
     lines = ["# The models", "", NOTE, ""]
     lines += ["Counted at the size that a model is built at, one image; published figures are their authors'.", ""]
+    lines += ["`hexavit list --max-params 10M --max-macs 2G --attention performer` filters them.", ""]
     lines += ["| model | pixels | parameters | multiply-adds | published M | published GFLOPs | top-1 | source |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
     for name in hexavit.list_models():

@@ -36,6 +36,10 @@ _VARIANTS: tuple[tuple[str, int, int, int, float, float, dict[int, float], float
 )
 
 
+_GFLOPS = {"s24_224": 9.4, "xs24_384": 19.3, "s24_384": 32.2, "s36_384": 48.0, "m36_384": 173.3, "m48_448": 329.6}
+"""As the README prints them."""
+
+
 def _cait(
     name: str,
     dim: int,
@@ -84,7 +88,10 @@ def _weight(name: str, img_size: int, figure: Published) -> Weight:
 
 for _name, _dim, _depth, _heads, _scale, _drop, _distilled, _alone in _VARIANTS:
     for _img_size in sorted({*_distilled, *((224,) if _alone else ())}):
-        _figures = [Published(_README, _img_size, top1=_distilled[_img_size])] if _img_size in _distilled else []
+        _figures: list[Published] = []
+        if _img_size in _distilled:
+            _gflops = _GFLOPS.get(f"{_name}_{_img_size}")
+            _figures.append(Published(_README, _img_size, gflops=_gflops, top1=_distilled[_img_size]))
         if _alone and _img_size == 224:
             _figures.append(Published(_PAPER, 224, top1=_alone))
         register(

@@ -61,6 +61,25 @@ _AT_384 = {"t2t_vit_14": 0.833}
 """The same model trained at 384: its table of positions is computed for any size."""
 
 
+_COSTS = {
+    "t2t_vit_7": (4.3, 1.1),
+    "t2t_vit_10": (5.9, 1.5),
+    "t2t_vit_12": (6.9, 1.8),
+    "t2t_vit_14": (21.5, 4.8),
+    "t2t_vit_19": (39.2, 8.5),
+    "t2t_vit_24": (64.1, 13.8),
+    "t2t_vit_t_14": (21.5, 6.1),
+    "t2t_vit_t_19": (39.2, 9.8),
+    "t2t_vit_t_24": (64.1, 15.0),
+}
+"""Millions of parameters and GMACs at 224, as the README prints them."""
+
+
+def _published(name: str, size: int, top1: float) -> Published:
+    params, gmacs = _COSTS[name] if size == 224 else (None, None)
+    return Published(_README, size, params, gmacs, top1)
+
+
 def _figures(name: str, top1: float | None) -> list[tuple[int, float]]:
     """Image size and top-1 of each published file."""
     return [(size, told) for size, told in ((224, top1), (384, _AT_384.get(name))) if told]
@@ -90,7 +109,7 @@ for _name, _dim, _depth, _heads, _ratio, _kind, _top1 in _VARIANTS:
             f"T2T-ViT{_name.removeprefix('t2t_vit').replace('_', '-')}",
             PAPER,
             Preprocessing(crop_pct=0.9),
-            tuple(Published(_README, size, top1=top1) for size, top1 in _figures(_name, _top1)),
+            tuple(_published(_name, size, top1) for size, top1 in _figures(_name, _top1)),
             tuple(_weight(_name, size, top1) for size, top1 in _figures(_name, _top1)),
         )
     )
