@@ -33,3 +33,48 @@ def test_schemes_that_draw_convolutions(scheme: str, spread: float) -> None:
     conv = hexavit.create_model("cvt_nano", overrides=[f"init={scheme}"]).stages[2].tokens.conv
     assert conv.weight.std().item() == pytest.approx(spread, rel=0.03)
     assert (conv.bias.abs().max().item() == 0) == (scheme == "fan_out")
+
+
+@pytest.mark.parametrize(
+    ("name", "edits", "branches", "last", "scaled"),
+    [
+        ("deit_nano", [], 8, "fc2", {"attention.qkv": -1 / 2, "feedforward.fc1": -1 / 2}),
+        (
+            "deit_nano",
+            ["stages.0.feedforward=conv_mlp(excite=se)", "stages.0.attention=talking_heads"],
+            8,
+            "fc2",
+            {"attention.mix_after": -1 / 2, "feedforward.conv": -1 / 4, "feedforward.excite.fc2": -1 / 4},
+        ),
+        ("cait_nano", [], 8, "fc2", {"attention.qkv": -1 / 2}),
+    ],
+)
+def test_fixup_starts_its_branches_by_the_papers_rule(
+    name: str, edits: list[str], branches: int, last: str, scaled: dict[str, float]
+) -> None:
+    def block(residual: str) -> torch.nn.Module:
+        torch.manual_seed(0)
+        return hexavit.create_model(name, overrides=[*edits, f"stages.0.residual={residual}"]).stages[0].blocks[1]
+
+    plain, fixed = block("rezero"), block("fixup")
+    assert not fixed.attention.proj.weight.any()
+    assert not fixed.get_submodule(f"feedforward.{last}").weight.any()
+    for path, power in scaled.items():
+        expected = plain.get_submodule(path).weight * branches**power
+        torch.testing.assert_close(fixed.get_submodule(path).weight, expected)
+    x = torch.randn(2, 16, 96)
+    tokens = hexavit.Tokens(x, (4, 4))
+    torch.testing.assert_close(fixed.eval()(tokens).image, x)  # it starts as the identity
+
+
+def test_fixup_learns_all_the_same() -> None:
+    torch.manual_seed(0)
+    model = hexavit.create_model("deit_nano", num_classes=10, overrides=["stages.0.residual=fixup", "head=class_token"])
+    before = {k: v.clone() for k, v in model.named_parameters()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(torch.randn(4, 3, 32, 32)), torch.arange(4))
+        loss.backward()
+        optimizer.step()
+    assert not [k for k, v in model.named_parameters() if ".blocks." in k and torch.equal(v, before[k])]

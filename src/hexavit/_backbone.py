@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hexavit.architecture import Architecture, Part, image_size
 from hexavit.composition import StageModule, as_tokens, check_fits, compose
 from hexavit.errors import ArchitectureError
-from hexavit.initialisation import initialise, initialise_classifier
+from hexavit.initialisation import initialise, initialise_branches, initialise_classifier
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.heads import Head
 from hexavit.parts.positions import LearnedPosition
@@ -78,6 +78,7 @@ class Backbone(nn.Module):
         self.pretrained_cfg: dict[str, Any] = {}
         self._points = _feature_points(architecture, stages)
         initialise(self, architecture.init)
+        initialise_branches(self)
 
     # Facts
 

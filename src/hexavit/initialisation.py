@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import nn
 
 from hexavit.errors import ArchitectureError, nearest
+from hexavit.parts.residual import Fixup
 
 SCHEMES = ("trunc_normal", "xavier", "vit", "fan_out", "trunc_normal_convs", "default")
 
@@ -72,3 +74,29 @@ def _linear(linear: nn.Linear, scheme: str, vit_bias: float) -> None:
         nn.init.xavier_uniform_(linear.weight)
     if linear.bias is not None:
         nn.init.normal_(linear.bias, std=vit_bias) if scheme == "vit" and vit_bias else nn.init.zeros_(linear.bias)
+
+
+@torch.no_grad()
+def initialise_branches(model: nn.Module) -> None:
+    """Fixup's starting rule (Zhang et al., ICLR 2019, section 3) for the branches inside that residual, after a scheme.
+
+    With L such branches: the last weights of each become zero, those before it are scaled by L^(-1 / (2 m - 2)), m the
+    weights that a value passes in the branch. Every block then starts as the identity.
+    """
+    branches = [branch for module in model.modules() for branch in _fixed_up(module)]
+    for branch in branches:
+        held = {name: m for name, m in branch.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+        named = getattr(branch, "last", None)
+        last = held.get(named) if named else next(reversed(held.values()), None)
+        in_a_row = getattr(branch, "weights_in_a_row", 2)
+        for layer in held.values():
+            if layer is last:
+                nn.init.zeros_(layer.weight)
+            elif in_a_row > 1:
+                layer.weight.mul_(len(branches) ** (-1 / (2 * in_a_row - 2)))
+
+
+def _fixed_up(block: nn.Module) -> list[nn.Module]:
+    """What stands inside a block's Fixup residuals."""
+    kinds = ("attention", "feedforward")
+    return [getattr(block, kind) for kind in kinds if isinstance(getattr(block, f"{kind}_residual", None), Fixup)]

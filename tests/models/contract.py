@@ -20,10 +20,11 @@ import hexavit
 from hexavit import Architecture, Backbone, HexavitError, Part, Pattern, Stage
 from hexavit.architecture import COLUMNS
 from hexavit.composition import check_fits
-from hexavit.models import resolve
+from hexavit.models import model_entry, resolve
 from hexavit.parts import record_attention, softmax_path
 
 SIDE = 64
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,34 @@ class ModelContract:
         strangers = {f"{type(m).__module__}.{type(m).__name__}" for m in model.modules()}
         assert not [name for name in strangers if not name.startswith(homes)]
 
+    # What is told of it
+
+    def test_its_cost_is_told_part_by_part(self, model: Backbone, case: Case) -> None:
+        counted = hexavit.profile(model)
+        held = [*model.parameters(), *(buffer for m in model.modules() for buffer in constant_buffers(m))]
+        assert counted.parameters == sum(each.numel() for each in held)
+        for parts in (counted.by_stage(), counted.by_kind()):
+            assert sum(cost.macs for cost in parts.values()) == counted.macs > 0
+            assert sum(cost.parameters for cost in parts.values()) == counted.parameters
+        assert set(counted.by_stage()) == {*map(str, range(len(case.tiny.stages))), "head"}
+
+    def test_its_published_weights_are_listed_or_their_want_is_said(self, case: Case) -> None:
+        for name in case.names:
+            entry = model_entry(name)
+            for weight in entry.weights:
+                built = resolve(f"{name}.{weight.tag}")
+                assert (built.num_classes, built.img_size) == (weight.num_classes, (weight.img_size,) * 2)
+            if not entry.weights:
+                with pytest.raises(HexavitError, match="lists no published weights: load a file"):
+                    hexavit.create_model(name, pretrained=True)
+
+    def test_its_page_and_its_row_are_in_the_docs(self, case: Case) -> None:
+        rows = (DOCS / "models.md").read_text(encoding="utf-8")
+        for name in case.names:
+            page = DOCS / f"{model_entry(name).family.replace('_', '-')}.md"
+            assert f"`{name}`" in page.read_text(encoding="utf-8"), f"{page.name} does not tell of {name}"
+            assert f"| `{name}` |" in rows, "run docs/tables.py"
+
     # Training
 
     def test_layer_decay(self, model: Backbone, case: Case) -> None:
@@ -334,6 +363,11 @@ class ModelContract:
             for shape in shapes:
                 other = random_images(*shape)
                 torch.testing.assert_close(program(other), model(other))
+
+
+def constant_buffers(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Tables that a part computes and its authors keep as parameters."""
+    return [t for name, t in module.named_buffers(recurse=False) if name in getattr(module, "constants", ())]
 
 
 def every_answer(given: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

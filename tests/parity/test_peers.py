@@ -129,8 +129,8 @@ def test_vit_without_class_token_is_that_of_timm_with_its_norm_before_the_mean()
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 96)])
-def test_deit_distilled_is_that_of_timm(size: tuple[int, int]) -> None:
-    name = "deit_tiny_distilled_patch16_224"
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_deit_is_that_of_timm(name: str, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     peer = stirred(timm.create_model(name, img_size=size, num_classes=10))
     assert_same(peer, hexavit.create_model(name, img_size=size, num_classes=10), size, "timm")
@@ -144,16 +144,59 @@ def test_cait_is_that_of_timm(size: tuple[int, int]) -> None:
     assert_same(peer, hexavit.create_model(name, img_size=size, num_classes=10), size, "timm")
 
 
-def test_deit_distilled_is_that_of_transformers() -> None:
+def transformers_deit() -> Any:
+    """DeiT-Ti with a teacher, at 64 x 64 and 10 classes."""
     torch.manual_seed(0)
     config = transformers.DeiTConfig(
         hidden_size=192, num_attention_heads=3, intermediate_size=768, num_labels=10, image_size=64
     )
-    peer = stirred(transformers.DeiTForImageClassificationWithTeacher(config))
-    ours = hexavit.create_model(
-        "deit_tiny_distilled_patch16_224", img_size=64, num_classes=10, overrides=["norm_eps=1e-12"]
+    return stirred(transformers.DeiTForImageClassificationWithTeacher(config))
+
+
+def distilled(*edits: str) -> Any:
+    return hexavit.create_model("deit_tiny_distilled_patch16_224", img_size=64, num_classes=10, overrides=edits)
+
+
+def test_deit_distilled_is_that_of_transformers() -> None:
+    assert_same(transformers_deit(), distilled("norm_eps=1e-12"), (64, 64), "huggingface")
+
+
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+def test_both_heads_of_deit_are_theirs(library: str) -> None:
+    """The class token's answer and the distillation token's, apart, with the gradients of an objective on both."""
+    if library == "timm":
+        torch.manual_seed(0)
+        name = "deit_tiny_distilled_patch16_224"
+        peer, ours = stirred(timm.create_model(name, img_size=64, num_classes=10)), distilled("stages.0.drop_path=0")
+        peer.set_distilled_training(True)
+    else:
+        peer, ours = transformers_deit(), distilled("norm_eps=1e-12", "stages.0.drop_path=0")
+    hexavit.load_checkpoint(ours, peer.state_dict())
+    x = images((64, 64))
+    out = peer.train(library == "timm")(x)
+    theirs = out if library == "timm" else (out.cls_logits, out.distillation_logits)
+    answers = ours.train()(x)
+    for a, b in zip(theirs, answers, strict=True):
+        assert (a - b).abs().max() <= LOGITS * a.abs().max()
+    for first, second in (theirs, answers):
+        (first.square().mean() + 3 * second.square().mean()).backward()
+    gradients = {name: p.grad for name, p in peer.named_parameters() if p.grad is not None}
+    translated = find_origin(gradients, "gradients").to_ours(gradients).state
+    for key in ("head.fc.weight", "head.fc2.weight", "stages.0.class_token", "stages.0.blocks.0.attention.proj.weight"):
+        own = ours.get_parameter(key).grad
+        assert (translated[key] - own).abs().max() <= GRADIENTS * own.abs().max()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+def test_vit_is_that_of_transformers(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=192, num_attention_heads=3, intermediate_size=768, num_labels=10, image_size=size
     )
-    assert_same(peer, ours, (64, 64), "huggingface")
+    peer = stirred(transformers.ViTForImageClassification(config))
+    edits = ["norm_eps=1e-12"]
+    ours = hexavit.create_model("vit_tiny_patch16_224", img_size=size, num_classes=10, overrides=edits)
+    assert_same(peer, ours, size, "huggingface")
 
 
 @pytest.mark.parametrize(("size", "window"), [((64, 64), 4), ((128, 96), 2)])

@@ -79,7 +79,7 @@ def convert(
     contents, weights, origin, done = read_state(source, entry)
     refuse_unexplained(done, origin, contents.where)
     check_numbers(done.state, contents.where)
-    architecture = _architecture(done.state, model, overrides, activation)
+    architecture = _architecture(done.state, origin.family, model, overrides, activation)
     family = _family(origin, architecture, contents.where)
     layout = _layout(to, family, architecture)
     path, notes = Path(out), []
@@ -104,11 +104,12 @@ def convert(
 
 def _architecture(
     state: Mapping[str, Tensor],
+    family: str,
     model: str | Architecture | None,
     overrides: Sequence[str] | Mapping[str, Any],
     activation: str | None,
 ) -> Architecture | None:
-    guessed = guess(state)
+    guessed = guess(state, family)
     found = guessed
     if model is not None:
         found = resolve(model)

@@ -28,6 +28,11 @@ class Origin:
         """The word for it: `authors`, `huggingface`, `timm`, `torchvision`, `vit_pytorch`, `hexavit`."""
         return self.layout.origin if self.layout else "hexavit"
 
+    @property
+    def family(self) -> str:
+        """The family whose names these are; empty for hexavit's own."""
+        return self.layout.family if self.layout else ""
+
     def to_ours(self, state: Mapping[str, Tensor]) -> Translation:
         """A state of this origin under our names."""
         if self.layout is None:

@@ -26,6 +26,7 @@ from hexavit.models.swin import swin_stages
 from hexavit.models.swin_keys import AUTHORS_END, BIAS, TRUNK
 from hexavit.models.t2t_vit import PERFORMER, token_layers
 from hexavit.models.vit_keys import COLUMN
+from hexavit.models.weights import Weight
 
 PAPER = "https://arxiv.org/abs/2104.05707"
 _README = "ofsoundof/LocalViT, README.md"
@@ -46,6 +47,27 @@ _VARIANTS: tuple[tuple[str, int, int, Part, tuple[float, float] | None], ...] = 
     ("localvit_small_mlp4_act3_r384", 384, 8, local_feedforward(excite="se", reduction=384), (22.4, 0.808)),
 )
 
+_FILES = {
+    "localvit_tiny_mlp4_act3_r192": "localvit_t.pth",
+    "localvit_tiny_mlp4_act3_r4": "localvit_t_se4.pth",
+    "localvit_small_mlp4_act3_r384": "localvit_s.pth",
+}
+
+
+def _weight(name: str, top1: float) -> Weight:
+    """The authors' file of that model."""
+    return Weight(
+        tag="in1k",
+        link=f"https://github.com/ofsoundof/LocalViT/releases/download/v1.0.0/{_FILES[name]}",
+        img_size=224,
+        trained_on=("ImageNet-1k",),
+        license="mit",
+        code_license="mit",
+        top1=top1,
+        source=_README,
+    )
+
+
 for _name, _dim, _heads, _feedforward, _told in _VARIANTS:
     register(
         Entry(
@@ -58,6 +80,7 @@ for _name, _dim, _heads, _feedforward, _told in _VARIANTS:
             f"LocalViT-{'S' if _dim == 384 else 'T'}, {_name.split('_', 2)[2]}",
             PAPER,
             published=(Published(_README, 224, _told[0], top1=_told[1]),) if _told else (),
+            weights=(_weight(_name, _told[1]),) if _told else (),
         )
     )
 
@@ -115,7 +138,7 @@ register(
                     96,
                     4,
                     3,
-                    patch=4,
+                    patch=8,
                     feedforward=local_feedforward(excite="se", reduction=96),
                     residual=Part("local"),
                     drop_path=0.1,
@@ -169,11 +192,11 @@ def _table(excite: bool) -> Table:
     return {**COLUMN, **_inverted("blocks.{}.conv.conv", _OURS, excite)}
 
 
-# On this host `pos_embed` is computed here, and the layers' norm2 is there, but nothing uses it.
+# On this host `pos_embed` is computed here; the layers' norm2 is there, but nothing uses it.
 _T2T: Table = {
     **_table(True),
     "pos_embed": None,
-    **token_layers({**PERFORMER, "norm2.*": None, **_inverted("conv.conv", "feedforward", False)}),
+    **token_layers({**PERFORMER, "norm2.*": "norm2.*", **_inverted("conv.conv", "feedforward", False)}),
 }
 _SWIN: Table = {
     **{theirs: ours for theirs, ours in TRUNK.items() if "norm2" not in str(theirs)},

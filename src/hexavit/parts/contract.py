@@ -6,7 +6,7 @@ Notation: B images, N tokens on a grid of H x W, C width, P extra tokens (class,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -181,6 +181,15 @@ class PartModule(nn.Module):
     """Names of its own parameters that weight decay leaves alone (biases and norms always are)."""
     constants: ClassVar[tuple[str, ...]] = ()
     """Names of its own tables that an authors' state dict may hold as parameters, though nothing trains them."""
+    last: ClassVar[str | None] = None
+    """Its last linear or convolution, by its name inside; None for the last that it registers."""
+    weights_in_a_row: ClassVar[int] = 2
+    """How many linears and convolutions a value passes inside, one behind the other: Fixup's starting rule asks."""
+
+    @classmethod
+    def inside(cls, chosen: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Parts of other shelves whose work it does within itself, as (shelf, name), given all its options."""
+        return ()
 
     def out_size(self, size: Size) -> Size:
         """The grid that comes out for a grid that goes in."""

@@ -28,6 +28,7 @@ class Attention(PartModule):
     fused_reason: str = ""
     maps_are: Literal["probabilities", "mixed"] = "probabilities"
     """What `record_attention` gives: rows that sum to 1, or maps mixed across heads, as they meet the values."""
+    last = "proj"
     stride: int = 1
     """By how much the image tokens that come out are fewer, per axis."""
 

@@ -72,6 +72,8 @@ class ConvMLP(PartModule):
 
     needs = "raster"
     reads_grid = True
+    last = "fc2"
+    weights_in_a_row = 3
 
     def __init__(
         self,
