@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms import v2
 
 from hexavit.training.config import TrainConfig
 from hexavit.training.metrics import accuracies, mean_loss
 from hexavit.training.objectives import CrossEntropy, EveryAnswer
+from hexavit.training.optimisation import freeze, frozen_stages, make_optimizer, make_schedule
 from hexavit.training.randomness import derive
 
 Batch = tuple[Tensor, Tensor]
@@ -37,6 +34,7 @@ class Classifier(L.LightningModule):
         super().__init__()
         self.model = model
         self.config = config
+        freeze(model, config.freeze)
         several = len(getattr(getattr(model, "head", None), "classifiers", ())) > 1
         self.objective = (EveryAnswer if several else CrossEntropy)(config.label_smoothing)
         self.held_out_objective = CrossEntropy()
@@ -67,21 +65,16 @@ class Classifier(L.LightningModule):
         self.log("loss", self.loss, on_step=False, on_epoch=True)
         self.log_dict(self.accuracies, on_step=False, on_epoch=True)
 
+    def train(self, mode: bool = True) -> Classifier:
+        super().train(mode)
+        for stage in frozen_stages(self.model, self.config.freeze):
+            stage.eval()  # neither running statistics nor drop path move what does not learn
+        return self
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        never = cast("Any", self.model).no_weight_decay()
-        groups = param_groups_weight_decay(self.model, self.config.weight_decay, no_weight_decay_list=never)
-        optimizer = torch.optim.AdamW(groups, lr=self.config.lr)
-        total = int(self.trainer.estimated_stepping_batches)
-        warmup = min(total, round(total * self.config.warmup_epochs / self.config.epochs))
-        schedule = LambdaLR(optimizer, partial(warmup_cosine, warmup=warmup, total=total))
+        optimizer = make_optimizer(self.model, self.config)
+        schedule = make_schedule(optimizer, self.config, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def warmup_cosine(step: int, *, warmup: int, total: int) -> float:
-    """Share of the highest learning rate at a step: a line up to 1 over ``warmup`` steps, then half a cosine to 0."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
 def _mixture(config: TrainConfig, num_classes: int) -> v2.Transform | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,12 +28,13 @@ from hexavit.training.data.readable import only_readable
 from hexavit.training.data.split import as_record, from_record, make_split
 from hexavit.training.files import write_json, write_text
 from hexavit.training.module import Classifier
+from hexavit.training.optimisation import drop_path_edits
 from hexavit.training.progress import make_progress
 from hexavit.training.quiet import quiet_lightning
 from hexavit.training.randomness import seeded
 from hexavit.training.recorder import Recorder, Row
 
-_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
 @dataclass(frozen=True)
@@ -119,18 +120,23 @@ def _make_model(config: TrainConfig, source: Source, console: Console) -> tuple[
             num_classes=len(source.classes),
             in_chans=config.in_chans or hints.channels,
             img_size=config.img_size or hints.size,
-            overrides=config.overrides,
+            overrides=(*drop_path_edits(config), *config.overrides),
         )
     if config.start is not None:
         console.print(str(start_from(model, config.start)), highlight=False, markup=False, soft_wrap=True)
-    return model, hints.suited(InputSpec.of_model(model))
+    spec = InputSpec.of_model(model)
+    suited = hints.suited(spec)
+    if config.start is not None:  # weights want images as they have seen them
+        suited = replace(suited, mean=spec.mean, std=spec.std)
+    return model, suited
 
 
 def _fit(run: Run, config: TrainConfig, source: Source, split: Split, model: nn.Module, console: Console) -> Trained:
     """Run the loop from its checkpoint, if there is one, to the last epoch, and write the metrics."""
     spec = run.input_spec()
     augment = source.hints.augment if config.augment == "auto" else config.augment
-    varied = Images(source, split["train"], training_transform(spec, augment), config.seed)
+    transform = training_transform(spec, augment, magnitude=config.magnitude, erasing=config.erasing)
+    varied = Images(source, split["train"], transform, config.seed)
     plain = Images(source, split["val"], spec.transform(), config.seed)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     shape = " x ".join(map(str, (spec.channels, *spec.size)))
