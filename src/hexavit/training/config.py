@@ -61,6 +61,7 @@ class TrainConfig:
     workers: Annotated[int | None, "processes that read images, of no effect on results"] = None
     precision: Annotated[Precision, "of the matrix products; weights stay in float32"] = "float32"
     device: Annotated[Device, "where to train"] = "auto"
+    wandb: Annotated[str | None, "log to this project of Weights & Biases as well"] = None
 
     def __post_init__(self) -> None:
         sizes = () if self.img_size is None else self.img_size

@@ -33,6 +33,8 @@ from hexavit.training.progress import make_progress
 from hexavit.training.quiet import quiet_lightning
 from hexavit.training.randomness import seeded
 from hexavit.training.recorder import Recorder, Row
+from hexavit.training.timing import TimeLeft, offer_smaller
+from hexavit.training.tracking import check_trackers, make_trackers, telling
 
 _PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
@@ -64,6 +66,7 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, cons
     Raises:
         HexavitError: one of its kinds, when the folder, the data, the model or the settings are not right.
     """
+    check_trackers(config)
     source = open_source(config.data)
     split = make_split(source, config.val_fraction, config.split_seed)
     shown = console or Console()
@@ -147,9 +150,12 @@ def _fit(run: Run, config: TrainConfig, source: Source, split: Split, model: nn.
     ):
         console.print(line, highlight=False, soft_wrap=True)
     progress = make_progress(console)
-    recorder = Recorder(run, progress.report)
+    trackers = make_trackers(run, config)
+    recorder = Recorder(run, telling(*(each.log for each in trackers), progress.report))
+    left = TimeLeft(console, len(plain) / len(varied), offer_smaller(run, config, model))
+    callbacks = [progress, left, *trackers, recorder]
     try:
-        _loop(run, config, Classifier(model, config, len(source.classes)), varied, plain, [progress, recorder])
+        _loop(run, config, Classifier(model, config, len(source.classes)), varied, plain, callbacks)
     except KeyboardInterrupt:
         if run.checkpoint.is_file():
             again = f"hexavit train --resume --out {shlex.quote(str(run.path))}"
