@@ -29,7 +29,7 @@ def test_erasing_and_magnitude_are_settings() -> None:
         assert erased(image).unique().numel() > 10  # noise in a grey image
     assert training_transform(SPEC, "none")(image).unique().numel() == 1
     levels = []
-    for magnitude in (1.0, 7.0):
+    for magnitude in (1, 7):
         made = training_transform(SPEC, "rand", magnitude=magnitude)
         (policy,) = (each for each in made.after.transforms if hasattr(each, "ops"))
         levels.append({operation.magnitude for operation in policy.ops})

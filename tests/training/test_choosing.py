@@ -70,7 +70,7 @@ def test_the_more_is_shown_the_more_is_varied() -> None:
     for name in ("mixup", "erasing", "drop_path"):
         values = [getattr(each, name) for each in (light, medium, strong)]
         assert values == sorted(set(values)), name
-    assert (strong.magnitude, strong.mixup, strong.cutmix, strong.erasing) == (9.0, 0.8, 1.0, 0.25)
+    assert (strong.magnitude, strong.mixup, strong.cutmix, strong.erasing) == (9, 0.8, 1.0, 0.25)
 
 
 def test_the_precision_is_the_machines() -> None:

@@ -31,7 +31,7 @@ def test_mixing_gives_mixtures_of_targets(settings: dict[str, float]) -> None:
             return logits.mean()
 
     module = Classifier(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), tiny("digits", **settings), 3)
-    module.objective = Spy()  # type: ignore[assignment]
+    module.lesson.objective = Spy()  # type: ignore[assignment]
     module.log = lambda *_, **__: None  # type: ignore[method-assign,assignment]
     module.training_step((torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])), 0)
     assert seen[0].shape == (4, 3)

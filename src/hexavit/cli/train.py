@@ -26,6 +26,8 @@ def add_arguments(parser: Parser) -> None:
         options: dict[str, Any] = {"type": _without_none(setting.kind), "help": setting.text}
         if options["type"] == tuple[int, int]:
             options |= {"type": int, "nargs": "+", "metavar": "PIXELS"}
+        if options["type"] is bool:
+            options |= {"nargs": "?", "const": True}  # alone it is a yes
         if setting.default is not MISSING:
             options["default"] = setting.default
         flag = "from" if setting.name == "start" else setting.name.replace("_", "-")

@@ -12,14 +12,14 @@ from torchvision import transforms
 
 from hexavit.inference.preprocess import InputSpec, Transform
 
-_RAND_AUGMENT = "rand-m{:g}-mstd0.5-inc1"  # with magnitude 9 the policy of DeiT, Swin, CvT and their kin
+_RAND_AUGMENT = "rand-m{}-mstd0.5-inc1"  # with magnitude 9 the policy of DeiT, Swin, CvT and their kin
 _ERASED = 0.25  # their share of erased images
 
 Kind = Literal["none", "shift", "crop", "rand"]
 
 
 def training_transform(
-    input_spec: InputSpec, kind: Kind, *, magnitude: float = 9.0, erasing: float | None = None
+    input_spec: InputSpec, kind: Kind, *, magnitude: int = 9, erasing: float | None = None
 ) -> Transform:
     """The transform of training images, random through the global generators.
 
@@ -41,7 +41,7 @@ def training_transform(
     return cast("Transform", made)
 
 
-def _varied(input_spec: InputSpec, kind: Kind, magnitude: float) -> Any:
+def _varied(input_spec: InputSpec, kind: Kind, magnitude: int) -> Any:
     if kind == "none":
         return input_spec.transform()
     if kind == "shift":

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from hexavit.architecture import Architecture
 from hexavit.models.registry import resolve
 from hexavit.parts.contract import Size
-from hexavit.training.config import TrainConfig
+from hexavit.training.config import TrainConfig, checked_value
 
 HOUR = 3600.0
 SMALL = 64
@@ -54,12 +54,12 @@ STRENGTHS: tuple[tuple[float, str, dict[str, Any]], ...] = (  # up to so many im
     (
         2e7,
         "medium",
-        {"augment": "rand", "magnitude": 7.0, "erasing": 0.1, "mixup": 0.2, "cutmix": 0.0, "drop_path": 0.05},
+        {"augment": "rand", "magnitude": 7, "erasing": 0.1, "mixup": 0.2, "cutmix": 0.0, "drop_path": 0.05},
     ),
     (
         float("inf"),
         "DeiT's",
-        {"augment": "rand", "magnitude": 9.0, "erasing": 0.25, "mixup": 0.8, "cutmix": 1.0, "drop_path": 0.1},
+        {"augment": "rand", "magnitude": 9, "erasing": 0.25, "mixup": 0.8, "cutmix": 1.0, "drop_path": 0.1},
     ),
 )
 
@@ -154,7 +154,7 @@ def choose(situation: Situation, given: Mapping[str, Any], cost: Cost = counted)
         ConfigError: a setting that makes no sense.
         ArchitectureError: an unknown model, or edits that do not fit it.
     """
-    settled: dict[str, Any] = dict(given)
+    settled = {name: checked_value(name, value) for name, value in given.items()}
     reasons: list[str] = []
     _settle(settled, reasons, _model(situation, settled, cost))
     for rule in (_channels, _precision):

@@ -8,11 +8,11 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
 from hexavit.training.config import TrainConfig
+from hexavit.training.lessons import Lesson
 from hexavit.training.metrics import accuracies, mean_loss
-from hexavit.training.objectives import CrossEntropy, EveryAnswer
+from hexavit.training.objectives import CrossEntropy
 from hexavit.training.optimisation import freeze, frozen_stages, make_optimizer, make_schedule
 from hexavit.training.randomness import derive
 
@@ -28,17 +28,16 @@ class Classifier(L.LightningModule):
         model: from images (B, C, H, W) to logits (B, K).
         config: the settings of the training.
         num_classes: K.
+        lesson: from the model and a batch to the loss; by default the labels teach.
     """
 
-    def __init__(self, model: nn.Module, config: TrainConfig, num_classes: int) -> None:
+    def __init__(self, model: nn.Module, config: TrainConfig, num_classes: int, lesson: Lesson | None = None) -> None:
         super().__init__()
         self.model = model
         self.config = config
         freeze(model, config.freeze)
-        several = len(getattr(getattr(model, "head", None), "classifiers", ())) > 1
-        self.objective = (EveryAnswer if several else CrossEntropy)(config.label_smoothing)
+        self.lesson = lesson or Lesson(model, config, num_classes)
         self.held_out_objective = CrossEntropy()
-        self.mixture = _mixture(config, num_classes)
         self.train_loss = mean_loss()
         self.loss = mean_loss()
         self.accuracies = accuracies(num_classes)
@@ -51,8 +50,8 @@ class Classifier(L.LightningModule):
         torch.manual_seed(derive(self.config.seed, "step", self.current_epoch, batch_idx))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images, target = batch if self.mixture is None else self.mixture(*batch)
-        loss = cast("Tensor", self.objective(self(images), target))
+        images, target = batch
+        loss = cast("Tensor", self.lesson(self.model, images, target))
         self.train_loss(loss, len(images))
         self.log("train_loss", self.train_loss, on_step=False, on_epoch=True)
         return loss
@@ -75,13 +74,3 @@ class Classifier(L.LightningModule):
         optimizer = make_optimizer(self.model, self.config)
         schedule = make_schedule(optimizer, self.config, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _mixture(config: TrainConfig, num_classes: int) -> v2.Transform | None:
-    """Mixup, CutMix, either by the toss of a coin, or neither."""
-    kinds = [
-        kind(alpha=alpha, num_classes=num_classes)
-        for kind, alpha in ((v2.MixUp, config.mixup), (v2.CutMix, config.cutmix))
-        if alpha > 0
-    ]
-    return v2.RandomChoice(kinds) if kinds else None
