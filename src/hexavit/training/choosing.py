@@ -244,9 +244,9 @@ def _best(situation: Situation, sides: tuple[int, ...]) -> tuple[Candidate, int,
 
 
 def _budget(situation: Situation) -> float:
-    """Seconds that a training may take: half an hour on a CPU, so that to guess wrong by two is an hour at most."""
+    """Seconds that a training may take; on a CPU the guess may be wrong by six before that is an hour."""
     if situation.machine.device == "cpu":
-        return HOUR / 2
+        return HOUR / 6
     return HOUR if situation.data.images < MANY else 24 * HOUR
 
 
