@@ -73,6 +73,11 @@ def test_the_more_is_shown_the_more_is_varied() -> None:
     assert (strong.magnitude, strong.mixup, strong.cutmix, strong.erasing) == (9, 0.8, 1.0, 0.25)
 
 
+def test_none_is_none_at_all() -> None:
+    config = chosen(PHOTOS, GPU, augment="none")
+    assert (config.augment, config.erasing, config.mixup) == ("none", 0, 0)
+
+
 def test_the_precision_is_the_machines() -> None:
     found = [chosen(PHOTOS, m).precision for m in (CPU, Machine("mps", 8, 16 << 30), GPU, replace(GPU, bfloat16=False))]
     assert found == ["float32", "float32", "bfloat16", "float16"]

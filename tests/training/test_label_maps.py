@@ -151,11 +151,13 @@ def test_mix_token_without_maps(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--model", "cvt_nano", "--mix-token"], "mix_token needs a model with head=token_labels, such as lvvit_nano"),
         (["--model", "lvvit_nano", "--mix-token", "--mixup", 0.2], "go without mixup and cutmix: set these to 0"),
         (["--model", "lvvit_nano", "--label-maps", "nowhere"], "nowhere: there is no such folder of label maps"),
+        (["--model", "lvvit_nano", "--label-maps", "MAPS", "--augment", "shift"], "shift would turn images under"),
         (["--model", "lvvit_nano", "--mix-token", "--teacher", "x"], "need different heads: choose one"),
     ],
 )
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], sentence: str) -> None:
-    told = train(capsys, tmp_path / "run", *arguments)
+    maps = write_maps(tmp_path / "maps")
+    told = train(capsys, tmp_path / "run", *(maps if each == "MAPS" else each for each in arguments))
     assert sentence in told
     assert told.count("\n") == 1
     assert not (tmp_path / "run").exists()

@@ -1,12 +1,14 @@
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.using import tiny
+from tests.using import silent, tiny
 
 import hexavit
 from hexavit.errors import HexavitError
+from hexavit.training import train
 from hexavit.training.module import Classifier
 from hexavit.training.optimisation import drop_path_edits, make_schedule, parameter_groups, warmup_cosine
 
@@ -96,9 +98,10 @@ def test_frozen_stages_stay_and_the_rest_learns() -> None:
     assert any(key.startswith("stages.2.") for key in changed)
 
 
-def test_more_stages_than_there_are() -> None:
+def test_more_stages_than_there_are(tmp_path: Path) -> None:
     with pytest.raises(HexavitError, match="freeze is at most 3 for this model, the number of its stages, not 4"):
-        Classifier(hexavit.create_model("cvt_nano"), tiny("digits", freeze=4), 10)
+        train(tiny("digits", freeze=4), tmp_path / "run", console=silent())
+    assert not (tmp_path / "run").exists()
 
 
 def test_drop_path_goes_where_the_model_drops() -> None:

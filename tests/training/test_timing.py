@@ -8,8 +8,9 @@ from tests.using import digits_folder, tiny
 
 from hexavit.cli import main
 from hexavit.training import timing, train
-from hexavit.training.choosing import Candidate, Smaller, smaller_choices
+from hexavit.training.choosing import Candidate
 from hexavit.training.config import TrainConfig
+from hexavit.training.smaller import Smaller, smaller_choices
 
 MODELS = (
     Candidate("cvt_nano", 32),

@@ -14,6 +14,8 @@ from hexavit.training.config import TrainConfig, read_recipe, settings
 
 
 def add_arguments(parser: Parser) -> None:
+    from hexavit.training.choosing import CHOSEN
+
     parser.add_argument("images", metavar="DATA", nargs="?", type=str, default=None, help="the same as --data DATA")
     parser.add_argument("--out", type=str, default=None, help="the run folder; by default runs/DATA-MODEL, or the next")
     parser.add_argument("--config", metavar="RECIPE", type=str, default=None, help="a YAML file of settings")
@@ -28,7 +30,9 @@ def add_arguments(parser: Parser) -> None:
             options |= {"type": int, "nargs": "+", "metavar": "PIXELS"}
         if options["type"] is bool:
             options |= {"nargs": "?", "const": True}  # alone it is a yes
-        if setting.default is not MISSING:
+        if setting.name in CHOSEN:
+            options |= {"default": None, "help": f"{setting.text.partition('; by default')[0]}; by default chosen"}
+        elif setting.default is not MISSING:
             options["default"] = setting.default
         flag = "from" if setting.name == "start" else setting.name.replace("_", "-")
         parser.add_argument("--" + flag, dest=setting.name, **options)

@@ -6,7 +6,7 @@ Nothing here reads a file or asks the machine: :mod:`hexavit.training.situation`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import Any, Literal, NamedTuple
@@ -315,9 +315,9 @@ def _length(situation: Situation, settled: Mapping[str, Any], model: Counted) ->
 def _rates(situation: Situation, settled: Mapping[str, Any], model: Counted) -> Chosen:
     batch, start = settled["batch_size"], situation.start
     scale = sqrt(batch / 64)
+    millions = model.parameters / 1e6
+    rate = next(rate for most, rate in LEARNING_RATES if millions <= most)
     if start is None:
-        millions = model.parameters / 1e6
-        rate = next(rate for most, rate in LEARNING_RATES if millions <= most)
         why = f"AdamW from scratch, {millions:.1f} M parameters, batches of {batch}"
         if situation.data.side > SMALL and situation.data.images < MANY:
             why += "; --from NAME would start from published weights"
@@ -326,7 +326,11 @@ def _rates(situation: Situation, settled: Mapping[str, Any], model: Counted) -> 
     why = "fine-tuning: what is learnt moves less the earlier its layer" + (
         ", and the new head learns faster" if new_head else ""
     )
-    fine = {"lr": _two_digits(2.5e-4 * scale), "head_lr": 4.0 if new_head else 1.0, "layer_decay": 0.75}
+    fine = {
+        "lr": _two_digits(max(rate / 2, LEARNING_RATES[-1][1]) * scale),
+        "head_lr": 4.0 if new_head else 1.0,
+        "layer_decay": 0.75,
+    }
     return {**fine, "weight_decay": 0.05}, why
 
 
@@ -338,6 +342,8 @@ def _strength(situation: Situation, settled: Mapping[str, Any], model: Counted) 
     data = situation.data
     shown = settled["epochs"] * data.images
     name, values = next((name, values) for most, name, values in STRENGTHS if shown <= most)
+    if settled.get("augment") == "none":  # who wants none wants nothing erased or mixed either
+        name, values = STRENGTHS[0][1:]
     if not data.mirrored:
         values = {**STRENGTHS[0][2], "augment": "shift"}
         del values["drop_path"]  # the model's own
@@ -357,45 +363,6 @@ CHOSEN = frozenset(
     | {"augment", "magnitude", "erasing", "mixup", "cutmix"}
 )
 """Names of the settings that are chosen; where all are given there is nothing to look at."""
-
-
-class Smaller(NamedTuple):
-    """An option that makes a training smaller, and about how many seconds are left with it."""
-
-    option: str
-    seconds: float
-
-
-def smaller_choices(
-    config: TrainConfig, seconds: float, size: Size, macs: float, models: Sequence[Candidate]
-) -> list[Smaller]:
-    """What would bring a training below an hour, or nearest to it: fewer epochs, smaller images, a smaller model.
-
-    Args:
-        config: its settings.
-        seconds: that it will take, as measured.
-        size: of its images.
-        macs: multiply-adds of its model for one image.
-        models: that may be chosen instead.
-    """
-    found = []
-    epochs = int(0.95 * config.epochs * HOUR / seconds)
-    if epochs >= 3:
-        warmup = config.warmup_epochs * epochs / config.epochs
-        option = f"--epochs {epochs} --warmup-epochs {warmup:.2g}"
-        found.append(Smaller(option, seconds * epochs / config.epochs))
-    sides = [side for side in SIDES if side < min(size)]
-    by_side = [Smaller(f"--img-size {side}", seconds * side * side / (size[0] * size[1])) for side in sides]
-    if by_side:
-        found.append(next((each for each in by_side if each.seconds <= HOUR), by_side[-1]))
-    area = size[0] * size[1]
-    others = [(each, seconds * each.macs * area / each.side**2 / macs) for each in models if each.side > SMALL]
-    others = [(each, time) for each, time in others if 0 < time < seconds / 1.5]
-    if others and min(size) > SMALL and config.start is None and not config.overrides:
-        within = [(each, time) for each, time in others if time <= HOUR]
-        best = max(within, key=lambda o: (o[0].top1, o[0].name)) if within else min(others, key=lambda o: o[1])
-        found.append(Smaller(f"--model {best[0].name}", best[1]))
-    return found
 
 
 def in_words(seconds: float) -> str:

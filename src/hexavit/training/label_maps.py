@@ -122,8 +122,7 @@ class MappedImages(Images):
 
     def __init__(self, images: Images, maps: LabelMaps, spec: InputSpec, kind: Kind, **strength: Any) -> None:
         super().__init__(images.source, images.numbers, images.transform, images.seed, images.labels)
-        if kind == "shift":
-            raise DataError("label maps go with augment none, crop or rand: shift would turn images under their maps")
+        check_still(kind)
         self.maps, self.cut = maps, TrackedTransform(spec, kind, **strength)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Any]:
@@ -134,6 +133,16 @@ class MappedImages(Images):
         if mirrored:
             logits, classes = logits.flip(-1), classes.flip(-1)
         return image, Mapped(self.labels[self.source.labels[number]], logits, classes, crop)
+
+
+def check_still(kind: Kind) -> None:
+    """Refuse an augmentation that moves more than a crop and a mirror do.
+
+    Raises:
+        DataError: for `shift`.
+    """
+    if kind == "shift":
+        raise DataError("label maps go with augment none, crop or rand: shift would turn images under their maps")
 
 
 class TrackedTransform:

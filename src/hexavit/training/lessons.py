@@ -15,7 +15,7 @@ from hexavit.models.registry import list_models
 from hexavit.training.config import TrainConfig
 from hexavit.training.data.source import Source, Split
 from hexavit.training.distillation import Distillation
-from hexavit.training.label_maps import LabelMaps
+from hexavit.training.label_maps import LabelMaps, check_still
 from hexavit.training.objectives import CrossEntropy, EveryAnswer
 from hexavit.training.teacher import open_teacher
 from hexavit.training.token_labels import Box, TokenLabels, mixed_tokens, token_label_targets
@@ -122,6 +122,7 @@ def make_lesson(model: nn.Module, config: TrainConfig, source: Source, split: Sp
     if config.teacher is not None:
         return TaughtLesson(model, config, count, open_teacher(config.teacher, source.classes, spec))
     if config.label_maps is not None:
+        check_still(source.hints.augment if config.augment == "auto" else config.augment)
         return TokenLesson(model, config, count, LabelMaps(config.label_maps, source, split["train"]))
     return (TokenLesson if config.mix_token else Lesson)(model, config, count)
 

@@ -12,9 +12,10 @@ import torch
 from rich.console import Console
 
 from hexavit.inference.run import Run
-from hexavit.training.choosing import HOUR, counted, in_words, smaller_choices
+from hexavit.training.choosing import HOUR, counted, in_words
 from hexavit.training.config import TrainConfig
 from hexavit.training.situation import candidates
+from hexavit.training.smaller import smaller_choices
 
 STEPS = 20
 """After so many the time is told; the first few, in which things warm up, do not count."""

@@ -30,7 +30,7 @@ from hexavit.training.files import write_json, write_text
 from hexavit.training.label_maps import MappedImages
 from hexavit.training.lessons import Lesson, make_lesson
 from hexavit.training.module import Classifier
-from hexavit.training.optimisation import drop_path_edits
+from hexavit.training.optimisation import drop_path_edits, freeze
 from hexavit.training.progress import make_progress
 from hexavit.training.quiet import quiet_lightning
 from hexavit.training.randomness import seeded
@@ -129,6 +129,7 @@ def _make_model(config: TrainConfig, source: Source, console: Console) -> tuple[
             img_size=config.img_size or hints.size,
             overrides=(*drop_path_edits(config), *config.overrides),
         )
+    freeze(model, config.freeze)  # too many are refused here, before a folder is taken
     if config.start is not None:
         console.print(str(start_from(model, config.start)), highlight=False, markup=False, soft_wrap=True)
     spec = InputSpec.of_model(model)
