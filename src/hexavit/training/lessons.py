@@ -22,8 +22,8 @@ from hexavit.training.token_labels import Box, TokenLabels, mixed_tokens, token_
 
 
 class Lesson(nn.Module):
-    """Labels, mixed or not, for every answer of the model; called with the model, images (B, C, H, W) and labels (B,),
-    it gives the loss ().
+    """Labels, mixed or not, for every answer of the model. A batch goes through :meth:`mixed` once, and what comes out,
+    whole or in parts, through :meth:`loss`.
 
     Args:
         model: that will learn.
@@ -42,12 +42,13 @@ class Lesson(nn.Module):
         self.objective: nn.Module = (EveryAnswer if several else CrossEntropy)(config.label_smoothing)
         self.mixture = _mixture(config, num_classes)
 
-    def forward(self, model: nn.Module, images: Tensor, target: Any) -> Tensor:
-        images, target = self._mixed(images, target)
-        return cast("Tensor", self.objective(model(images), target))
-
-    def _mixed(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def mixed(self, images: Tensor, target: Any) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) and what the data gives with them, to images and one target tensor of B rows."""
         return (images, target) if self.mixture is None else self.mixture(images, target)
+
+    def loss(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
+        """Of images and their rows of the target: ()."""
+        return cast("Tensor", self.objective(model(images), target))
 
 
 class TaughtLesson(Lesson):
@@ -62,8 +63,7 @@ class TaughtLesson(Lesson):
         base = CrossEntropy(config.label_smoothing)
         self.objective = Distillation(base, config.distillation, config.distillation_alpha, config.distillation_tau)
 
-    def forward(self, model: nn.Module, images: Tensor, target: Any) -> Tensor:
-        images, target = self._mixed(images, target)
+    def loss(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
         return cast("Tensor", self.objective(model(images), target, self.teacher(images)))
 
 
@@ -79,9 +79,10 @@ class TokenLesson(Lesson):
         described = cast("Any", model)
         self.grid = described.stages[0].tokens.out_size(described.architecture.img_size)
 
-    def forward(self, model: nn.Module, images: Tensor, target: Any) -> Tensor:
-        if not isinstance(target, Tensor):
-            target = self._targets(*target)
+    def mixed(self, images: Tensor, target: Any) -> tuple[Tensor, Tensor]:
+        return images, target if isinstance(target, Tensor) else self._targets(*target)
+
+    def loss(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
         if not self.mixes:
             return cast("Tensor", self.objective(model(images), target))
         box = Box.draw(self.grid)

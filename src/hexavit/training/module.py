@@ -50,8 +50,8 @@ class Classifier(L.LightningModule):
         torch.manual_seed(derive(self.config.seed, "step", self.current_epoch, batch_idx))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images, target = batch
-        loss = cast("Tensor", self.lesson(self.model, images, target))
+        images, target = self.lesson.mixed(*batch)
+        loss = self.lesson.loss(self.model, images, target)
         self.train_loss(loss, len(images))
         self.log("train_loss", self.train_loss, on_step=False, on_epoch=True)
         return loss
