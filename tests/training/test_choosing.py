@@ -6,8 +6,13 @@ import pytest
 
 from hexavit.architecture import Architecture
 from hexavit.training.choosing import (
+    CAPACITY,
     CHOSEN,
     HOUR,
+    LEARNING_RATES,
+    SCHEDULES,
+    SIDES,
+    STRENGTHS,
     Candidate,
     Counted,
     DataFacts,
@@ -156,3 +161,15 @@ def test_durations() -> None:
         "6.0 h",
         "3.0 days",
     ]
+
+
+def test_the_page_tells_the_tables() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "choices.md").read_text(encoding="utf-8")
+    for _, _, row in STRENGTHS:
+        cells = (row.get(name, "") for name in ("magnitude", "erasing", "mixup", "cutmix", "drop_path"))
+        told = " | ".join(f"{value:g}" if value != "" else "" for value in cells).replace("|  |", "| |")
+        assert f"| `{row['augment']}` | {told} |".replace("  ", " ") in page
+    assert all(f"{rate:g}" in page or f"{rate:.5f}" in page for _, rate in LEARNING_RATES)
+    assert ", ".join(map(str, SIDES)) in page
+    assert all(f"{count:,}" in page and f"{most} M" in page for count, most in CAPACITY)
+    assert all(f"{each.steps:,}" in page for each in SCHEDULES.values())

@@ -3,6 +3,7 @@ every setting may come from a recipe, the command line wins."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import MISSING
@@ -54,7 +55,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         trained = resume(out, given=given)
     else:
         TrainConfig.from_mapping({"model": "", **given})  # what is wrong in itself is told before anything is looked at
-        if out is not None:
+        if out is not None and _leads():
             claimable(out, overwrite=overwrite)
         config = _chosen(given)
         trained = train(config, out or next_free(Path("runs", default_name(config))), overwrite=overwrite)
@@ -78,8 +79,15 @@ def _chosen(given: dict[str, Any]) -> TrainConfig:
     from hexavit.training.situation import look
 
     config, reasons = choose(look(given), given)
-    print("\n".join(("chosen, and to be had otherwise by the options of these names:", *reasons)))
+    if _leads():
+        print("\n".join(("chosen, and to be had otherwise by the options of these names:", *reasons)))
     return config
+
+
+def _leads() -> bool:
+    """Whether this is the only process of a training, or the first: one of those that follow says nothing, and finds
+    the folder taken."""
+    return all(os.environ.get(name, "0") in ("", "0") for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def default_name(config: TrainConfig) -> str:
