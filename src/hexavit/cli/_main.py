@@ -23,6 +23,7 @@ COMMANDS = {
     "data": "check a data set before training on it",
     "train": "train a model on images",
     "evaluate": "judge a trained model on images whose classes are known",
+    "runs": "compare the runs in a folder",
     "predict": "the classes of images, by a trained model",
 }
 
