@@ -54,6 +54,10 @@ class TrainConfig:
     workers: Annotated[int | None, "processes that read images, of no effect on results"] = None
     precision: Annotated[Literal["float32", "bfloat16"], "of the matrix products; weights stay in float32"] = "float32"
     device: Annotated[Device, "where to train"] = "auto"
+    devices: Annotated[int, "processes, each with a device of its own, among which each batch is split"] = 1
+    micro_batch: Annotated[int | None, "images that one device takes at once; a step adds up the gradients"] = None
+    ema: Annotated[float, "decay of the moving average of weights, which is then judged and kept; 0 turns it off"] = 0.0
+    save_every: Annotated[float, "seconds between checkpoints within an epoch; 0 is after every step"] = 60.0
 
     def __post_init__(self) -> None:
         sizes = () if self.img_size is None else self.img_size
@@ -66,6 +70,9 @@ class TrainConfig:
             ("mixup", self.mixup, 0),
             ("cutmix", self.cutmix, 0),
             ("workers", self.workers or 0, 0),
+            ("devices", self.devices, 1),
+            ("micro_batch", 1 if self.micro_batch is None else self.micro_batch, 1),
+            ("save_every", self.save_every, 0),
             *(("img_size", size, 1) for size in sizes),
         ):
             if not value >= low:
@@ -74,6 +81,10 @@ class TrainConfig:
             raise ConfigError(f"lr is above 0, not {self.lr}")
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing is at least 0 and below 1, not {self.label_smoothing}")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"ema is at least 0 and below 1, not {self.ema}")
+        if self.batch_size < self.devices:
+            raise ConfigError(f"a batch_size of {self.batch_size} cannot be split among {self.devices} devices")
         if not 0 < self.val_fraction < 1:
             raise ConfigError(f"val_fraction is between 0 and 1, not {self.val_fraction}")
 

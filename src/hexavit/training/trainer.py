@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,15 +21,19 @@ from hexavit.inference.opening import start_from
 from hexavit.inference.preprocess import InputSpec
 from hexavit.inference.run import Run
 from hexavit.training.augment import training_transform
-from hexavit.training.checkpoints import WholeCheckpointIO
+from hexavit.training.checkpoints import State, WholeCheckpointIO, newest_checkpoint
 from hexavit.training.claim import claim, claimable, unfinished
 from hexavit.training.config import TrainConfig, checked_value, read_recipe
+from hexavit.training.curves import draw_curves
 from hexavit.training.data import Source, Split, open_source
 from hexavit.training.data.loading import Images, choose_workers, make_loader
 from hexavit.training.data.readable import only_readable
 from hexavit.training.data.split import as_record, from_record, make_split
 from hexavit.training.files import write_json, write_text
-from hexavit.training.module import Classifier
+from hexavit.training.leaving import Leave
+from hexavit.training.module import Classifier, NotFiniteError
+from hexavit.training.nonfinite import keep_batch
+from hexavit.training.position import Position
 from hexavit.training.progress import make_progress
 from hexavit.training.quiet import quiet_lightning
 from hexavit.training.randomness import seeded
@@ -44,7 +50,8 @@ class Trained:
         run: the folder.
         metrics: what ``metrics.json`` holds: ``accuracy``, ``loss`` (and ``top5``) of the best epoch on the held-out
             images, ``best_epoch``, ``last_accuracy``, ``epochs``, ``steps``, ``parameters``, ``train_images``,
-            ``held_out_images``, ``images_per_second`` and ``seconds`` (of the training alone).
+            ``held_out_images``, ``micro_batch`` (images that a device took at once), ``images_per_second`` and
+            ``seconds`` (of the training alone).
     """
 
     run: Run
@@ -77,36 +84,52 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, cons
     write_text(run.config, config.to_yaml())  # the last one: with it the folder is a run
     if skipped:
         told = f"broken images left out: {len(skipped)}, named in {run.split_file}"
-        shown.print(told, highlight=False, markup=False, soft_wrap=True)
+        _tell(shown, told)
     return _fit(run, config, source, split, model, shown)
 
 
+_FREE = {"devices", "workers", "micro_batch", "save_every"}
+"""Settings that a run may change when it goes on: they have no say in what is learnt."""
+
+
 def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: Console | None = None) -> Trained:
-    """Continue an interrupted training from its last epoch; the end is that of one never interrupted.
+    """Continue an interrupted training from its last checkpoint; the end is that of one never interrupted.
 
     Args:
         out: the run folder.
-        given: settings that the user repeats; each must be that of the run.
+        given: settings that the user repeats; each must be that of the run, but for ``devices``, ``workers``,
+            ``micro_batch`` and ``save_every``, which may change.
         console: where progress is shown; by default the standard output.
 
     Raises:
         RunError: when there is no unfinished run, or a given setting is another than the run's.
         DataError: when the data is no longer what it was.
+        CheckpointError: when no checkpoint of the run is whole.
     """
     run = unfinished(out)
     config = TrainConfig.from_mapping(read_recipe(run.config))
-    for name, value in (given or {}).items():
-        if checked_value(name, value) != getattr(config, name):
+    changed = {name: checked_value(name, value) for name, value in (given or {}).items()}
+    for name, value in changed.items():
+        if name not in _FREE and value != getattr(config, name):
             raise RunError(f"{run.path}: this run has {name} {getattr(config, name)}, so it cannot go on with {value}")
+    config = replace(config, **changed)
+    shown = console or Console()
+    found = newest_checkpoint(run, partial(_tell, shown))
     source = open_source(config.data)
     if source.classes != run.classes():
         raise DataError(f"{config.data}: the classes are no longer those with which {run.path} began")
     split = from_record(source, run.split_record())
     with seeded(config.seed, "init"):
         model = run.build()
-    if config.start is not None and not run.checkpoint.is_file():
+    if config.start is not None and found is None:
         start_from(model, config.start)
-    return _fit(run, config, source, split, model, console or Console())
+    if found is not None and "micro_batch" in changed:
+        found[1]["micro_batch"] = config.micro_batch
+    return _fit(run, config, source, split, model, shown, found)
+
+
+def _tell(console: Console, told: str) -> None:
+    console.print(told, highlight=False, markup=False, soft_wrap=True)
 
 
 def _make_model(config: TrainConfig, source: Source, console: Console) -> tuple[nn.Module, InputSpec]:
@@ -126,8 +149,16 @@ def _make_model(config: TrainConfig, source: Source, console: Console) -> tuple[
     return model, hints.suited(InputSpec.of_model(model))
 
 
-def _fit(run: Run, config: TrainConfig, source: Source, split: Split, model: nn.Module, console: Console) -> Trained:
-    """Run the loop from its checkpoint, if there is one, to the last epoch, and write the metrics."""
+def _fit(
+    run: Run,
+    config: TrainConfig,
+    source: Source,
+    split: Split,
+    model: nn.Module,
+    console: Console,
+    found: tuple[Path, State] | None = None,
+) -> Trained:
+    """Run the loop from a checkpoint, if there is one, to the last epoch, and write the metrics."""
     spec = run.input_spec()
     augment = source.hints.augment if config.augment == "auto" else config.augment
     varied = Images(source, split["train"], training_transform(spec, augment), config.seed)
@@ -139,23 +170,44 @@ def _fit(run: Run, config: TrainConfig, source: Source, split: Split, model: nn.
         f"{config.data}: {len(varied)} images to train on, {len(plain)} held out",
         f"{run.path}: the run folder",
     ):
-        console.print(line, highlight=False, soft_wrap=True)
+        _tell(console, line)
     progress = make_progress(console)
-    recorder = Recorder(run, progress.report)
+    recorder = Recorder(run, progress.report, config.save_every)
+    if found is not None:
+        recorder.saved = Position(**found[1]["position"])
+    module = Classifier(model, config, len(source.classes), partial(_tell, console))
     try:
-        _loop(run, config, Classifier(model, config, len(source.classes)), varied, plain, [progress, recorder])
-    except KeyboardInterrupt:
-        if run.checkpoint.is_file():
-            again = f"hexavit train --resume --out {shlex.quote(str(run.path))}"
-            console.print(f"stopped in epoch {len(recorder.history) + 1}; to go on from its beginning: {again}")
+        _loop(run, config, module, varied, plain, [progress, recorder], found)
+    except Leave as leave:
+        _tell(console, _how_to_go_on(run, module.position))
+        if leave.number == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM) from None
+        raise KeyboardInterrupt from None
+    except KeyboardInterrupt:  # that did not come as a signal
+        if recorder.saved is not None:
+            _tell(console, _how_to_go_on(run, recorder.saved))
         raise
-    metrics = _summary(recorder, parameters, len(varied), len(plain))
+    except NotFiniteError as error:
+        raise keep_batch(error, run, config.seed) from None
+    metrics = _summary(recorder, module, parameters, len(varied), len(plain))
+    draw_curves(recorder.history, run.curves)
     write_json(run.metrics, metrics)
     return Trained(run, metrics)
 
 
+def _how_to_go_on(run: Run, position: Position) -> str:
+    again = f"hexavit train --resume --out {shlex.quote(str(run.path))}"
+    return f"stopped; to go on {position}: {again}"
+
+
 def _loop(
-    run: Run, config: TrainConfig, module: Classifier, varied: Images, plain: Images, callbacks: list[L.Callback]
+    run: Run,
+    config: TrainConfig,
+    module: Classifier,
+    varied: Images,
+    plain: Images,
+    callbacks: list[L.Callback],
+    found: tuple[Path, State] | None,
 ) -> None:
     device = pick_device(config.device)
     loading: dict[str, Any] = {
@@ -163,16 +215,18 @@ def _loop(
         "workers": choose_workers(config.workers, varied.source),
         "pin_memory": device.type == "cuda",
     }
+    module.batch = min(config.batch_size, len(varied))
+    begin = Position() if found is None else Position(**found[1]["position"])
+    per_epoch = max(1, len(varied) // config.batch_size)
     with quiet_lightning(), seeded(config.seed, "training"):
         trainer = L.Trainer(
             accelerator=device.type,
             devices=1,
             precision=cast("Any", _PRECISIONS[config.precision]),
             max_epochs=config.epochs,
-            gradient_clip_val=config.clip_grad or None,
             deterministic="warn",  # an operation without a deterministic kernel is named, not refused
             callbacks=callbacks,
-            plugins=[WholeCheckpointIO()],
+            plugins=[WholeCheckpointIO(None if found is None else found[1])],
             default_root_dir=run.path,
             logger=False,
             enable_model_summary=False,
@@ -181,14 +235,14 @@ def _loop(
         )
         trainer.fit(
             module,
-            make_loader(varied, training=True, **loading),
+            make_loader(varied, training=True, begin=(begin.epoch, begin.first_batch(per_epoch)), **loading),
             make_loader(plain, training=False, **loading),
-            ckpt_path=run.checkpoint if run.checkpoint.is_file() else None,
+            ckpt_path=None if found is None else found[0],
             weights_only=True,
         )
 
 
-def _summary(recorder: Recorder, parameters: int, train_images: int, held_out_images: int) -> Row:
+def _summary(recorder: Recorder, module: Classifier, parameters: int, train_images: int, held_out_images: int) -> Row:
     best, last = recorder.best, recorder.history[-1]
     seconds = sum(row["seconds"] for row in recorder.history)
     images = sum(row["seconds"] * row["images_per_second"] for row in recorder.history)
@@ -199,6 +253,7 @@ def _summary(recorder: Recorder, parameters: int, train_images: int, held_out_im
         "epochs": last["epoch"],
         "steps": last["step"],
         "parameters": parameters,
+        "micro_batch": module.micro_batch,
         "train_images": train_images,
         "held_out_images": held_out_images,
         "images_per_second": images / seconds,
