@@ -38,10 +38,8 @@ def main() -> None:
             done = kill(settings(every), Path(folder, f"run{number}"), Path(folder, EVERY[every]), moment)
             identical, lost = identical + done.identical, lost + done.lost
             same = "yes" if done.identical else "NO"
-            print(
-                f"| {moment}: {done.moment} | {EVERY[every]} | {done.reached} | {done.resumed} | {done.lost} | {same} |",
-                flush=True,
-            )
+            cells = (f"{moment}: {done.moment}", EVERY[every], done.reached, done.resumed, done.lost, same)
+            print("| " + " | ".join(map(str, cells)) + " |", flush=True)
         print(
             f"\n{identical} of {asked.points} ended bit-identical to the untouched training; {lost} steps taken twice"
         )

@@ -67,23 +67,33 @@ def left(out: Path) -> dict[str, Any]:
 
 
 def _in_process(settings: Mapping[str, Any], out: Path, moment: int) -> int | None:
+    return in_process(_train, dict(settings), out, moment)
+
+
+def in_process(target: Callable[..., object], *args: object) -> int | None:
+    """Run in a process of its own that need not import everything again; gives its exit code."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
-    process = context.Process(target=_train, args=(dict(settings), out, moment))
+    process = context.Process(target=_alone, args=(target, *args))
     process.start()
     process.join()
     return process.exitcode
 
 
-def _train(settings: dict[str, Any], out: Path, moment: int) -> None:
+def _alone(target: Callable[..., object], *args: object) -> None:
     import torch
+
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # the workers', as where nothing is said
+    target(*args)
+
+
+def _train(settings: dict[str, Any], out: Path, moment: int) -> None:
     from tests.using import silent
 
     from hexavit.inference import Run
     from hexavit.training import TrainConfig, resume, train
 
-    torch.set_num_threads(1)
-    multiprocessing.set_start_method("fork", force=True)  # the workers', as where nothing is said
     moments: list[str] = []
 
     def mark(name: str, first: Callable[[], None] = lambda: None) -> None:

@@ -40,6 +40,7 @@ class Leaving:
 
     def __init__(self, give_up: Callable[[], None], children: Callable[[], list[Any]] = list) -> None:
         self.asked = 0
+        self._process = os.getpid()
         self._give_up = give_up
         self._children = children
         self._before: dict[signal.Signals, Any] = {}
@@ -59,6 +60,8 @@ class Leaving:
         self._before = {}
 
     def _note(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a reading process that has not yet set its own answer
+            return
         if self.asked:
             self._end(number)
         self.asked = number

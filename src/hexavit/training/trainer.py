@@ -26,7 +26,7 @@ from hexavit.training.claim import claim, claimable, unfinished
 from hexavit.training.config import TrainConfig, checked_value, read_recipe
 from hexavit.training.curves import draw_curves
 from hexavit.training.data import Source, Split, open_source
-from hexavit.training.data.loading import Images, choose_workers, make_loader
+from hexavit.training.data.loading import Images, choose_workers, make_loader, stop_workers
 from hexavit.training.data.readable import only_readable
 from hexavit.training.data.split import as_record, from_record, make_split
 from hexavit.training.files import write_json, write_text
@@ -233,13 +233,14 @@ def _loop(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-        trainer.fit(
-            module,
-            make_loader(varied, training=True, begin=(begin.epoch, begin.first_batch(per_epoch)), **loading),
-            make_loader(plain, training=False, **loading),
-            ckpt_path=None if found is None else found[0],
-            weights_only=True,
-        )
+        first = (begin.epoch, begin.first_batch(per_epoch))
+        taught = make_loader(varied, training=True, begin=first, **loading)
+        held_out = make_loader(plain, training=False, **loading)
+        try:
+            trainer.fit(module, taught, held_out, ckpt_path=None if found is None else found[0], weights_only=True)
+        finally:
+            stop_workers(taught)
+            stop_workers(held_out)
 
 
 def _summary(recorder: Recorder, module: Classifier, parameters: int, train_images: int, held_out_images: int) -> Row:
