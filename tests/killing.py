@@ -9,7 +9,7 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,19 @@ def _in_process(settings: Mapping[str, Any], out: Path, moment: int) -> int | No
 
 def in_process(target: Callable[..., object], *args: object) -> int | None:
     """Run in a process of its own that need not import everything again; gives its exit code."""
+    return in_processes([(target, *args)])[0]
+
+
+def in_processes(calls: Sequence[tuple[Any, ...]]) -> list[int | None]:
+    """Run functions with their arguments, each in a process of its own, at the same time; gives their exit codes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
-    process = context.Process(target=_alone, args=(target, *args))
-    process.start()
-    process.join()
-    return process.exitcode
+    processes = [context.Process(target=_alone, args=call) for call in calls]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
 
 
 def _alone(target: Callable[..., object], *args: object) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import lightning as L
 from rich.console import Console
@@ -21,6 +21,7 @@ from hexavit.inference.opening import start_from
 from hexavit.inference.preprocess import InputSpec
 from hexavit.inference.run import Run
 from hexavit.training.augment import training_transform
+from hexavit.training.batch_norm import sync_batch_norms
 from hexavit.training.checkpoints import State, WholeCheckpointIO, newest_checkpoint
 from hexavit.training.claim import claim, claimable, unfinished
 from hexavit.training.config import TrainConfig, checked_value, read_recipe
@@ -34,6 +35,7 @@ from hexavit.training.leaving import Leave
 from hexavit.training.module import Classifier, NotFiniteError
 from hexavit.training.nonfinite import keep_batch
 from hexavit.training.position import Position
+from hexavit.training.processes import Launch, own_processes
 from hexavit.training.progress import make_progress
 from hexavit.training.quiet import quiet_lightning
 from hexavit.training.randomness import seeded
@@ -70,22 +72,25 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, cons
     Raises:
         HexavitError: one of its kinds, when the folder, the data, the model or the settings are not right.
     """
-    source = open_source(config.data)
-    split = make_split(source, config.val_fraction, config.split_seed)
+    launch = Launch.find(config.devices)
+    if launch.rank > 0:
+        _follow(launch, config)
     shown = console or Console()
-    model, input_spec = _make_model(config, source, shown)
-    claimable(out, overwrite=overwrite)  # what takes longer to find out comes after it
-    split, skipped = only_readable(source, split, config.on_bad_image, config.workers)
-    run = claim(out, overwrite=overwrite)
-    write_text(run.architecture, cast("Any", model).architecture.to_json())
-    write_json(run.classes_file, source.classes)
-    write_json(run.input_file, input_spec.as_dict())
-    write_json(run.split_file, as_record(source, split, skipped))
-    write_text(run.config, config.to_yaml())  # the last one: with it the folder is a run
+    with launch.leading(lambda: str(Path(out).resolve())):
+        source = open_source(config.data)
+        split = make_split(source, config.val_fraction, config.split_seed)
+        model, input_spec = _make_model(config, source, shown)
+        claimable(out, overwrite=overwrite)  # what takes longer to find out comes after it
+        split, skipped = only_readable(source, split, config.on_bad_image, config.workers)
+        run = claim(out, overwrite=overwrite)
+        write_text(run.architecture, cast("Any", model).architecture.to_json())
+        write_json(run.classes_file, source.classes)
+        write_json(run.input_file, input_spec.as_dict())
+        write_json(run.split_file, as_record(source, split, skipped))
+        write_text(run.config, config.to_yaml())  # the last one: with it the folder is a run
     if skipped:
-        told = f"broken images left out: {len(skipped)}, named in {run.split_file}"
-        _tell(shown, told)
-    return _fit(run, config, source, split, model, shown)
+        _tell(shown, f"broken images left out: {len(skipped)}, named in {run.split_file}")
+    return _fit(run, config, source, split, model, shown, launch)
 
 
 _FREE = {"devices", "workers", "micro_batch", "save_every"}
@@ -113,8 +118,21 @@ def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: 
         if name not in _FREE and value != getattr(config, name):
             raise RunError(f"{run.path}: this run has {name} {getattr(config, name)}, so it cannot go on with {value}")
     config = replace(config, **changed)
+    micro_batch = config.micro_batch if "micro_batch" in changed else None
+    launch = Launch.find(config.devices)
+    if launch.rank > 0:
+        _follow(launch, config, micro_batch)
     shown = console or Console()
-    found = newest_checkpoint(run, partial(_tell, shown))
+    with launch.leading(lambda: str(run.path.resolve())):
+        opened = _open_run(run, config, partial(_tell, shown), micro_batch)
+    return _fit(run, config, *opened[:3], shown, launch, opened[3])
+
+
+def _open_run(
+    run: Run, config: TrainConfig, tell: Callable[[str], None], micro_batch: int | None = None
+) -> tuple[Source, Split, nn.Module, tuple[Path, State] | None]:
+    """Data, model and newest checkpoint of a run that stands on disk."""
+    found = newest_checkpoint(run, tell)
     source = open_source(config.data)
     if source.classes != run.classes():
         raise DataError(f"{config.data}: the classes are no longer those with which {run.path} began")
@@ -123,9 +141,23 @@ def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: 
         model = run.build()
     if config.start is not None and found is None:
         start_from(model, config.start)
-    if found is not None and "micro_batch" in changed:
-        found[1]["micro_batch"] = config.micro_batch
-    return _fit(run, config, source, split, model, shown, found)
+    if found is not None and micro_batch is not None:
+        found[1]["micro_batch"] = micro_batch
+    return source, split, model, found
+
+
+def _follow(launch: Launch, config: TrainConfig, micro_batch: int | None = None) -> NoReturn:
+    """Train with the first process, which has made the run folder ready, and end with it."""
+    run = Run(Path(launch.hear_run()))
+    opened = _open_run(run, config, lambda _: None, micro_batch)
+    try:
+        _fit(run, config, *opened[:3], Console(quiet=True), launch, opened[3])
+    except RuntimeError as error:
+        if "onnection" not in str(error):  # the first process is gone, and said why
+            raise
+    except (KeyboardInterrupt, SystemExit):
+        pass  # the first process answers for all; Lightning kills it when another ends with anything but 0
+    raise SystemExit(0)
 
 
 def _tell(console: Console, told: str) -> None:
@@ -156,9 +188,12 @@ def _fit(
     split: Split,
     model: nn.Module,
     console: Console,
+    launch: Launch,
     found: tuple[Path, State] | None = None,
 ) -> Trained:
     """Run the loop from a checkpoint, if there is one, to the last epoch, and write the metrics."""
+    if launch.processes.world > 1:
+        model = sync_batch_norms(model)
     spec = run.input_spec()
     augment = source.hints.augment if config.augment == "auto" else config.augment
     varied = Images(source, split["train"], training_transform(spec, augment), config.seed)
@@ -177,7 +212,8 @@ def _fit(
         recorder.saved = Position(**found[1]["position"])
     module = Classifier(model, config, len(source.classes), partial(_tell, console))
     try:
-        _loop(run, config, module, varied, plain, [progress, recorder], found)
+        with own_processes(launch):
+            _loop(run, config, module, varied, plain, [progress, recorder], launch, found)
     except Leave as leave:
         _tell(console, _how_to_go_on(run, module.position))
         if leave.number == signal.SIGTERM:
@@ -188,10 +224,12 @@ def _fit(
             _tell(console, _how_to_go_on(run, recorder.saved))
         raise
     except NotFiniteError as error:
-        raise keep_batch(error, run, config.seed) from None
+        refusal = keep_batch(error, run, config.seed, launch.rank)
+        raise (refusal if launch.rank == 0 else SystemExit(0)) from None
     metrics = _summary(recorder, module, parameters, len(varied), len(plain))
-    draw_curves(recorder.history, run.curves)
-    write_json(run.metrics, metrics)
+    if launch.rank == 0:
+        draw_curves(recorder.history, run.curves)
+        write_json(run.metrics, metrics)
     return Trained(run, metrics)
 
 
@@ -207,6 +245,7 @@ def _loop(
     varied: Images,
     plain: Images,
     callbacks: list[L.Callback],
+    launch: Launch,
     found: tuple[Path, State] | None,
 ) -> None:
     device = pick_device(config.device)
@@ -214,14 +253,19 @@ def _loop(
         "batch_size": config.batch_size,
         "workers": choose_workers(config.workers, varied.source),
         "pin_memory": device.type == "cuda",
+        "processes": launch.processes,
     }
     module.batch = min(config.batch_size, len(varied))
+    if module.batch < launch.processes.world:
+        raise DataError(f"a batch of {module.batch} images cannot be split among {launch.processes.world} processes")
     begin = Position() if found is None else Position(**found[1]["position"])
     per_epoch = max(1, len(varied) // config.batch_size)
     with quiet_lightning(), seeded(config.seed, "training"):
         trainer = L.Trainer(
             accelerator=device.type,
-            devices=1,
+            devices=launch.devices,
+            num_nodes=launch.nodes,
+            strategy=launch.strategy,
             precision=cast("Any", _PRECISIONS[config.precision]),
             max_epochs=config.epochs,
             deterministic="warn",  # an operation without a deterministic kernel is named, not refused
@@ -234,7 +278,8 @@ def _loop(
             use_distributed_sampler=False,
         )
         first = (begin.epoch, begin.first_batch(per_epoch))
-        taught = make_loader(varied, training=True, begin=first, **loading)
+        halo = module.mixture is not None
+        taught = make_loader(varied, training=True, begin=first, halo=halo, **loading)
         held_out = make_loader(plain, training=False, **loading)
         try:
             trainer.fit(module, taught, held_out, ckpt_path=None if found is None else found[0], weights_only=True)
