@@ -59,6 +59,6 @@ def test_a_killed_training_ends_like_one_that_was_not(reference: Whole, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "place"), enumerate(places(50, seed=2)))
+@pytest.mark.parametrize(("number", "place"), list(enumerate(places(50, seed=2))))
 def test_fifty_more(reference: Whole, tmp_path: Path, number: int, place: float) -> None:
     survives(reference, tmp_path, place, save_every=0.0 if number % 2 else 1e9)

@@ -126,6 +126,12 @@ class Classifier(L.LightningModule):
     def on_fit_start(self) -> None:
         self.join(Processes.current())
 
+    def on_train_start(self) -> None:
+        self._since = time.perf_counter()
+
+    def on_train_epoch_start(self) -> None:  # is not called where a training goes on within an epoch
+        self._since = time.perf_counter()
+
     def mixed(self, images: Tensor, labels: Tensor) -> Batch:
         """This process's images and targets: mixed, if the settings say so, and without the image before them."""
         if self.mixture is None:
@@ -138,7 +144,6 @@ class Classifier(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         if batch_idx < self.position.done:  # trained on before an interruption; see Position.first_batch
             return torch.tensor(self.position.last)
-        began = time.perf_counter()
         images, target = self.mixed(*batch)
         norms = batch_norm_state(self.model)
         place = (self.position.epoch, self.position.done, self.processes.rank)
@@ -158,7 +163,9 @@ class Classifier(L.LightningModule):
         self._stop_unless_finite("norm of the gradient", float(norm), norms, images, target)
         self._update()
         self.position.add(mean, count)
-        self.position.seconds += time.perf_counter() - began
+        now = time.perf_counter()
+        self.position.seconds += now - self._since
+        self._since = now
         return torch.tensor(mean)
 
     def _loss(self, images: Tensor, target: Tensor) -> Tensor:
