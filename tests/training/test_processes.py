@@ -44,6 +44,7 @@ def test_a_launch_is_found_by_what_its_launcher_says(monkeypatch: pytest.MonkeyP
     assert Launch.find(1) == Launch(1, devices=2, by="torchrun")
     with pytest.raises(HexavitError, match="torchrun started 2 processes on each machine, so devices cannot be 3"):
         Launch.find(3)
+    assert Launch.find(3, binding=False).devices == 2
 
 
 def as_torchrun(rank: int, world: int, port: int) -> dict[str, str]:

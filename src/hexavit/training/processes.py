@@ -73,11 +73,11 @@ class Launch:
     by: Literal["self", "torchrun", "slurm"] = "self"
 
     @classmethod
-    def find(cls, devices: int) -> Launch:
+    def find(cls, devices: int, *, binding: bool = True) -> Launch:
         """By the variables that torchrun, srun or Lightning set; else ``devices`` processes on this machine.
 
         Raises:
-            HexavitError: when ``devices`` is neither 1 nor what torchrun or SLURM started.
+            HexavitError: when ``devices`` is ``binding``, and neither 1 nor what torchrun or SLURM started.
         """
         known = os.environ
         interactive = known.get("SLURM_JOB_NAME") in ("bash", "interactive")
@@ -89,7 +89,7 @@ class Launch:
             found = cls(int(known["SLURM_PROCID"]), world // nodes, nodes, "slurm")
         else:
             return cls(int(known.get("LOCAL_RANK", 0)) if devices > 1 else 0, devices)
-        if devices not in (1, found.devices):
+        if binding and devices not in (1, found.devices):
             raise HexavitError(
                 f"{found.by} started {found.devices} processes on each machine, so devices cannot be {devices}"
             )
@@ -114,9 +114,11 @@ class Launch:
 
     def tell_run(self, run: str | None) -> None:
         """Let the others go on with the run folder that the first one has made ready, or with none: it failed."""
+        if self.processes.world == 1:
+            return
         if self.by == "self":
             os.environ[_RUN] = run or ""  # they are started later, and inherit it
-        elif self.processes.world > 1:
+        else:
             self._meet()
             dist.broadcast_object_list([run])
 

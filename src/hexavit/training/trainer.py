@@ -119,7 +119,7 @@ def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: 
             raise RunError(f"{run.path}: this run has {name} {getattr(config, name)}, so it cannot go on with {value}")
     config = replace(config, **changed)
     micro_batch = config.micro_batch if "micro_batch" in changed else None
-    launch = Launch.find(config.devices)
+    launch = Launch.find(config.devices, binding="devices" in changed)
     if launch.rank > 0:
         _follow(launch, config, micro_batch)
     shown = console or Console()
