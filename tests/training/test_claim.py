@@ -31,6 +31,18 @@ def test_what_is_not_a_run_is_never_taken(tmp_path: Path, overwrite: bool) -> No
         claim(tmp_path / "thesis.tex", overwrite=overwrite)
 
 
+def test_what_a_killed_training_left_before_its_run_began_is_taken(tmp_path: Path) -> None:
+    for name in ("architecture.json", "classes.json", ".input.json.77.part"):
+        (tmp_path / name).touch()
+    claim(tmp_path, overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".architecture.json.77.part").touch()
+    claim(tmp_path, overwrite=False)
+    (tmp_path / "classes.json").touch()  # without what is written first it is not ours
+    with pytest.raises(RunError, match="holds other things"):
+        claim(tmp_path, overwrite=True)
+
+
 def test_only_an_unfinished_run_can_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no run here to resume"):
         unfinished(tmp_path)

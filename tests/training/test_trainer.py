@@ -1,6 +1,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -9,12 +10,14 @@ import torch
 import yaml
 from PIL import Image
 from rich.console import Console
+from safetensors import safe_open
 from tests.using import digits_folder, history, make_folder, silent, tiny, trained
 
 import hexavit
 from hexavit.errors import CheckpointError, DataError, HexavitError, RunError
 from hexavit.inference import Run
 from hexavit.training import TrainConfig, resume, train
+from hexavit.training.checkpoints import before, read_checkpoint, write_checkpoint
 from hexavit.training.module import Classifier
 
 
@@ -23,6 +26,7 @@ def test_a_run_folder_holds_what_it_promises() -> None:
     files = {each.relative_to(run.path).as_posix() for each in run.path.rglob("*") if each.is_file()}
     assert {each for each in files if not each.startswith("tensorboard/")} == {
         "architecture.json",
+        "checkpoints/before.ckpt",
         "checkpoints/last.ckpt",
         "classes.json",
         "config.yaml",
@@ -76,9 +80,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(_varied(), tmp_path_factory.mktemp("runs") / "whole", console=silent()).run
 
 
-@pytest.mark.parametrize("stop", [(0, 1), (1, 0), (1, 2), (2, 1)])
+@pytest.mark.parametrize(
+    ("stop", "save_every"), [((0, 1), 1e9), ((1, 0), 1e9), ((1, 2), 1e9), ((0, 1), 0.0), ((1, 2), 0.0), ((2, 1), 0.0)]
+)
 def test_a_resumed_training_ends_like_one_never_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Run, stop: tuple[int, int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Run, stop: tuple[int, int], save_every: float
 ) -> None:
     step = Classifier.training_step
 
@@ -91,12 +97,24 @@ def test_a_resumed_training_ends_like_one_never_interrupted(
         patched.setattr(Classifier, "training_step", interrupted)
         shown = silent()
         with pytest.raises(KeyboardInterrupt):
-            train(_varied(), tmp_path / "parts", console=shown)
-    assert ("--resume --out" in cast("io.StringIO", shown.file).getvalue()) == (
-        stop[0] > 0
-    )  # there is a checkpoint to go on from
+            train(replace(_varied(), save_every=save_every), tmp_path / "parts", console=shown)
+    told = cast("io.StringIO", shown.file).getvalue()
+    within = f"to go on after step {stop[1]} of epoch {stop[0] + 1}: hexavit train --resume --out"
+    if save_every == 0 and stop[1]:
+        assert within in told
+    else:  # there is a checkpoint to go on from
+        assert (f"to go on with epoch {stop[0] + 1}: hexavit" in told) == (stop[0] > 0)
     assert not Run(tmp_path / "parts").metrics.exists()
-    parts = resume(tmp_path / "parts", console=silent()).run
+    taken = []
+
+    def watched(self: Classifier, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        taken.append((self.current_epoch, batch_idx))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", watched)
+    terminal = Console(file=io.StringIO(), force_terminal=True)  # where the bar begins within an epoch
+    parts = resume(tmp_path / "parts", console=terminal).run
+    assert taken[0] == (stop if save_every == 0 else (stop[0], 0))
     assert history(parts) == history(whole)
     for which in ("best", "last"):
         assert parts.weights(which).read_bytes() == whole.weights(which).read_bytes()
@@ -129,7 +147,8 @@ def test_a_checkpoint_runs_no_code_when_it_is_read(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (Path.touch, (tmp_path / "harm",))  # type: ignore[return-value]
 
-    torch.save({"state_dict": Evil()}, run.checkpoint)
+    write_checkpoint(run.checkpoint, {"position": {}, "state_dict": Evil()})
+    before(run.checkpoint).unlink()
     with pytest.raises(CheckpointError, match=r"last\.ckpt: this checkpoint is damaged or not safe to read"):
         resume(run.path, console=silent())
     assert not (tmp_path / "harm").exists()
@@ -151,14 +170,23 @@ def test_a_diverging_training_stops_and_keeps_the_good_weights(tmp_path: Path, m
 
     def diverging(self: Classifier, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         images, labels = batch
-        return step(self, (images * float("nan"), labels) if self.current_epoch == 1 else batch, batch_idx)
+        bad = (self.current_epoch, batch_idx) == (1, 1)
+        return step(self, (images * float("nan"), labels) if bad else batch, batch_idx)
 
     monkeypatch.setattr(Classifier, "training_step", diverging)
-    with pytest.raises(RunError, match="the loss became nan in epoch 2: try a lower lr"):
+    with pytest.raises(RunError, match=r"the loss became nan in epoch 2, step 2: try a lower lr; .*bad_batch"):
         train(tiny(digits_folder()), tmp_path / "run", console=silent())
     run = Run.open(tmp_path / "run")
     assert len(history(run)) == 1
-    assert all(bool(p.isfinite().all()) for p in run.model("last").parameters())
+    assert all(bool(each.isfinite().all()) for each in run.model("last").state_dict().values())
+    state = read_checkpoint(run.checkpoint)
+    assert (state["position"]["epoch"], state["position"]["done"]) == (1, 1)
+    assert all(bool(each.isfinite().all()) for each in state["state_dict"].values())
+    with safe_open(run.path / "bad_batch.safetensors", "pt") as kept:
+        assert kept.get_tensor("images").shape == (8, 3, 32, 32)
+        assert kept.get_tensor("images").isnan().all()
+        assert kept.get_tensor("target").shape == (8,)
+        assert kept.metadata() == {"what": "the loss became nan", "seed": "0", "epoch": "2", "step": "2"}
 
 
 def test_nothing_is_left_behind_when_the_model_is_refused(tmp_path: Path) -> None:

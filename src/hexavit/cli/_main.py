@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, or 2 after a refusal, whose one sentence goes to the standard error, or 130 after an
-        interrupt.
+        interrupt, or 143 after a training was told to go.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -43,17 +43,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _dispatch(arguments)
         sys.stdout.flush()
-    except SystemExit as leaving:  # after --help
-        return int(leaving.code or 0)
+    except SystemExit as leaving:  # after --help, or a SIGTERM
+        code = int(leaving.code or 0)
+        return _leave_at_once(code) if argv is None and code > 128 else code
     except HexavitError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return _leave_at_once(130) if argv is None else 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _leave_at_once(code: int) -> int:
+    """End the process that a signal has told to go: taking down all that PyTorch made can take Python ten seconds."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _dispatch(arguments: Sequence[str]) -> None:

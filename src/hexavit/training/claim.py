@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hexavit.errors import RunError
 from hexavit.inference.run import Run
+from hexavit.training.files import PARTS
 
 
 def claim(out: str | Path, *, overwrite: bool) -> Run:
@@ -16,8 +17,7 @@ def claim(out: str | Path, *, overwrite: bool) -> Run:
         RunError: when it is not :func:`claimable`, or cannot be made.
     """
     run = claimable(out, overwrite=overwrite)
-    if run.config.is_file():
-        _clear(run)
+    _clear(run)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -38,13 +38,13 @@ def claimable(out: str | Path, *, overwrite: bool) -> Run:
         if not overwrite:
             state = "a finished run" if run.metrics.is_file() else "an unfinished run, which --resume would continue"
             raise RunError(f"{run.path}: this folder holds {state}; --overwrite replaces it")
-    elif run.path.is_dir() and any(run.path.iterdir()):
+    elif run.path.is_dir() and not _ours(run):
         raise RunError(f"{run.path}: this folder holds other things than a run; choose another")
     return run
 
 
 def unfinished(out: str | Path) -> Run:
-    """The run at ``out``, to be resumed.
+    """The run at ``out``, to be resumed; files that a killed process left half written are removed.
 
     Raises:
         RunError: when there is none, or it has finished.
@@ -54,6 +54,9 @@ def unfinished(out: str | Path) -> Run:
         raise RunError(f"{run.path}: there is no run here to resume; train without --resume to begin one")
     if run.metrics.is_file():
         raise RunError(f"{run.path}: this run has finished; there is nothing to resume")
+    for folder in (run.path, run.checkpoint.parent, run.weights("best").parent):
+        for part in folder.glob(PARTS):
+            part.unlink(missing_ok=True)
     return run
 
 
@@ -66,10 +69,21 @@ def next_free(path: Path) -> Path:
     return free
 
 
+def _files(run: Run) -> tuple[Path, ...]:
+    """What a run writes into its folder; the configuration last: until then it is still a run."""
+    found = (run.architecture, run.classes_file, run.input_file, run.split_file, run.history, run.metrics, run.curves)
+    return (*found, *run.path.glob("bad_batch.*safetensors"), *run.path.glob(PARTS), run.config)
+
+
+def _ours(run: Run) -> bool:
+    """Whether the folder holds nothing, or what a training leaves that was killed before its run began."""
+    there = set(run.path.iterdir())
+    first = {run.architecture, *run.path.glob(f".{run.architecture.name}{PARTS[1:]}")}
+    return not there or (bool(there & first) and there <= {*first, *_files(run)} - {run.metrics, run.history})
+
+
 def _clear(run: Run) -> None:
-    files = (run.architecture, run.classes_file, run.input_file, run.split_file, run.history, run.metrics)
-    folders = (run.checkpoint.parent, run.weights("best").parent, run.tensorboard, run.examples)
-    for folder in folders:
+    for folder in (run.checkpoint.parent, run.weights("best").parent, run.tensorboard, run.examples):
         shutil.rmtree(folder, ignore_errors=True)
-    for file in (*files, run.curves, run.config):  # the configuration last: until then it is still a run
+    for file in _files(run):
         file.unlink(missing_ok=True)

@@ -68,6 +68,10 @@ class TrainConfig:
     workers: Annotated[int | None, "processes that read images, of no effect on results"] = None
     precision: Annotated[Precision, "of the matrix products; weights stay in float32"] = "float32"
     device: Annotated[Device, "where to train"] = "auto"
+    devices: Annotated[int, "processes, each with a device of its own, among which each batch is split"] = 1
+    micro_batch: Annotated[int | None, "images that one device takes at once; a step adds up the gradients"] = None
+    ema: Annotated[float, "decay of the moving average of weights, which is then judged and kept; 0 turns it off"] = 0.0
+    save_every: Annotated[float, "seconds between checkpoints within an epoch; 0 is after every step"] = 60.0
     wandb: Annotated[str | None, "log to this project of Weights & Biases as well"] = None
 
     def __post_init__(self) -> None:
@@ -84,6 +88,9 @@ class TrainConfig:
             ("distillation_alpha", self.distillation_alpha, 0),
             ("freeze", self.freeze, 0),
             ("workers", self.workers or 0, 0),
+            ("devices", self.devices, 1),
+            ("micro_batch", 1 if self.micro_batch is None else self.micro_batch, 1),
+            ("save_every", self.save_every, 0),
             *(("img_size", size, 1) for size in sizes),
         ):
             if not value >= low:
@@ -91,7 +98,11 @@ class TrainConfig:
         for name, value in (("lr", self.lr), ("head_lr", self.head_lr), ("distillation_tau", self.distillation_tau)):
             if not value > 0:
                 raise ConfigError(f"{name} is above 0, not {value}")
-        for name, value in (("label_smoothing", self.label_smoothing), ("drop_path", self.drop_path or 0)):
+        for name, value in (
+            ("label_smoothing", self.label_smoothing),
+            ("drop_path", self.drop_path or 0),
+            ("ema", self.ema),
+        ):
             if not 0 <= value < 1:
                 raise ConfigError(f"{name} is at least 0 and below 1, not {value}")
         if not 0 < self.layer_decay <= 1:
@@ -105,6 +116,8 @@ class TrainConfig:
             raise ConfigError("label_maps and mix_token go without mixup and cutmix: set these to 0")
         if of_tokens and self.teacher is not None:
             raise ConfigError("a teacher and label_maps or mix_token need different heads: choose one")
+        if self.batch_size < self.devices:
+            raise ConfigError(f"a batch_size of {self.batch_size} cannot be split among {self.devices} devices")
         if not 0 < self.val_fraction < 1:
             raise ConfigError(f"val_fraction is between 0 and 1, not {self.val_fraction}")
 

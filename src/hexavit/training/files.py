@@ -11,6 +11,9 @@ from typing import Any
 
 from hexavit.errors import RunError
 
+PARTS = ".*.part"
+"""What the files are called that are not in their places yet."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -18,7 +18,7 @@ from hexavit.errors import DataError
 from hexavit.inference.images import shown, to_channels
 from hexavit.inference.preprocess import InputSpec
 from hexavit.training.augment import Kind, training_transform
-from hexavit.training.data.loading import Draw, Images
+from hexavit.training.data.loading import UNCOUNTED, Draw, Images
 from hexavit.training.data.source import Source
 from hexavit.training.randomness import seeded
 
@@ -132,7 +132,8 @@ class MappedImages(Images):
         logits, classes = self.maps.load(number)
         if mirrored:
             logits, classes = logits.flip(-1), classes.flip(-1)
-        return image, Mapped(self.labels[self.source.labels[number]], logits, classes, crop)
+        label = self.labels[self.source.labels[number]] if draw.counts else UNCOUNTED
+        return image, Mapped(label, logits, classes, crop)
 
 
 def check_still(kind: Kind) -> None:

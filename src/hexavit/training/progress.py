@@ -67,6 +67,7 @@ class Bar(Lines):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        self.on_train_epoch_start(trainer, pl_module)  # not called where a training goes on within an epoch
         if self.shown:
             self._bar.start()
         self._task = self._bar.add_task(

@@ -22,15 +22,17 @@ def quiet_lightning() -> Iterator[None]:
         KeyboardInterrupt: where Lightning, on an interrupt, would leave the whole program.
         DataError: that of a worker, without the traceback that torch puts around it.
     """
-    logger = logging.getLogger("lightning.pytorch")
-    level, interrupt = logger.level, signal.getsignal(signal.SIGINT)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels, interrupt = [logger.level for logger in loggers], signal.getsignal(signal.SIGINT)
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    logger.setLevel(logging.ERROR)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PossibleUserWarning)  # advice on workers and logging intervals
             warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # Lightning 2.6 on torch 2.15
+            warnings.filterwarnings("ignore", ".*Grad strides do not match bucket view strides.*", UserWarning)
             # Python 3.12 warns of forking where threads exist; torch's workers are made for it.
             warnings.filterwarnings("ignore", ".*use of fork.*", DeprecationWarning)
             yield
@@ -40,5 +42,6 @@ def quiet_lightning() -> Iterator[None]:
     except DataError as error:
         raise DataError(str(error).strip().rpartition("DataError: ")[2]) from error
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import lightning as L
 from rich.console import Console
-from torch import nn
 
-import hexavit
 from hexavit.errors import DataError, RunError
 from hexavit.inference.device import pick_device
-from hexavit.inference.opening import start_from
-from hexavit.inference.preprocess import InputSpec
 from hexavit.inference.run import Run
 from hexavit.training.augment import training_transform
+from hexavit.training.batch_norm import sync_batch_norms
 from hexavit.training.checkpoints import WholeCheckpointIO
-from hexavit.training.claim import claim, claimable, unfinished
+from hexavit.training.claim import unfinished
 from hexavit.training.config import TrainConfig, checked_value, read_recipe
-from hexavit.training.data import Source, Split, open_source
-from hexavit.training.data.loading import Images, choose_workers, make_loader
-from hexavit.training.data.readable import only_readable
-from hexavit.training.data.split import as_record, from_record, make_split
-from hexavit.training.files import write_json, write_text
+from hexavit.training.curves import draw_curves
+from hexavit.training.data.loading import Images, choose_workers, make_loader, stop_workers
+from hexavit.training.files import write_json
 from hexavit.training.label_maps import MappedImages
-from hexavit.training.lessons import Lesson, make_lesson
-from hexavit.training.module import Classifier
-from hexavit.training.optimisation import drop_path_edits, freeze
+from hexavit.training.leaving import Leave
+from hexavit.training.module import Classifier, NotFiniteError
+from hexavit.training.nonfinite import keep_batch
+from hexavit.training.position import Position
+from hexavit.training.preparing import Ready, new_run, standing_run
+from hexavit.training.processes import Launch, own_processes
 from hexavit.training.progress import make_progress
 from hexavit.training.quiet import quiet_lightning
 from hexavit.training.randomness import seeded
@@ -49,7 +49,8 @@ class Trained:
         run: the folder.
         metrics: what ``metrics.json`` holds: ``accuracy``, ``loss`` (and ``top5``) of the best epoch on the held-out
             images, ``best_epoch``, ``last_accuracy``, ``epochs``, ``steps``, ``parameters``, ``train_images``,
-            ``held_out_images``, ``images_per_second`` and ``seconds`` (of the training alone).
+            ``held_out_images``, ``micro_batch`` (images that a device took at once), ``images_per_second`` and
+            ``seconds`` (of the training alone).
     """
 
     run: Run
@@ -69,147 +70,173 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, cons
         HexavitError: one of its kinds, when the folder, the data, the model or the settings are not right.
     """
     check_trackers(config)
-    source = open_source(config.data)
-    split = make_split(source, config.val_fraction, config.split_seed)
+    launch = Launch.find(config.devices)
+    if launch.rank > 0:
+        _follow(launch)
     shown = console or Console()
-    model, input_spec = _make_model(config, source, shown)
-    lesson = make_lesson(model, config, source, split, input_spec)
-    claimable(out, overwrite=overwrite)  # what takes longer to find out comes after it
-    split, skipped = only_readable(source, split, config.on_bad_image, config.workers)
-    run = claim(out, overwrite=overwrite)
-    write_text(run.architecture, cast("Any", model).architecture.to_json())
-    write_json(run.classes_file, source.classes)
-    write_json(run.input_file, input_spec.as_dict())
-    write_json(run.split_file, as_record(source, split, skipped))
-    write_text(run.config, config.to_yaml())  # the last one: with it the folder is a run
-    if skipped:
-        told = f"broken images left out: {len(skipped)}, named in {run.split_file}"
-        shown.print(told, highlight=False, markup=False, soft_wrap=True)
-    return _fit(run, config, source, split, model, lesson, shown)
+    with launch.leading(lambda: str(Path(out).resolve())):
+        ready = new_run(config, out, overwrite, partial(_tell, shown))
+    return _fit(ready, shown, launch)
+
+
+_FREE = {"devices", "workers", "micro_batch", "save_every"}
+"""Settings that a run may change when it goes on: they have no say in what is learnt."""
 
 
 def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: Console | None = None) -> Trained:
-    """Continue an interrupted training from its last epoch; the end is that of one never interrupted.
+    """Continue an interrupted training from its last checkpoint; the end is that of one never interrupted.
 
     Args:
         out: the run folder.
-        given: settings that the user repeats; each must be that of the run.
+        given: settings that the user repeats; each must be that of the run, but for ``devices``, ``workers``,
+            ``micro_batch`` and ``save_every``, which may change.
         console: where progress is shown; by default the standard output.
 
     Raises:
         RunError: when there is no unfinished run, or a given setting is another than the run's.
         DataError: when the data is no longer what it was.
+        CheckpointError: when no checkpoint of the run is whole.
     """
     run = unfinished(out)
     config = TrainConfig.from_mapping(read_recipe(run.config))
-    for name, value in (given or {}).items():
-        if checked_value(name, value) != getattr(config, name):
+    changed = {name: checked_value(name, value) for name, value in (given or {}).items()}
+    for name, value in changed.items():
+        if name not in _FREE and value != getattr(config, name):
             raise RunError(f"{run.path}: this run has {name} {getattr(config, name)}, so it cannot go on with {value}")
-    source = open_source(config.data)
-    if source.classes != run.classes():
-        raise DataError(f"{config.data}: the classes are no longer those with which {run.path} began")
-    split = from_record(source, run.split_record())
-    with seeded(config.seed, "init"):
-        model = run.build()
-    if config.start is not None and not run.checkpoint.is_file():
-        start_from(model, config.start)
-    lesson = make_lesson(model, config, source, split, run.input_spec())
-    return _fit(run, config, source, split, model, lesson, console or Console())
+    config = replace(config, **changed)
+    launch = Launch.find(config.devices, binding="devices" in changed)
+    if launch.rank > 0:
+        _follow(launch, changed)
+    shown = console or Console()
+    with launch.leading(lambda: str(run.path.resolve())):
+        ready = standing_run(run, config, partial(_tell, shown), changed.get("micro_batch"))
+    return _fit(ready, shown, launch)
 
 
-def _make_model(config: TrainConfig, source: Source, console: Console) -> tuple[nn.Module, InputSpec]:
-    """The model at the size and channels of the settings, else of the data, else its own, with the weights to start
-    from; and its input_spec."""
-    hints = source.hints
-    with seeded(config.seed, "init"):
-        model = hexavit.create_model(
-            config.model,
-            num_classes=len(source.classes),
-            in_chans=config.in_chans or hints.channels,
-            img_size=config.img_size or hints.size,
-            overrides=(*drop_path_edits(config), *config.overrides),
-        )
-    freeze(model, config.freeze)  # too many are refused here, before a folder is taken
-    if config.start is not None:
-        console.print(str(start_from(model, config.start)), highlight=False, markup=False, soft_wrap=True)
-    spec = InputSpec.of_model(model)
-    suited = hints.suited(spec)
-    if config.start is not None:  # weights want images as they have seen them
-        suited = replace(suited, mean=spec.mean, std=spec.std)
-    return model, suited
+def _follow(launch: Launch, changed: Mapping[str, Any] | None = None) -> NoReturn:
+    """Train with the first process, which has made the run folder ready, and end with it."""
+    run = Run(Path(launch.hear_run()))
+    changed = changed or {}
+    config = replace(TrainConfig.from_mapping(read_recipe(run.config)), **changed)
+    ready = standing_run(run, config, lambda _: None, changed.get("micro_batch"))
+    try:
+        _fit(ready, Console(quiet=True), launch)
+    except RuntimeError as error:
+        if "onnection" not in str(error):  # the first process is gone, and said why
+            raise
+    except (KeyboardInterrupt, SystemExit):
+        pass  # the first process answers for all; Lightning kills it when another ends with anything but 0
+    raise SystemExit(0)
 
 
-def _fit(
-    run: Run, config: TrainConfig, source: Source, split: Split, model: nn.Module, lesson: Lesson, console: Console
-) -> Trained:
-    """Run the loop from its checkpoint, if there is one, to the last epoch, and write the metrics."""
-    spec = run.input_spec()
-    augment = source.hints.augment if config.augment == "auto" else config.augment
-    strength: dict[str, Any] = {"magnitude": config.magnitude, "erasing": config.erasing}
-    varied = Images(source, split["train"], training_transform(spec, augment, **strength), config.seed)
-    if lesson.maps is not None:
-        varied = MappedImages(varied, lesson.maps, spec, augment, **strength)
-    plain = Images(source, split["val"], spec.transform(), config.seed)
+def _tell(console: Console, told: str) -> None:
+    console.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+def _fit(ready: Ready, console: Console, launch: Launch) -> Trained:
+    """Run the loop from a checkpoint, if there is one, to the last epoch, and write the metrics."""
+    run, config, source, found = ready.run, ready.config, ready.source, ready.found
+    model = sync_batch_norms(ready.model) if launch.processes.world > 1 else ready.model
+    varied, plain = _images(ready)
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    spec = run.input_spec()
     shape = " x ".join(map(str, (spec.channels, *spec.size)))
     for line in (
         f"{config.model}: {parameters / 1e6:.2f} M parameters, {shape} pixels in, {len(source.classes)} classes out",
         f"{config.data}: {len(varied)} images to train on, {len(plain)} held out",
         f"{run.path}: the run folder",
     ):
-        console.print(line, highlight=False, soft_wrap=True)
+        _tell(console, line)
     progress = make_progress(console)
-    trackers = make_trackers(run, config)
-    recorder = Recorder(run, telling(*(each.log for each in trackers), progress.report))
+    trackers = make_trackers(run, config) if launch.rank == 0 else []
+    recorder = Recorder(run, telling(*(each.log for each in trackers), progress.report), config.save_every)
+    if found is not None:
+        recorder.saved = Position(**found[1]["position"])
     left = TimeLeft(console, len(plain) / len(varied), offer_smaller(run, config, model))
-    callbacks = [progress, left, *trackers, recorder]
+    module = Classifier(model, config, len(source.classes), ready.lesson, partial(_tell, console))
     try:
-        _loop(run, config, Classifier(model, config, len(source.classes), lesson), varied, plain, callbacks)
-    except KeyboardInterrupt:
-        if run.checkpoint.is_file():
-            again = f"hexavit train --resume --out {shlex.quote(str(run.path))}"
-            console.print(f"stopped in epoch {len(recorder.history) + 1}; to go on from its beginning: {again}")
+        with own_processes(launch):
+            _loop(ready, module, varied, plain, [progress, left, *trackers, recorder], launch)
+    except Leave as leave:
+        _tell(console, _how_to_go_on(run, module.position))
+        if leave.number == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM) from None
+        raise KeyboardInterrupt from None
+    except KeyboardInterrupt:  # that did not come as a signal
+        if recorder.saved is not None:
+            _tell(console, _how_to_go_on(run, recorder.saved))
         raise
-    metrics = _summary(recorder, parameters, len(varied), len(plain))
-    write_json(run.metrics, metrics)
+    except NotFiniteError as error:
+        refusal = keep_batch(error, run, config.seed, launch.rank)
+        raise (refusal if launch.rank == 0 else SystemExit(0)) from None
+    metrics = _summary(recorder, module, parameters, len(varied), len(plain))
+    if launch.rank == 0:
+        draw_curves(recorder.history, run.curves)
+        write_json(run.metrics, metrics)
     return Trained(run, metrics)
 
 
+def _images(ready: Ready) -> tuple[Images, Images]:
+    """Those to train on, varied, and those held out, plain."""
+    config, source, lesson, spec = ready.config, ready.source, ready.lesson, ready.run.input_spec()
+    augment = source.hints.augment if config.augment == "auto" else config.augment
+    strength: dict[str, Any] = {"magnitude": config.magnitude, "erasing": config.erasing}
+    varied = Images(source, ready.split["train"], training_transform(spec, augment, **strength), config.seed)
+    if lesson.maps is not None:
+        varied = MappedImages(varied, lesson.maps, spec, augment, **strength)
+    return varied, Images(source, ready.split["val"], spec.transform(), config.seed)
+
+
+def _how_to_go_on(run: Run, position: Position) -> str:
+    again = f"hexavit train --resume --out {shlex.quote(str(run.path))}"
+    return f"stopped; to go on {position}: {again}"
+
+
 def _loop(
-    run: Run, config: TrainConfig, module: Classifier, varied: Images, plain: Images, callbacks: list[L.Callback]
+    ready: Ready, module: Classifier, varied: Images, plain: Images, callbacks: list[L.Callback], launch: Launch
 ) -> None:
+    config, found = ready.config, ready.found
     device = pick_device(config.device)
     loading: dict[str, Any] = {
         "batch_size": config.batch_size,
         "workers": choose_workers(config.workers, varied.source),
         "pin_memory": device.type == "cuda",
+        "processes": launch.processes,
     }
+    module.batch = min(config.batch_size, len(varied))
+    if module.batch < launch.processes.world:
+        raise DataError(f"a batch of {module.batch} images cannot be split among {launch.processes.world} processes")
+    begin = Position() if found is None else Position(**found[1]["position"])
+    per_epoch = max(1, len(varied) // config.batch_size)
     with quiet_lightning(), seeded(config.seed, "training"):
         trainer = L.Trainer(
             accelerator=device.type,
-            devices=1,
+            devices=launch.devices,
+            num_nodes=launch.nodes,
+            strategy=launch.strategy,
             precision=cast("Any", _PRECISIONS[config.precision]),
             max_epochs=config.epochs,
-            gradient_clip_val=config.clip_grad or None,
             deterministic="warn",  # an operation without a deterministic kernel is named, not refused
             callbacks=callbacks,
-            plugins=[WholeCheckpointIO()],
-            default_root_dir=run.path,
+            plugins=[WholeCheckpointIO(None if found is None else found[1])],
+            default_root_dir=ready.run.path,
             logger=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-        trainer.fit(
-            module,
-            make_loader(varied, training=True, **loading),
-            make_loader(plain, training=False, **loading),
-            ckpt_path=run.checkpoint if run.checkpoint.is_file() else None,
-            weights_only=True,
-        )
+        first = (begin.epoch, begin.first_batch(per_epoch))
+        halo = module.lesson.mixture is not None
+        taught = make_loader(varied, training=True, begin=first, halo=halo, **loading)
+        held_out = make_loader(plain, training=False, **loading)
+        try:
+            trainer.fit(module, taught, held_out, ckpt_path=None if found is None else found[0], weights_only=True)
+        finally:
+            stop_workers(taught)
+            stop_workers(held_out)
 
 
-def _summary(recorder: Recorder, parameters: int, train_images: int, held_out_images: int) -> Row:
+def _summary(recorder: Recorder, module: Classifier, parameters: int, train_images: int, held_out_images: int) -> Row:
     best, last = recorder.best, recorder.history[-1]
     seconds = sum(row["seconds"] for row in recorder.history)
     images = sum(row["seconds"] * row["images_per_second"] for row in recorder.history)
@@ -220,6 +247,7 @@ def _summary(recorder: Recorder, parameters: int, train_images: int, held_out_im
         "epochs": last["epoch"],
         "steps": last["step"],
         "parameters": parameters,
+        "micro_batch": module.micro_batch,
         "train_images": train_images,
         "held_out_images": held_out_images,
         "images_per_second": images / seconds,

@@ -5,7 +5,8 @@ from tests.using import digits_folder
 from hexavit.inference.preprocess import InputSpec
 from hexavit.training.augment import training_transform
 from hexavit.training.data import ImageFolder
-from hexavit.training.data.loading import EpochSampler, Images, make_loader
+from hexavit.training.data.loading import UNCOUNTED, BatchShares, EpochSampler, Images, make_loader
+from hexavit.training.processes import Processes
 from hexavit.training.quiet import quiet_lightning
 
 SPEC = InputSpec((16, 16), 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0, "center")
@@ -16,7 +17,7 @@ def batches(workers: int, epoch: int, kind: str = "rand", channels: int = 3) -> 
     source = ImageFolder(digits_folder())
     images = Images(source, range(0, 30, 2), training_transform(spec, kind), seed=5)
     loader = make_loader(images, batch_size=4, workers=workers, training=True)
-    loader.sampler.set_epoch(epoch)
+    loader.batch_sampler.sampler.set_epoch(epoch)
     with quiet_lightning():
         return [batch for batch, _ in loader]
 
@@ -52,3 +53,54 @@ def test_an_epoch_draws_every_image_once() -> None:
 def test_fewer_images_than_a_batch_are_not_dropped() -> None:
     images = Images(ImageFolder(digits_folder()), range(3), SPEC.transform(), seed=0)
     assert [len(batch) for batch, _ in make_loader(images, batch_size=8, workers=0, training=True)] == [3]
+
+
+def shares(world: int, count: int = 23, size: int = 8, drop_last: bool = True, **more: object) -> list[list[list[int]]]:
+    """By process, by batch: the positions."""
+    found = []
+    for rank in range(world):
+        sampler = EpochSampler(range(count), seed=3, shuffle=True)
+        batches = BatchShares(sampler, size, drop_last=drop_last, processes=Processes(rank, world), **more)  # type: ignore[arg-type]
+        found.append([[draw.position if draw.counts else -1 for draw in share] for share in batches])
+        assert len(found[-1]) == len(batches) - (more.get("begin", (0, 0))[1])  # type: ignore[index]
+    return found
+
+
+@pytest.mark.parametrize("world", [2, 3, 8])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_processes_split_the_very_batches_of_one(world: int, drop_last: bool) -> None:
+    (alone,) = shares(1, drop_last=drop_last)
+    together = shares(world, drop_last=drop_last)
+    for number, batch in enumerate(alone):
+        parts = [each[number] for each in together]
+        assert [position for part in parts for position in part if position >= 0] == batch
+        assert all(parts)
+        counted = [len([position for position in part if position >= 0]) for part in parts]
+        assert max(counted) - min(counted) <= 1
+
+
+def test_a_pass_begins_where_it_is_told_and_the_next_at_its_start() -> None:
+    (alone,) = shares(1)
+    assert shares(1, begin=(0, 1)) == [alone[1:]]
+    sampler = EpochSampler(range(23), seed=3, shuffle=True)
+    batches = BatchShares(sampler, 8, drop_last=True, processes=Processes(), begin=(4, 1))
+    assert sampler.epoch == 4  # for workers that ask before Lightning says so
+    assert len(list(batches)) == 1
+    sampler.set_epoch(5)
+    assert len(list(batches)) == 2
+
+
+def test_a_mixture_finds_the_image_before() -> None:
+    (alone,) = shares(1, halo=True)
+    assert alone == shares(1)[0]
+    for first, second, batch in zip(*shares(2, halo=True), alone, strict=True):
+        assert first == [batch[-1], *batch[:4]]
+        assert second == batch[3:]
+
+
+def test_an_image_for_company_is_not_counted() -> None:
+    images = Images(ImageFolder(digits_folder()), range(3), SPEC.transform(), seed=0)
+    loader = make_loader(images, batch_size=2, workers=0, training=False, processes=Processes(0, 2))
+    assert [labels.tolist() for _, labels in loader] == [[0], [UNCOUNTED]]
+    other = make_loader(images, batch_size=2, workers=0, training=False, processes=Processes(1, 2))
+    assert [labels.tolist() for _, labels in other] == [[0], [0]]
