@@ -19,7 +19,7 @@ WRONG = {
     "train --model cvt_nan --data digits --out OUT": "there is no model 'cvt_nan': did you mean 'cvt_nano'?",
     "train --model cvt_nano --data nowhere --out OUT": "nowhere: this data is neither 'digits' nor a folder",
     "train --model cvt_nano --data digits --out RUN": "RUN: this folder holds a finished run; --overwrite replaces it",
-    "train --model cvt_nano --data digits --out OUT --in-chans 2": "image files give 1 channel (grey) or 3 (RGB)",
+    "train --model cvt_nano --data digits --out OUT --in-chans 2": "the model takes 2 channels, and this image has 1",
     "train --resume": "--resume needs --out",
     "train --resume --out OUT": "OUT: there is no run here to resume",
     "train --resume --out RUN": "RUN: this run has finished",
@@ -50,6 +50,14 @@ WRONG = {
     "predict RUN": "hexavit predict needs IMAGES",
     "predict RUN nowhere.png": "nowhere.png: there is no such file or folder",
     "predict RUN DATA --top 0": "top and batch size are at least 1",
+    "predict RUN https://example.org/a.jpg": "https://example.org/a.jpg: nothing is fetched; download it and name",
+    "predict RUN DATA/*.gif": "*.gif: this pattern matches no image",
+    "predict RUN DATA --features OUT.csv": "OUT.csv: features are written as .npy or .parquet, not as '.csv'",
+    "predict RUN DATA --format xml": "--format takes one of table, csv, jsonl, not 'xml'",
+    "predict RUN DATA --json --format csv": "--json and --format csv contradict each other",
+    "predict RUN DATA --null": "- stands for the list on the standard input, once",
+    "predict RUN - -": "- stands for the list on the standard input, once",
+    "predict RUN DATA --out DATA/zero/0000.png/a.csv": "a.csv: this file cannot be written",
     "predict RUN DATA --device tpu": "--device takes one of auto, cpu, cuda, mps, not 'tpu'",
 }
 

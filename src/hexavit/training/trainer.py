@@ -26,6 +26,7 @@ from hexavit.training.data import Source, Split, open_source
 from hexavit.training.data.loading import Images, choose_workers, make_loader
 from hexavit.training.data.readable import only_readable
 from hexavit.training.data.split import as_record, from_record, make_split
+from hexavit.training.data.statistics import suited_to
 from hexavit.training.files import write_json, write_text
 from hexavit.training.module import Classifier
 from hexavit.training.progress import make_progress
@@ -69,6 +70,7 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, cons
     model, input_spec = _make_model(config, source, shown)
     claimable(out, overwrite=overwrite)  # what takes longer to find out comes after it
     split, skipped = only_readable(source, split, config.on_bad_image, config.workers)
+    input_spec = suited_to(source, split["train"], input_spec)
     run = claim(out, overwrite=overwrite)
     write_text(run.architecture, cast("Any", model).architecture.to_json())
     write_json(run.classes_file, source.classes)
