@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -14,6 +16,8 @@ from hexavit.errors import DataError
 from hexavit.inference.images import read_image, shown
 from hexavit.inference.preprocess import Transform
 
+Item = TypeVar("Item")
+Done = TypeVar("Done")
 Decoded = tuple[Path, Tensor | DataError]
 """A file with what it became, or why it did not."""
 
@@ -23,32 +27,37 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def decode_ahead(paths: Iterable[Path], transform: Transform, threads: int, ahead: int) -> Iterator[Decoded]:
-    """Decode files in order.
+def work_ahead(items: Iterable[Item], work: Callable[[Item], Done], threads: int, ahead: int) -> Iterator[Done]:
+    """``work`` on each item, in order, by threads, not more than ``ahead`` items before their turn.
 
     Threads do it, not processes: Pillow lets go of Python's lock while it decodes and scales, so they are as quick,
     start at once and copy nothing.
 
     Args:
-        paths: of the files; no more than ``ahead`` of them are taken before they are asked for.
-        transform: from an image to a tensor.
-        threads: that decode; with 0 it is done when asked for.
-        ahead: images, decoded or being decoded, that wait.
+        items: no more of them are taken than are worked on.
+        work: what is done.
+        threads: that do it; with 0 it is done when its turn comes.
+        ahead: results, or work on them, that wait.
     """
     if threads == 0:
-        yield from (_decoded(path, transform) for path in paths)
+        yield from map(work, items)
         return
-    waiting: deque[Future[Decoded]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    waiting: deque[Future[Done]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
     try:
-        for path in paths:
-            waiting.append(pool.submit(_decoded, path, transform))
+        for item in items:
+            waiting.append(pool.submit(work, item))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def decode_ahead(paths: Iterable[Path], transform: Transform, threads: int, ahead: int) -> Iterator[Decoded]:
+    """Decode files in order, as :func:`work_ahead` works."""
+    return work_ahead(paths, partial(_decoded, transform=transform), threads, ahead)
 
 
 def _decoded(path: Path, transform: Transform) -> Decoded:
