@@ -7,7 +7,8 @@ Three things are measured side by side in one process, round by round, so that d
 
 - decoding alone: files to inputs, for prediction (by threads) and for training (by processes), in images a second;
 - the model alone: batches that are ready, forward (as `predict` does) and forward, backward and step (as `train` does);
-- both together: `hexavit.inference.predict` over the files, and the loop of training over its own loader.
+- both together: `hexavit.inference.predict` over the files, and `hexavit.training.train`, whose last of two epochs
+  counts, as `metrics.csv` of its run tells it.
 
 The share is together / alone. A share of 1 would be an input pipeline that costs nothing; where decoding and computing
 use the same cores, it is at best the model's time / (the model's time + the decoding's).
@@ -16,23 +17,27 @@ use the same cores, it is at best the model's time / (the model's time + the dec
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from rich.console import Console
 from torch.nn import functional as F
 
 import hexavit
 from hexavit.inference import InputSpec, Ready, predict
 from hexavit.inference.ahead import decode_ahead
+from hexavit.training import TrainConfig, train
 from hexavit.training.augment import training_transform
 from hexavit.training.data import open_source
 from hexavit.training.data.loading import Images, make_loader
@@ -99,34 +104,46 @@ class Bench:
 
     def step(self) -> int:
         """The model alone, as `train` uses it."""
-        return self._train((self.batch, self.labels) for _ in range(self.steps))
-
-    def train(self) -> int:
-        """The same with batches from the loader of training."""
-        return self._train(iter(self.loader))
-
-    def _train(self, batches: Iterator[Any]) -> int:
         self.model.train()
-        count = 0
-        for images, labels in batches:
-            loss = F.cross_entropy(self.model(images), labels)
+        for _ in range(self.steps):
+            loss = F.cross_entropy(self.model(self.batch), self.labels, label_smoothing=0.1)
             self.optimizer.zero_grad()
             loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
-            count += len(labels)
-        return count
+        return self.steps * self.asked.batch_size
+
+    def train(self) -> float:
+        """`hexavit.training.train`: images a second of its last epoch."""
+        settings = {"model": self.asked.model, "data": str(self.folder), "img_size": self.asked.img_size, "epochs": 2}
+        settings |= {"batch_size": self.asked.batch_size, "augment": self.asked.augment, "val_fraction": 0.01}
+        settings |= {"workers": self.asked.workers, "device": "cpu"}
+        with tempfile.TemporaryDirectory() as place:
+            console = Console(file=io.StringIO())
+            run = train(TrainConfig.from_mapping(settings), Path(place) / "run", console=console).run
+            with run.history.open(newline="") as file:
+                return float(list(csv.DictReader(file))[-1]["images_per_second"])
 
 
-def measure(runs: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
+def measure(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Images a second of each, in turn, after one warm-up."""
     rates: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
-            count = run()
+            rate = run()
             if number:
-                rates[name].append(count / (time.perf_counter() - start))
+                rates[name].append(rate)
     return rates
+
+
+def timed(run: Callable[[], int]) -> Callable[[], float]:
+    """Images a second of a run that gives their number."""
+
+    def rate() -> float:
+        start = time.perf_counter()
+        return run() / (time.perf_counter() - start)
+
+    return rate
 
 
 def share(rates: dict[str, list[float]], together: str, alone: str) -> float:
@@ -152,11 +169,11 @@ def main() -> None:
     torch.set_num_threads(asked.cores)
     with tempfile.TemporaryDirectory() as place, quiet_lightning():
         bench = Bench(asked, make_photographs(Path(place), asked.images))
-        runs: dict[str, Callable[[], int]] = {}
+        runs: dict[str, Callable[[], float]] = {}
         if asked.only != "train":
-            runs |= {"decode": bench.decode, "forward": bench.forward, "predict": bench.predict}
+            runs |= {"decode": timed(bench.decode), "forward": timed(bench.forward), "predict": timed(bench.predict)}
         if asked.only != "predict":
-            runs |= {"augment": bench.augment, "step": bench.step, "train": bench.train}
+            runs |= {"augment": timed(bench.augment), "step": timed(bench.step), "train": bench.train}
         rates = measure(runs, asked.rounds)
     found: dict[str, float] = {
         f"{name}_images_per_second": round(statistics.median(of), 1) for name, of in rates.items()
