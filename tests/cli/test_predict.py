@@ -125,3 +125,15 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     done = subprocess.run(call, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_features_are_whole_though_the_reader_leaves_early(tmp_path: Path) -> None:
+    code = "import sys; from hexavit.cli import main; sys.exit(main())"
+    call = [sys.executable, "-c", code, "predict", str(trained().path), str(digits_folder()), "--json"]
+    read, write = os.pipe()
+    os.close(read)
+    features = tmp_path / "f.npy"
+    done = subprocess.run([*call, "--features", features], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(np.load(features)) == 30

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
@@ -105,8 +107,18 @@ def _write(asked: Any, predictions: Iterator[Any], files: ExitStack) -> int:
     count = 0
     for found in predictions:
         count += 1
-        rows.write(found)
+        _print(partial(rows.write, found), goes_on=vectors is not None)
         if vectors is not None:
             vectors.write(found.image, found.features)
-    rows.close()
+    _print(rows.close, goes_on=vectors is not None)
     return count
+
+
+def _print(write: Callable[[], None], *, goes_on: bool) -> None:
+    """Write; when the reader has seen enough (`head`), the features still want to be whole."""
+    try:
+        write()
+    except BrokenPipeError:
+        if not goes_on:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
