@@ -62,6 +62,14 @@ def test_json_names_a_missing_field() -> None:
         Architecture.from_json("{")
 
 
+def test_a_row_tells_each_part_once_with_what_its_stages_share() -> None:
+    row = architecture("cvt_nano").with_(head=Part("pool", drop=0.1)).row()
+    assert row[2] == f"conv_projection(stride_kv={architecture().stages[0].column('attention').options['stride_kv']})"
+    assert row[1] == "none"
+    assert row[5] == "pool(drop=0.1)"
+    assert architecture("cait_xxs24_224").row(options=False)[2] == "talking_heads, then class_attention"
+
+
 def test_table_has_six_columns_and_a_row_a_stage() -> None:
     rows = architecture("cvt_13").rows()
     assert rows[0] == ["stage", "tokens", "position", "attention", "feedforward", "residual", "head"]

@@ -32,7 +32,7 @@ def refusal(*edits: str, name: str = "cvt_nano") -> str:
         (["stages.0.feedforward.ratio=0.0"], ("leaves no hidden width",)),
         (["stages.0.tokens.kernel=900"], ("leaves no token of a grid of 32x32",)),
         (["stages.0.tokens.stride=0"], ("kernel and stride are at least 1",)),
-        (["stages.0.position=learned(resize=nearest)"], ("takes 'bilinear' or 'bicubic'",)),
+        (["stages.0.position=learned(resize=nearest)"], ("takes 'bilinear' or 'bilinear_plain'",)),
         (["init=foo"], ("there is no init 'foo'",)),
     ],
 )

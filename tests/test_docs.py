@@ -1,10 +1,13 @@
 """README.md and docs/ keep their word: their Python runs, and no page is left out of the menu."""
 
+import importlib
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -82,10 +85,20 @@ def test_the_recipe_that_is_explained_is_the_one_that_runs() -> None:
     assert f"```yaml\n{recipe}```" in (DOCS / "add-a-recipe.md").read_text(encoding="utf-8")
 
 
-def test_the_page_of_parts_is_what_its_command_writes() -> None:
+@pytest.fixture
+def tables() -> Iterator[ModuleType]:
     sys.path.insert(0, str(DOCS))
     try:
-        from tables import parts_page
+        yield importlib.import_module("tables")
     finally:
         sys.path.remove(str(DOCS))
-    assert (DOCS / "parts.md").read_text(encoding="utf-8") == parts_page(), "run `python docs/tables.py`"
+
+
+@pytest.mark.parametrize("page", ["parts.md", "gallery.md"])
+def test_generated_pages_are_what_their_command_writes(tables: ModuleType, page: str) -> None:
+    assert (DOCS / page).read_text(encoding="utf-8") == tables.PAGES[page](), "run `python docs/tables.py`"
+
+
+def test_the_readme_shows_the_gallery(tables: ModuleType) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == tables.with_gallery(readme), "run `python docs/tables.py`"

@@ -3,10 +3,13 @@
 import atexit
 import csv
 import functools
+import importlib.util
 import io
 import shutil
+import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 from rich.console import Console
 
@@ -16,6 +19,24 @@ from hexavit.training.data import Digits
 
 CLASSES = ("one", "two", "zero")
 TIMES = {"images_per_second", "seconds"}
+
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@functools.cache
+def benchmark(name: str) -> ModuleType:
+    """A script of the benchmarks as a module, which finds its neighbours."""
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", BENCHMARKS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    return module
 
 
 def make_folder(path: Path, per_class: int = 10, parts: tuple[str, ...] = (".",)) -> Path:

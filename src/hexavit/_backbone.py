@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hexavit.architecture import Architecture, Part, image_size
 from hexavit.composition import StageModule, as_tokens, check_fits, compose
 from hexavit.errors import ArchitectureError
-from hexavit.initialisation import initialise, initialise_classifier
+from hexavit.initialisation import initialise, initialise_branches, initialise_classifier
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.heads import Head
 from hexavit.parts.positions import LearnedPosition
@@ -78,6 +78,7 @@ class Backbone(nn.Module):
         self.pretrained_cfg: dict[str, Any] = {}
         self._points = _feature_points(architecture, stages)
         initialise(self, architecture.init)
+        initialise_branches(self)
 
     # Facts
 
@@ -189,6 +190,7 @@ class Backbone(nn.Module):
             for b, block in enumerate(stage.blocks):
                 tokens = stage.run(block, tokens)
                 yield f"stages.{s}.blocks.{b}", tokens
+            tokens = stage.leave(tokens)
             yield f"stages.{s}", tokens
 
     def _as_map(self, tokens: Tokens, norm: bool, output_fmt: str, prefix: bool) -> Any:
@@ -290,21 +292,21 @@ class Backbone(nn.Module):
         """Names of parameters that weight decay leaves alone, besides all of one dimension."""
         names = {f"stages.{i}.class_token" for i, stage in enumerate(self._stages()) if stage.class_token is not None}
         for path, module in self.named_modules():
-            names.update(
-                f"{path}.{name}" for name in getattr(module, "no_decay", ()) if getattr(module, name, None) is not None
-            )
+            spared = set(getattr(module, "no_decay", ()))
+            names.update(f"{path}.{name}" for name, _ in module.named_parameters() if name in spared)
         return names
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Layers in order for layer-wise rates, in timm's form: a stem, then every block (or stage, if `coarse`)."""
-        entry = r"^stages\.0\.(?:tokens|position|class_token)"
+        entry = r"^stages\.0\.(?:tokens|position|class_token|shared)"
         if coarse:
             return {"stem": entry, "blocks": r"^stages\.(\d+)"}
         return {
             "stem": entry,
             "blocks": [
-                (r"^stages\.(\d+)\.(?:tokens|position|class_token)", (-1,)),
+                (r"^stages\.(\d+)\.(?:tokens|position|class_token|shared)", (-1,)),
                 (r"^stages\.(\d+)\.blocks\.(\d+)", None),
+                (r"^stages\.(\d+)\.norm", (99999,)),
                 (r"^head\.(?:norm|pre_logits)", (99999,)),
             ],
         }

@@ -246,6 +246,14 @@ class Architecture:
             table.append([f"{i}: {stage.depth} x {stage.dim}", *cells, last])
         return table
 
+    def row(self, *, options: bool = True) -> list[str]:
+        """The whole model in one row of six columns: the parts of a column in the order in which they come, each once,
+        with the options (but `heads`) that are the same wherever it stands."""
+        found: dict[str, dict[str, list[Part]]] = {kind: {} for kind in KINDS}
+        for _, kind, part in self.places():
+            found[kind].setdefault(part.name, []).append(part)
+        return [", then ".join(_common(parts, options) for parts in found[kind].values()) for kind in KINDS]
+
     def table(self, style: Literal["text", "markdown"] = "text", width: int = 18) -> str:
         """The six-column table as aligned text, cells wrapped at `width`, or as Markdown."""
         rows = self.rows()
@@ -253,6 +261,12 @@ class Architecture:
             lines = ["| " + " | ".join(cell.replace("\n", "<br>") for cell in row) + " |" for row in rows]
             return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
         return aligned(rows, width)
+
+
+def _common(parts: Sequence[Part], options: bool) -> str:
+    """Parts of one name as one, with what they have in common."""
+    same = set.intersection(*(set(part.options.items()) for part in parts)) if options else set()
+    return str(Part(parts[0].name, **{k: v for k, v in parts[0].options.items() if k != "heads" and (k, v) in same}))
 
 
 def aligned(rows: Sequence[Sequence[str]], width: int = 1000) -> str:

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from hexavit.architecture import aligned, written
 from hexavit.errors import ArchitectureError, nearest
-from hexavit.models.registry import list_models, model_entry
+from hexavit.models.registry import list_models, model_entry, parts_of
 from hexavit.parts.registry import KINDS, described, options, part_class, part_names
 
 
@@ -98,6 +98,6 @@ def _users() -> dict[tuple[str, str], tuple[str, ...]]:
     """The models that use a part, by shelf and name."""
     users: dict[tuple[str, str], list[str]] = {}
     for model in list_models():
-        for place in dict.fromkeys((kind, part.name) for _, kind, part in model_entry(model).architecture.places()):
+        for place in parts_of(model_entry(model).architecture):
             users.setdefault(place, []).append(model)
     return {place: tuple(names) for place, names in users.items()}

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hexavit.architecture import COLUMNS, Architecture, Part, Stage
 from hexavit.errors import ArchitectureError
+from hexavit.parts.attention import Attention
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.registry import build_part, options, part_class
 
@@ -43,16 +44,24 @@ class Block(nn.Module):
 
 
 class StageModule(nn.Module):
-    """One row: tokens, extra tokens that enter here, position, blocks."""
+    """One row: tokens, extra tokens that enter here, position, blocks, a norm behind, and what the blocks share."""
 
     def __init__(
-        self, tokens: nn.Module, class_token: nn.Parameter | None, position: nn.Module | None, blocks: list[Block]
+        self,
+        tokens: nn.Module,
+        class_token: nn.Parameter | None,
+        position: nn.Module | None,
+        blocks: list[Block],
+        shared: nn.ModuleDict,
+        norm: nn.Module | None,
     ) -> None:
         super().__init__()
         self.tokens = tokens
         self.class_token = class_token
         self.position = position
         self.blocks = nn.ModuleList(blocks)
+        self.shared = shared if len(shared) else None
+        self.norm = norm
         # Where a block reads the grid, a sequence behind extra tokens would be copied at every convolution.
         inner = (m for block in self.blocks for m in block.modules())
         self.split = any(getattr(m, "reads_grid", False) for m in inner)
@@ -80,11 +89,15 @@ class StageModule(nn.Module):
         return _with_class_tokens(out) if self.collects else out
 
     def forward(self, tokens: Tokens) -> Tokens:
-        """The stage's input to its last block's output."""
+        """The stage's input to its output."""
         tokens = self.enter(tokens)
         for block in self.blocks:
             tokens = self.run(block, tokens)
-        return tokens
+        return self.leave(tokens)
+
+    def leave(self, tokens: Tokens) -> Tokens:
+        """The last block's output to the stage's: normed, where its residual says so."""
+        return tokens if self.norm is None else tokens.each(self.norm)
 
 
 CLASS_TOKENS = "class_tokens"
@@ -136,14 +149,20 @@ def compose(architecture: Architecture) -> tuple[list[StageModule], nn.Module]:
         size = _sized(tokens, size, architecture.img_size, f"stages.{i}.tokens={stage.tokens}")
         position = _stage_position(stage, {**house, "size": size}, i)
         blocks: list[Block] = []
+        shared = nn.ModuleDict({kind: nn.ModuleDict() for kind in COLUMNS[1:]})
         for k in range(stage.depth):
             block = _build_block(
-                stage, k, {**house, "size": size, "drop_path": rates[k], "index": k}, f"stages.{i}.blocks.{k}"
+                stage,
+                k,
+                {**house, "size": size, "drop_path": rates[k], "index": k},
+                f"stages.{i}.blocks.{k}",
+                shared,
             )
             size = _out_size(block.attention, size)
             blocks.append(block)
         token = nn.Parameter(torch.zeros(1, entering, stage.dim)) if entering and i == enter else None
-        stages.append(StageModule(tokens, token, position, blocks))
+        norm = nn.LayerNorm(stage.dim, eps=architecture.norm_eps) if _normed_behind(blocks[-1]) else None
+        stages.append(StageModule(tokens, token, position, blocks, _used(shared), norm))
         in_dim, done = stage.dim, done + stage.depth
     head_house = {
         "dim": in_dim,
@@ -241,13 +260,22 @@ def _stage_position(stage: Stage, house: Mapping[str, Any], i: int) -> nn.Module
     return _build("position", stage.position, house, f"stages.{i}.position") if acts == "tokens" else None
 
 
-def _build_block(stage: Stage, k: int, house: Mapping[str, Any], where: str) -> Block:
-    build = partial(_build_at, stage, k, where)
+def _used(shared: nn.ModuleDict) -> nn.ModuleDict:
+    """Of what a stage's blocks may share, by kind of part, what they do."""
+    return nn.ModuleDict({kind: held for kind, held in shared.items() if len(held)})  # type: ignore[arg-type]
+
+
+def _normed_behind(block: Block) -> bool:
+    return bool(getattr(block.feedforward_residual, "stage_norm", False))
+
+
+def _build_block(stage: Stage, k: int, house: Mapping[str, Any], where: str, shared: nn.ModuleDict) -> Block:
+    build = partial(_build_at, stage, k, where, shared)
     position_part, attention_part = stage.column("position", k), stage.column("attention", k)
     acts = getattr(part_class("position", position_part.name), "acts", "tokens")
-    heads = attention_part.options.get("heads", 1)
-    inside = build("position", {**house, "heads": heads}) if acts in ("logits", "values") else None
-    attention = build("attention", {**house, "position": inside})
+    attention = build("attention", house)
+    if acts in ("logits", "values"):
+        attention.position = build("position", {**house, **_inside(attention, attention_part, house["size"])})
     after = {**house, "size": _out_size(attention, house["size"])}
     around_attention = {**house, "stride": getattr(attention, "stride", 1), "role": "attention"}
     attention_residual = build("residual", around_attention)
@@ -260,8 +288,18 @@ def _build_block(stage: Stage, k: int, house: Mapping[str, Any], where: str) -> 
     )
 
 
-def _build_at(stage: Stage, k: int, where: str, kind: str, house: Mapping[str, Any]) -> nn.Module:
-    return _build(kind, stage.column(kind, k), house, f"{where}.{kind}")
+def _inside(attention: nn.Module, part: Part, size: Size) -> dict[str, Any]:
+    """What a position inside an attention is told of it."""
+    known = {"heads": part.options.get("heads", 1), "scope": size}
+    if isinstance(attention, Attention):
+        known["scope"] = attention.scope(size)
+    return {**known, "head_dim": attention.head_dim} if hasattr(attention, "head_dim") else known
+
+
+def _build_at(
+    stage: Stage, k: int, where: str, shared: nn.ModuleDict, kind: str, house: Mapping[str, Any]
+) -> nn.Module:
+    return _build(kind, stage.column(kind, k), {**house, "shared": shared[kind]}, f"{where}.{kind}")
 
 
 def _build(kind: str, part: Part, house: Mapping[str, Any], where: str) -> nn.Module:

@@ -157,6 +157,7 @@ def _owners(model: nn.Module) -> dict[nn.Module, Place]:
     """The place of every module: its stage, and the kind of the part in a column that it is or stands in.
 
     A part inside another (the MLP of T2T-ViT's tokens) is that one's cost; a position inside an attention is its own.
+    What blocks share is their kind's, and a stage's norm the residual's.
     """
     shelf = {part_class(kind, name): kind for kind in KINDS for name in part_names(kind)}
     owners: dict[nn.Module, Place] = {}
@@ -165,6 +166,8 @@ def _owners(model: nn.Module) -> dict[nn.Module, Place]:
         steps = path.removeprefix("model.").split(".")
         stage = steps[1] if steps[0] == "stages" and len(steps) > 1 else None
         own, kind = shelf.get(type(module)), kinds.get(path.rpartition(".")[0], CLASS_TOKEN)
+        if stage is not None and len(steps) > 2:
+            kind = steps[3] if steps[2] == "shared" and len(steps) > 3 else "residual" if steps[2] == "norm" else kind
         kind = own if own is not None and (own == "position" or kind == CLASS_TOKEN) else kind
         kinds[path] = kind
         owners[module] = _HEAD if stage is None else (stage, kind)

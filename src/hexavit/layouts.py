@@ -5,7 +5,7 @@ both are carried over in their order. What a key becomes:
 
     "ours"                      the same tensor under another name
     As("ours", form)            reshaped
-    Split("q", "k", form=...)   one tensor of theirs, cut into equal parts along its first axis
+    Split("q", "k", form=...)   one tensor of theirs, cut into equal parts along its first axis; a part None is 0 there
     Join("ours", form=...)      several of theirs (the key is a tuple) set behind each other along the first axis
     None                        dropped on purpose
 
@@ -27,6 +27,8 @@ from hexavit.architecture import Architecture, Part
 from hexavit.parts.registry import options
 
 State = Mapping[str, Tensor]
+_CYCLE = re.compile(r"\.cycle\.\d+")
+"""Where a column changes over the blocks, what stands between its name and its options."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,10 @@ class As:
 
 
 class Split:
-    """One tensor of theirs is several of ours, along the first axis, in this order."""
+    """One tensor of theirs is several of ours, along the first axis, in this order; None for a part that is 0 there
+    and has no place here."""
 
-    def __init__(self, *ours: str, form: Form = SAME) -> None:
+    def __init__(self, *ours: str | None, form: Form = SAME) -> None:
         self.ours, self.form = ours, form
 
 
@@ -84,6 +87,8 @@ class Row:
     ours: tuple[str, ...]
     form: Form
     axis: int = 0
+    zeros: tuple[int, ...] = ()
+    """Places among the parts, in their order, that are 0 in theirs and not held here."""
 
 
 @dataclass
@@ -104,9 +109,10 @@ class Translation:
 class Layout:
     """One origin's names for one family of models.
 
-    `origin` is the word for it (`authors`, `huggingface`, `timm`, `vit_pytorch`, `hexavit`); two layouts may share it,
-    and the first is the one that is written. `only` lists, by a path ending of `Architecture.leaves`, the values that
-    the layout's library can compute; anything else is refused when writing. `says` is a sentence on what it
+    `origin` is the word for it (`authors`, `huggingface`, `timm`, `torchvision`, `vit_pytorch`, `hexavit`); two
+    layouts may share it, and the first is the one that is written. `only` lists, by a path ending of
+    `Architecture.leaves`, the values that the layout's library can compute; anything else is refused when writing.
+    `says` is a sentence on what it
     computes in its own way, by such an ending and the value that it computes with. `base` is the prefix that keys lack
     in the file of a model without a head; `suffixes` are those of the files that the origin writes, the usual one
     first, and none is a folder with the configuration that `config` makes of an architecture.
@@ -123,7 +129,7 @@ class Layout:
 
     def refuses(self, architecture: Architecture) -> list[str]:
         """The choices of an architecture that the layout has no word for, as `path=value`."""
-        leaves = architecture.leaves().items()
+        leaves = [(_CYCLE.sub("", path), value) for path, value in architecture.leaves().items()]
         return [
             f"{path}={value}"
             for path, value in leaves
@@ -136,7 +142,8 @@ class Layout:
         found = []
         for choice, said in self.says.items():
             ending, _, value = choice.partition("=")
-            here = {v for path, v in architecture.leaves().items() if path.endswith(f".{ending}") and v != value}
+            leaves = architecture.leaves().items()
+            here = {v for path, v in leaves if _CYCLE.sub("", path).endswith(f".{ending}") and v != value}
             if here:
                 found.append((said, choice, ", ".join(sorted(here))))
         return found
@@ -181,7 +188,8 @@ def _row(theirs: str | tuple[str, ...], ours: str | As | Split | Join | None) ->
     if isinstance(ours, str):
         return Row(keys, (ours,), SAME)
     if isinstance(ours, Split):
-        return Row(keys, ours.ours, ours.form)
+        zeros = tuple(i for i, name in enumerate(ours.ours) if name is None)
+        return Row(keys, tuple(name for name in ours.ours if name is not None), ours.form, zeros=zeros)
     return Row(keys, (ours.ours,), ours.form, ours.axis if isinstance(ours, Join) else 0)
 
 
@@ -247,10 +255,14 @@ def _to_ours(row: Row, tensors: list[Tensor], key: str) -> list[Tensor]:
     if any(a.numel() != b.numel() for a, b in zip(formed, tensors, strict=True)):
         raise ValueError(key)  # a form that would leave numbers out
     whole = formed[0] if len(formed) == 1 else torch.cat(formed, dim=row.axis)
-    return _cut(whole, len(row.ours), row.axis)
+    parts = _cut(whole, len(row.ours) + len(row.zeros), row.axis)
+    return [part for i, part in enumerate(parts) if i not in row.zeros]
 
 
 def _to_theirs(row: Row, tensors: list[Tensor], heads: Callable[[str], int], key: str) -> list[Tensor]:
+    tensors = list(tensors)
+    for i in row.zeros:
+        tensors.insert(i, torch.zeros_like(tensors[0]))
     whole = tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=row.axis)
     needed = heads(key) if row.form in (HEADS_OUT, HEADS_BIAS, HEADS_IN) else 1
     return [row.form.theirs(t, needed) for t in _cut(whole, len(row.theirs), row.axis)]

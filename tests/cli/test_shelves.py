@@ -12,6 +12,7 @@ from hexavit.comparison import compare
 from hexavit.errors import HexavitError
 from hexavit.models import resolve
 from hexavit.parts import KINDS, options, part_names
+from hexavit.profiling import costs
 
 
 def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -34,6 +35,42 @@ def test_list_by_parts(capsys: pytest.CaptureFixture[str]) -> None:
     assert "has attention=global, head=two_heads" in refusal(
         capsys, "list", "vit_*", "--attention", "global", "--head", "two_heads"
     )
+
+
+def test_a_part_inside_another_is_used_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """T2T-ViT's Performer stands inside its tokens, CeiT's class attention inside its head."""
+    found = ask(capsys, "list", "--attention", "performer").split()
+    assert {"t2t_vit_7", "t2t_vit_14_wide", "localvit_t2t_conv7", "t2t_vit_nano"} <= set(found)
+    assert not [name for name in found if name.startswith("t2t_vit_t_")]
+    assert "ceit_nano" in hexavit.list_models(attention="class_attention")
+    assert "localvit_t2t_conv7" not in hexavit.list_models(feedforward="mlp")
+    assert "t2t_vit_7" in part_page("attention", "performer").used_by
+
+
+def test_list_by_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ask(capsys, "list", "vit_*", "--max-params", "22.5M", "--max-macs", "4.6G").split()
+    assert {"vit_tiny_patch16_224", "vit_small_patch16_224", "vit_c_1gf", "vit_p_4gf"} <= set(names)
+    assert not {"vit_small_patch32_224", "vit_tiny_patch16_384", "vit_base_patch16_224"} & set(names)
+    assert ask(capsys, "list", "--weights", "--family", "t2t_vit", "--max-params", "5M").split() == ["t2t_vit_7.in1k"]
+    assert ask(capsys, "list", "deit_*", "--max-macs", "1255000000").split() == ["deit_tiny_patch16_224", "deit_nano"]
+    assert "no model '*' has max-params=1: leave a filter out" in refusal(capsys, "list", "--max-params", "1")
+    for wrong in ("ten", "10m", "-1", "1e6"):
+        told = refusal(capsys, "list", f"--max-macs={wrong}")
+        assert told == f"error: --max-macs is a number, plain or with k, M or G behind it such as 10M, not {wrong!r}\n"
+
+
+def test_costs_of_the_table_are_what_is_counted() -> None:
+    names = [name for name in hexavit.list_models() if name.endswith("_nano")]
+    for name, found in costs(names).items():
+        counted = hexavit.profile(name)
+        assert found == (counted.parameters, counted.macs), f"{name}: run docs/tables.py"
+
+
+@pytest.mark.slow
+def test_all_costs_of_the_table_are_what_is_counted() -> None:
+    for name, found in costs(hexavit.list_models()).items():
+        counted = hexavit.profile(name)
+        assert found == (counted.parameters, counted.macs), f"{name}: run docs/tables.py"
 
 
 def test_show_two(capsys: pytest.CaptureFixture[str]) -> None:

@@ -185,3 +185,26 @@ def test_a_repository_that_is_not_there(hub: Hub, own_weight: Weight) -> None:
     (hub.root / "someone/nano").mkdir(parents=True)
     with pytest.raises(CheckpointError, match=r"someone/nano has none of the files model\.safetensors, pytorch_model"):
         hexavit.create_model("cvt_nano", pretrained=True)
+
+
+def test_a_file_behind_a_link(own_weight: Weight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+    torch.manual_seed(0)
+    published = hexavit.create_model("cvt_nano", num_classes=10, img_size=48)
+    file = tmp_path / "theirs" / "nano.pth"
+    file.parent.mkdir()
+    torch.save(published.state_dict(), file)
+    swap(monkeypatch, replace(own_weight, hub_id=None, link=file.as_uri()))
+    model = hexavit.create_model("cvt_nano", pretrained=True)
+    assert equal(model, published)
+    assert (model.pretrained_cfg["url"], model.pretrained_cfg["tag"]) == (file.as_uri(), "digits")
+    file.unlink()
+    assert equal(hexavit.create_model("cvt_nano", pretrained=True), published)  # from the cache
+    (tmp_path / "cache" / "checkpoints" / "nano.pth").unlink()
+    with pytest.raises(UnreachableError) as refusal:
+        hexavit.create_model("cvt_nano", pretrained=True)
+    assert f"does not give it; fetch {file.as_uri()} by hand" in str(refusal.value)
+    assert not list((tmp_path / "cache" / "checkpoints").iterdir())
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UnreachableError, match="and HF_HUB_OFFLINE is set; fetch file"):
+        hexavit.create_model("cvt_nano", pretrained=True)

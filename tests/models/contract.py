@@ -20,10 +20,11 @@ import hexavit
 from hexavit import Architecture, Backbone, HexavitError, Part, Pattern, Stage
 from hexavit.architecture import COLUMNS
 from hexavit.composition import check_fits
-from hexavit.models import resolve
+from hexavit.models import model_entry, resolve
 from hexavit.parts import record_attention, softmax_path
 
 SIDE = 64
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,16 @@ class Case:
 
 
 # Options that say how much of something there is, and not what it does: a tiny model has little of each.
-SIZES: dict[str, Any] = {"heads": 2, "ratio": 2.0, "reduction": 4, "token_dim": 16, "layer_scale": 0.1}
+SIZES: dict[str, Any] = {"heads": 2, "ratio": 2.0, "reduction": 4, "token_dim": 16, "layer_scale": 0.1, "window": 2}
 
 
 def tiny(architecture: Architecture, last: int = 2) -> Architecture:
-    """One block a stage and `last` in the last, two heads, widths 16, 32, ..., drop path 0.1, five classes."""
+    """One block a stage, or a pattern's cycle of them, and `last` in the last; two heads, widths 16, 32, ..., drop
+    path 0.1, five classes."""
     stages: list[Stage] = []
     for i, stage in enumerate(architecture.stages):
-        depth = min(stage.depth, last if i == len(architecture.stages) - 1 else 1)
+        cycle = len(stage.attention.cycle) if isinstance(stage.attention, Pattern) else 1
+        depth = min(stage.depth, last if i == len(architecture.stages) - 1 else cycle)
         columns = {kind: few(getattr(stage, kind), depth) for kind in COLUMNS}
         dim = stages[-1].dim if stage.column("tokens").name == "keep" else 16 * (i + 1)
         stages.append(replace(stage, depth=depth, dim=dim, drop_path=0.1, **columns))
@@ -262,6 +265,34 @@ class ModelContract:
         strangers = {f"{type(m).__module__}.{type(m).__name__}" for m in model.modules()}
         assert not [name for name in strangers if not name.startswith(homes)]
 
+    # What is told of it
+
+    def test_its_cost_is_told_part_by_part(self, model: Backbone, case: Case) -> None:
+        counted = hexavit.profile(model)
+        held = [*model.parameters(), *(buffer for m in model.modules() for buffer in constant_buffers(m))]
+        assert counted.parameters == sum(each.numel() for each in held)
+        for parts in (counted.by_stage(), counted.by_kind()):
+            assert sum(cost.macs for cost in parts.values()) == counted.macs > 0
+            assert sum(cost.parameters for cost in parts.values()) == counted.parameters
+        assert set(counted.by_stage()) == {*map(str, range(len(case.tiny.stages))), "head"}
+
+    def test_its_published_weights_are_listed_or_their_want_is_said(self, case: Case) -> None:
+        for name in case.names:
+            entry = model_entry(name)
+            for weight in entry.weights:
+                built = resolve(f"{name}.{weight.tag}")
+                assert (built.num_classes, built.img_size) == (weight.num_classes, (weight.img_size,) * 2)
+            if not entry.weights:
+                with pytest.raises(HexavitError, match="lists no published weights: load a file"):
+                    hexavit.create_model(name, pretrained=True)
+
+    def test_its_page_and_its_row_are_in_the_docs(self, case: Case) -> None:
+        rows = (DOCS / "models.md").read_text(encoding="utf-8")
+        for name in case.names:
+            page = DOCS / f"{model_entry(name).family.replace('_', '-')}.md"
+            assert f"`{name}`" in page.read_text(encoding="utf-8"), f"{page.name} does not tell of {name}"
+            assert f"| `{name}` |" in rows, "run docs/tables.py"
+
     # Training
 
     def test_layer_decay(self, model: Backbone, case: Case) -> None:
@@ -320,13 +351,23 @@ class ModelContract:
         torch.testing.assert_close(captured(images), model(images))
 
     def test_exported_with_any_batch_and_size(self, case: Case, images: torch.Tensor) -> None:
-        model = build(tiny(case.tiny, last=1))
+        architecture = tiny(case.tiny, last=1)
+        model, shapes = build(architecture), ((3, 3, SIDE, SIDE), (1, 3, 64, 96), (2, 3, 75, 67))
+        if any(getattr(module, "traced", "") for module in model.modules()):
+            # From a size at which every map has several windows, to others of the kind.
+            model = build(architecture.with_(img_size=(96, 96)))
+            images, shapes = random_images(2, 3, 96, 96), ((3, 3, 96, 96), (1, 3, 96, 128), (2, 3, 107, 99))
         auto = torch.export.Dim.AUTO
         with torch.no_grad():
             program = torch.export.export(model, (images,), dynamic_shapes=({0: auto, 2: auto, 3: auto},)).module()
-            for shape in ((3, 3, SIDE, SIDE), (1, 3, 64, 96), (2, 3, 75, 67)):
+            for shape in shapes:
                 other = random_images(*shape)
                 torch.testing.assert_close(program(other), model(other))
+
+
+def constant_buffers(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Tables that a part computes and its authors keep as parameters."""
+    return [t for name, t in module.named_buffers(recurse=False) if name in getattr(module, "constants", ())]
 
 
 def every_answer(given: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

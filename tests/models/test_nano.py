@@ -1,11 +1,10 @@
 """The small members: every mechanism of their system on, and each mechanism changes the output."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from tests.using import silent
+from tests.using import benchmark, silent
 
 import hexavit
 from hexavit.models import model_entry
@@ -22,23 +21,43 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
     "deepvit_nano": {
         "re-attention": ["stages.0.attention=global(heads=3)"],
         "block scale": ["stages.0.residual.block_scale=1.0"],
-        "stem": ["stages.0.tokens=conv(kernel=4, stride=4, norm=false)"],
+        "stem": ["stages.0.tokens=conv(kernel=8, stride=8, norm=false)"],
     },
     "lvvit_nano": {"token labels": ["head=class_token"], "damped branches": ["stages.0.residual.skip_lam=1.0"]},
     "t2t_vit_nano": {
         "tokens-to-token": ["stages.0.tokens=conv(kernel=16, stride=16, norm=false)"],
         "performer": ["stages.0.tokens.kind=transformer"],
     },
-    "vit_c_nano": {"early convolutions": ["stages.0.tokens=conv(kernel=4, stride=4, norm=false)"]},
+    "vit_c_nano": {"early convolutions": ["stages.0.tokens=conv(kernel=8, stride=8, norm=false)"]},
     "cpvt_nano": {"position generator": ["stages.0.position=none"]},
     "ceit_nano": {
-        "image-to-tokens": ["stages.0.tokens=conv(kernel=4, stride=4, norm=false)"],
+        "image-to-tokens": ["stages.0.tokens=conv(kernel=8, stride=8, norm=false)"],
         "feedforward": ["stages.0.feedforward=mlp"],
         "layer-wise class attention": ["head=class_token"],
     },
     "localvit_nano": {
         "locality": ["stages.0.feedforward=mlp"],
         "excitation": ["stages.0.feedforward.excite=none"],
+    },
+    "swin_nano": {
+        "windows": ["stages.*.attention=global"],
+        "shift": ["stages.*.blocks.1.attention.shifted=false"],
+        "position bias": ["stages.*.position=none"],
+        "merging": ["stages.1.tokens=conv(kernel=2, stride=2)", "stages.2.tokens=conv(kernel=2, stride=2)"],
+    },
+    "swin_v2_nano": {
+        "cosine attention": ["stages.*.attention.cosine=false"],
+        "continuous bias": ["stages.*.position=none"],
+        "log spacing": ["stages.*.position.spacing=linear"],
+        "pre-trained window": ["stages.*.position.pretrained_window=0"],
+        "shift": ["stages.*.blocks.1.attention.shifted=false"],
+        "norm behind the branch": ["stages.*.residual=pre_norm"],
+        "extra norm": ["stages.2.residual=res_post_norm"],
+    },
+    "twins_svt_nano": {
+        "windows": ["stages.*.blocks.0.attention=global"],
+        "reduction": ["stages.*.blocks.1.attention=global"],
+        "position generator": ["stages.*.position=none"],
     },
 }
 
@@ -77,16 +96,9 @@ def test_what_is_new_changes_the_output(name: str, mechanism: str) -> None:
         assert (model(x) - without(x)).abs().max() > 1e-3 * model(x).abs().max()
 
 
-# Settings that were tried, with what they reached; a member without any was not trained to the end yet.
-RECIPES: dict[str, dict[str, Any]] = {
-    "cvt_nano": {"epochs": 20, "lr": 2e-3},
-    "deit_nano": {"epochs": 30, "lr": 1e-3},  # 97.5 %
-}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", hexavit.list_models("*_nano"))
 def test_it_learns_the_digits_from_scratch(name: str, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"batch_size": 64, "workers": 0, "device": "cpu", **RECIPES[name]}
-    config = TrainConfig.from_mapping({"model": name, "data": "digits", **settings})
+    """With the settings of the results table; a new small member comes in by being registered."""
+    config = TrainConfig.from_mapping(benchmark("digits").settings(name))
     assert train(config, tmp_path / "run", console=silent()).metrics["accuracy"] >= 0.95

@@ -9,7 +9,7 @@ import torch
 import hexavit
 from hexavit._backbone import Backbone
 from hexavit.errors import HexavitError
-from hexavit.models import Entry, build_model, find_weight, model_entry, register, resolve
+from hexavit.models import Entry, Weight, build_model, find_weight, model_entry, register, resolve
 
 ALL = hexavit.list_weights()
 
@@ -42,7 +42,7 @@ def test_filters_of_models() -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_a_weight_is_whole(name: str) -> None:
     weight = find_weight(name)
-    assert re.fullmatch(r"[\w-]+/[\w.-]+", weight.hub_id)
+    assert re.fullmatch(r"[\w-]+/[\w.-]+", weight.hub_id or "") or re.fullmatch(r"https://\S+\.(pth|tar)", weight.place)
     assert weight.trained_on
     assert weight.license
     assert weight.code_license
@@ -54,10 +54,29 @@ def test_a_weight_is_whole(name: str) -> None:
     assert architecture.num_classes == weight.num_classes
     with torch.device("meta"):
         Backbone(architecture)
-    assert f"{weight.hub_id}/resolve/main/model.safetensors" in weight.url("model.safetensors")
+    assert weight.urls[0] == weight.link or weight.urls[0].endswith(f"{weight.hub_id}/resolve/main/model.safetensors")
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name.startswith("vit_")])
+def test_files_behind_links_have_names_of_their_own() -> None:
+    """They share one folder of the cache."""
+    files = [weight.link.rpartition("/")[2] for weight in map(find_weight, ALL) if weight.link]
+    assert len(files) == len(set(files)) > 15
+
+
+def test_a_weight_lies_in_one_place() -> None:
+    told = {"tag": "here", "img_size": 32, "trained_on": ("digits",), "license": "mit", "code_license": "mit"}
+    for places in ({}, {"hub_id": "a/b", "link": "https://example.org/a.pth"}):
+        with pytest.raises(HexavitError, match="here names not one"):
+            Weight(**told, **places)
+
+
+def test_timm_lists_no_weights_of_a_columnar_model_that_are_not_here() -> None:
+    shared = set(hexavit.list_models()) & set(timm.list_models())
+    theirs = {name for model in shared if not model.startswith("vit_") for name in timm.list_pretrained(model)}
+    assert theirs - set(ALL) == set()
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if (find_weight(name).hub_id or "").startswith("timm/")])
 def test_timm_says_the_same(name: str) -> None:
     weight, theirs = find_weight(name), timm.models.get_pretrained_cfg(name)
     assert theirs is not None

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torchvision
 from torch import Tensor, nn
 from vit_pytorch.cvt import CvT as VitPytorchCvT
 
@@ -128,8 +129,8 @@ def test_vit_without_class_token_is_that_of_timm_with_its_norm_before_the_mean()
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 96)])
-def test_deit_distilled_is_that_of_timm(size: tuple[int, int]) -> None:
-    name = "deit_tiny_distilled_patch16_224"
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_deit_is_that_of_timm(name: str, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     peer = stirred(timm.create_model(name, img_size=size, num_classes=10))
     assert_same(peer, hexavit.create_model(name, img_size=size, num_classes=10), size, "timm")
@@ -143,13 +144,159 @@ def test_cait_is_that_of_timm(size: tuple[int, int]) -> None:
     assert_same(peer, hexavit.create_model(name, img_size=size, num_classes=10), size, "timm")
 
 
-def test_deit_distilled_is_that_of_transformers() -> None:
+def transformers_deit() -> Any:
+    """DeiT-Ti with a teacher, at 64 x 64 and 10 classes."""
     torch.manual_seed(0)
     config = transformers.DeiTConfig(
         hidden_size=192, num_attention_heads=3, intermediate_size=768, num_labels=10, image_size=64
     )
-    peer = stirred(transformers.DeiTForImageClassificationWithTeacher(config))
-    ours = hexavit.create_model(
-        "deit_tiny_distilled_patch16_224", img_size=64, num_classes=10, overrides=["norm_eps=1e-12"]
+    return stirred(transformers.DeiTForImageClassificationWithTeacher(config))
+
+
+def distilled(*edits: str) -> Any:
+    return hexavit.create_model("deit_tiny_distilled_patch16_224", img_size=64, num_classes=10, overrides=edits)
+
+
+def test_deit_distilled_is_that_of_transformers() -> None:
+    assert_same(transformers_deit(), distilled("norm_eps=1e-12"), (64, 64), "huggingface")
+
+
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+def test_both_heads_of_deit_are_theirs(library: str) -> None:
+    """The class token's answer and the distillation token's, apart, with the gradients of an objective on both."""
+    if library == "timm":
+        torch.manual_seed(0)
+        name = "deit_tiny_distilled_patch16_224"
+        peer, ours = stirred(timm.create_model(name, img_size=64, num_classes=10)), distilled("stages.0.drop_path=0")
+        peer.set_distilled_training(True)
+    else:
+        peer, ours = transformers_deit(), distilled("norm_eps=1e-12", "stages.0.drop_path=0")
+    hexavit.load_checkpoint(ours, peer.state_dict())
+    x = images((64, 64))
+    out = peer.train(library == "timm")(x)
+    theirs = out if library == "timm" else (out.cls_logits, out.distillation_logits)
+    answers = ours.train()(x)
+    for a, b in zip(theirs, answers, strict=True):
+        assert (a - b).abs().max() <= LOGITS * a.abs().max()
+    for first, second in (theirs, answers):
+        (first.square().mean() + 3 * second.square().mean()).backward()
+    gradients = {name: p.grad for name, p in peer.named_parameters() if p.grad is not None}
+    translated = find_origin(gradients, "gradients").to_ours(gradients).state
+    for key in ("head.fc.weight", "head.fc2.weight", "stages.0.class_token", "stages.0.blocks.0.attention.proj.weight"):
+        own = ours.get_parameter(key).grad
+        assert (translated[key] - own).abs().max() <= GRADIENTS * own.abs().max()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+def test_vit_is_that_of_transformers(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=192, num_attention_heads=3, intermediate_size=768, num_labels=10, image_size=size
     )
-    assert_same(peer, ours, (64, 64), "huggingface")
+    peer = stirred(transformers.ViTForImageClassification(config))
+    edits = ["norm_eps=1e-12"]
+    ours = hexavit.create_model("vit_tiny_patch16_224", img_size=size, num_classes=10, overrides=edits)
+    assert_same(peer, ours, size, "huggingface")
+
+
+@pytest.mark.parametrize(("size", "window"), [((64, 64), 4), ((128, 96), 2)])
+def test_swin_is_that_of_timm(size: tuple[int, int], window: int) -> None:
+    """At (64, 64) the last two windows shrink to their maps; timm would shrink each side by itself."""
+    name = "swin_tiny_patch4_window7_224"
+    torch.manual_seed(0)
+    peer = stirred(timm.create_model(name, window_size=window, img_size=size, num_classes=10))
+    edits = [f"stages.*.attention.window={window}"]
+    assert_same(peer, hexavit.create_model(name, img_size=size, num_classes=10, overrides=edits), size, "timm")
+
+
+def test_swin_pads_as_timm_does() -> None:
+    name, size = "swin_tiny_patch4_window7_224", (88, 120)  # 22 x 30 tokens, then 11 x 15, 6 x 8, 3 x 4
+    torch.manual_seed(0)
+    peer = stirred(
+        timm.create_model(
+            name, window_size=2, img_size=size, num_classes=10, strict_img_size=False, always_partition=True
+        )
+    )
+    ours = hexavit.create_model(name, img_size=size, num_classes=10, overrides=["stages.*.attention.window=2"])
+    assert_same(peer, ours, size, "timm")
+
+
+def swin_of_transformers(version: int) -> Any:
+    kind = "Swinv2" if version == 2 else "Swin"
+    config = getattr(transformers, f"{kind}Config")(image_size=64, window_size=2, num_labels=10)
+    torch.manual_seed(0)
+    return stirred(getattr(transformers, f"{kind}ForImageClassification")(config))
+
+
+def test_swin_is_that_of_transformers() -> None:
+    ours = hexavit.create_model(
+        "swin_tiny_patch4_window7_224", img_size=64, num_classes=10, overrides=["stages.*.attention.window=2"]
+    )
+    assert_same(swin_of_transformers(1), ours, (64, 64), "huggingface")
+
+
+def test_swin_v2_is_that_of_transformers() -> None:
+    ours = hexavit.create_model(
+        "swinv2_tiny_window8_256", img_size=64, num_classes=10, overrides=["stages.*.attention.window=2"]
+    )
+    assert_same(swin_of_transformers(2), ours, (64, 64), "huggingface")
+
+
+def swin_of_torchvision(version: int, window: int) -> Any:
+    swin = torchvision.models.swin_transformer
+    block, merging = (
+        (swin.SwinTransformerBlockV2, swin.PatchMergingV2)
+        if version == 2
+        else (swin.SwinTransformerBlock, swin.PatchMerging)
+    )
+    torch.manual_seed(0)
+    peer = swin.SwinTransformer(
+        patch_size=[4, 4],
+        embed_dim=96,
+        depths=[2, 2, 6, 2],
+        num_heads=[3, 6, 12, 24],
+        window_size=[window, window],
+        num_classes=10,
+        block=block,
+        downsample_layer=merging,
+    )
+    tables = {name: table.clone() for name, table in peer.named_buffers()}
+    peer.load_state_dict(tables | dict(stirred(peer).named_parameters()))
+    return peer
+
+
+@pytest.mark.parametrize("size", [(64, 64), (72, 104)])
+def test_swin_is_that_of_torchvision(size: tuple[int, int]) -> None:
+    """(72, 104): 18 x 26 tokens, then 9 x 13, 5 x 7, 3 x 4, which windows of 2 do not all divide."""
+    ours = hexavit.create_model(
+        "swin_tiny_patch4_window7_224", img_size=size, num_classes=10, overrides=["stages.*.attention.window=2"]
+    )
+    assert_same(swin_of_torchvision(1, 2), ours, size, "torchvision")
+
+
+def test_swin_v2_is_that_of_torchvision() -> None:
+    ours = hexavit.create_model(
+        "swinv2_tiny_window8_256", img_size=64, num_classes=10, overrides=["stages.*.attention.window=2"]
+    )
+    assert_same(swin_of_torchvision(2, 2), ours, (64, 64), "torchvision")
+
+
+def test_swin_v2_is_that_of_timm() -> None:
+    """With windows that were smaller in an earlier training."""
+    name = "swinv2_tiny_window8_256"
+    torch.manual_seed(0)
+    side = {"img_size": 64, "num_classes": 10}
+    peer = stirred(timm.create_model(name, window_size=4, pretrained_window_sizes=(3, 3, 3, 2), **side))
+    windows = [f"stages.{i}.position.pretrained_window={p}" for i, p in enumerate((3, 3, 3, 2))]
+    ours = hexavit.create_model(name, overrides=["stages.*.attention.window=4", *windows], **side)
+    assert_same(peer, ours, (64, 64), "timm")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 160)])
+def test_twins_svt_is_that_of_timm(size: tuple[int, int]) -> None:
+    """None of whose maps windows of 7 divide: both pad."""
+    torch.manual_seed(0)
+    peer = stirred(timm.create_model("twins_svt_small", img_size=size, num_classes=10))
+    assert_same(
+        peer, hexavit.create_model("twins_svt_small", img_size=size, num_classes=10), size, "authors"
+    )  # whose names are timm's

@@ -169,6 +169,8 @@ class PartContract:
             size = stage.tokens.out_size(size)
         # The class token enters behind the last stage's tokens part.
         extra = 0 if case.kind == "tokens" else model.num_prefix_tokens
+        if case.acts in ("logits", "values"):
+            size = model.stages[-1].blocks[0].attention.scope(size)
         told = sum(part.macs(size, extra) for part in parts_of(case, model))
         place = ("head" if case.kind == "head" else "1", case.kind)
         assert profile(model, img_size=img_size).places.get(place, Cost()).macs == told
@@ -190,8 +192,8 @@ class PartContract:
             model(images)
         (attention,) = maps["stages.1.blocks.0.attention"]
         assert attention.ndim == 4
-        assert attention.shape[0] == 2
-        if case.cls.maps_are == "probabilities":
+        assert attention.shape[0] % 2 == 0  # images, or images times windows
+        if part_of(case, model).maps_are == "probabilities":
             torch.testing.assert_close(attention.sum(-1), torch.ones(attention.shape[:-1]))
 
 

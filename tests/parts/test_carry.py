@@ -189,18 +189,18 @@ def test_a_bias_needs_attention_that_offers_its_logits(images: Tensor) -> None:
     class Biased(Attention):
         offers = frozenset({"logits"})
 
-        def __init__(self, dim: int, position: nn.Module | None, *, heads: int) -> None:
+        def __init__(self, dim: int, *, heads: int) -> None:
             super().__init__()
-            self.heads, self.qkv, self.position = heads, nn.Linear(dim, 3 * dim), position
+            self.heads, self.qkv = heads, nn.Linear(dim, 3 * dim)
 
         def forward(self, tokens: Tokens) -> Tokens:
             q, k, v = (split_heads(x, self.heads) for x in self.qkv(tokens.sequence).chunk(3, dim=2))
             bias = None if self.position is None else self.position(q.shape[2])
             return Tokens(self.attend(q, k, v, scale=0.5, bias=bias), tokens.size, prefix=tokens.prefix)
 
-    sentence = r"diagonal acts on the attention's logits, which stages.0.attention=global\(heads=2\) does not offer"
+    sentence = r"diagonal acts on the attention's logits, which stages.0.attention=performer\(heads=2\) does not offer"
     with pytest.raises(HexavitError, match=sentence):
-        Backbone(one_stage(position=Part("diagonal")))
+        Backbone(one_stage(position=Part("diagonal"), attention=Part("performer", heads=2)))
     model = Backbone(one_stage(position=Part("diagonal"), attention=Part("biased", heads=2)))
     model(images).sum().backward()
     assert all(block.attention.position.weight.grad is not None for block in model.stages[0].blocks)

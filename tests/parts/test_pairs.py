@@ -5,12 +5,12 @@ from itertools import combinations, product
 
 import pytest
 import torch
+from tests.models.contract import Case, every_model
 from tests.parts.contract import REQUIRED, every_answer
 
 import hexavit
 from hexavit import Architecture, Backbone, HexavitError, Part, Stage
 from hexavit.architecture import COLUMNS
-from hexavit.models import model_entry
 from hexavit.parts import KINDS, options, part_class, part_names
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -78,37 +78,32 @@ def test_the_full_product(tokens: Part, head: Part) -> None:
         assert refusal is None or "\n" not in refusal
 
 
-FAMILIES = {model_entry(name).family: name for name in hexavit.list_models("*_nano")} | {"vit": "vit_tiny_patch16_224"}
-
-
-def swaps(name: str, kind: str) -> Iterator[Architecture]:
-    """The model at two blocks with each other part in a column of its first stage (its last, for a head)."""
-    size = min(model_entry(name).architecture.img_size[0], 64)
-    whole = model_entry(name).architecture.with_(num_classes=3, img_size=(size, size))
+def swaps(whole: Architecture, kind: str) -> Iterator[Architecture]:
+    """The model with each other part in a column of its first stage (for a head, of its last)."""
     place = kind if kind == "head" else f"stages.0.{kind}"
+    held = {part.name for where, at, part in whole.places() if at == kind and where.startswith(place)}
     for part in every(kind):
-        given = part.options if kind != "attention" else {}
-        if part.name != {k: p.name for w, k, p in whole.places() if w == place}.get(kind):
-            known = {key: value for key, value in given.items() if key not in ("heads",)}
-            try:
-                yield whole.override({place: Part(part.name, **known)})
-            except HexavitError:
-                continue
+        known = {key: value for key, value in part.options.items() if key != "heads" or kind != "attention"}
+        if part.name in held:
+            continue
+        try:
+            yield whole.override({place: Part(part.name, **known)})
+        except HexavitError:
+            continue
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_swap_keeps_the_weights_of_the_other_columns(family: str, kind: str) -> None:
-    name = FAMILIES[family]
-    for swapped in swaps(name, kind):
+@pytest.mark.parametrize("case", list(every_model()), ids=str)
+def test_a_swap_keeps_the_weights_of_the_other_columns(case: Case, kind: str) -> None:
+    for swapped in swaps(case.tiny, kind):
         try:
             model = hexavit.create_model(swapped)
         except HexavitError:
             continue
         break
     else:
-        pytest.fail(f"no other {kind} stands in {name}")
-    original = hexavit.create_model(name, num_classes=3, img_size=swapped.img_size)
+        pytest.fail(f"no other {kind} stands in {case}")
+    original = hexavit.create_model(case.tiny)
     report = hexavit.load_checkpoint(model, original.state_dict(), partial=True, adapt="position")
     assert report.loaded
     place = "head" if kind == "head" else f".{kind}"

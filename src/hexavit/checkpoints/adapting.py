@@ -15,7 +15,8 @@ from hexavit.errors import CheckpointError, nearest
 from hexavit.models.imagenet import IMAGENET_1K, imagenet_classes
 from hexavit.parts.contract import Size
 from hexavit.parts.layers import resize_table
-from hexavit.parts.positions import LearnedPosition
+from hexavit.parts.positions import LearnedPosition, RelativeBias
+from hexavit.parts.positions.relative import resize_offsets
 
 Adaptation = Literal["classes", "channels", "position"]
 ADAPTATIONS: tuple[Adaptation, ...] = get_args(Adaptation)
@@ -70,6 +71,8 @@ class Adapter:
         for path, module in self.model.named_modules():
             if isinstance(module, LearnedPosition) and f"{path}.table" in out:
                 self._fit_table(out, f"{path}.table", module, state)
+            if isinstance(module, RelativeBias) and f"{path}.table" in out:
+                self._fit_offsets(out, f"{path}.table", module)
         return out
 
     # Classes
@@ -157,6 +160,24 @@ class Adapter:
         resized = table if grid == part.size else resize_table(table, grid, part.size, prefix, part.resize)
         out[key] = torch.cat((resized[:, : part.prefix], resized[:, prefix:]), dim=1)
         self.done[key] = f"resized from {here}{rows} to {there} ({part.resize})"
+
+    def _fit_offsets(self, out: dict[str, Tensor], key: str, part: RelativeBias) -> None:
+        """A table of offsets inside another window, which is square."""
+        table, shape = out[key], part.table.shape
+        if table.shape == shape or table.ndim != 2 or table.shape[1] != shape[1]:
+            return
+        side = isqrt(table.shape[0])
+        if side * side != table.shape[0] or side % 2 == 0:
+            return  # no table of a square window: its shape is refused
+        window = ((side + 1) // 2,) * 2
+        here, there = f"{window[0]} x {window[1]}", f"{part.scope[0]} x {part.scope[1]}"
+        if "position" not in self.asked:
+            told = f"its position biases are for windows of {here}, the model's for {there}"
+            if not any(each.startswith(told) for each in self.wanting):  # once, not for every block
+                self.wanting.append(f"{told}: adapt='position' makes them fit (bicubic)")
+            return
+        out[key] = resize_offsets(table, window, part.scope)
+        self.done[key] = f"resized from windows of {here} to {there} (bicubic)"
 
 
 def adapt_channels(weight: Tensor, chans: int) -> tuple[Tensor, str]:

@@ -19,7 +19,7 @@ from hexavit.errors import CheckpointError, nearest
 from hexavit.layouts import Layout
 from hexavit.models import LAYOUTS, list_models, model_entry, resolve
 
-Target = Literal["authors", "huggingface", "timm", "vit_pytorch", "hexavit"]
+Target = Literal["authors", "huggingface", "timm", "torchvision", "vit_pytorch", "hexavit"]
 TARGETS: tuple[str, ...] = get_args(Target)
 
 
@@ -63,8 +63,8 @@ def convert(
         source: what `load_checkpoint` reads.
         out: a file, by its suffix safetensors, `.pth` or (ViT's authors) `.npz`; for `huggingface` a folder too, which
             gets `config.json`.
-        to: `authors`, `huggingface`, `timm`, `vit_pytorch` or `hexavit`. timm has no CvT of its own: hexavit's
-            stands in its registry, with hexavit's names.
+        to: `authors`, `huggingface`, `timm`, `torchvision`, `vit_pytorch` or `hexavit`. timm has no CvT of its own:
+            hexavit's stands in its registry, with hexavit's names.
         model: whose weights they are, by name or as an architecture; None guesses it from shapes.
         overrides: edits of that model, for what shapes do not tell.
         activation: what the model computes with from now on, where that is another one than before.
@@ -79,7 +79,7 @@ def convert(
     contents, weights, origin, done = read_state(source, entry)
     refuse_unexplained(done, origin, contents.where)
     check_numbers(done.state, contents.where)
-    architecture = _architecture(done.state, model, overrides, activation)
+    architecture = _architecture(done.state, origin.family, model, overrides, activation)
     family = _family(origin, architecture, contents.where)
     layout = _layout(to, family, architecture)
     path, notes = Path(out), []
@@ -104,11 +104,12 @@ def convert(
 
 def _architecture(
     state: Mapping[str, Tensor],
+    family: str,
     model: str | Architecture | None,
     overrides: Sequence[str] | Mapping[str, Any],
     activation: str | None,
 ) -> Architecture | None:
-    guessed = guess(state)
+    guessed = guess(state, family)
     found = guessed
     if model is not None:
         found = resolve(model)
@@ -163,8 +164,9 @@ def _written(
         if refused := layout.refuses(architecture):
             raise CheckpointError(f"the layout {layout.origin!r} of {layout.family} has no word for {listed(refused)}")
         for said, choice, here in layout.differs(architecture):
-            value = choice.partition("=")[2]
-            notes.append(f"{said}, and this model {here}: activation={value} says that this is meant")
+            option, _, value = choice.partition("=")
+            hint = f": activation={value} says that this is meant" if option == "feedforward.act" else ""
+            notes.append(f"{said}, and this model {here}{hint}")
     done = layout.to_theirs(state, _heads(architecture))
     if done.unexplained or done.broken:
         what = listed([*done.unexplained, *done.broken])

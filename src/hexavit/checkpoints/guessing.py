@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import isqrt
 
 import torch
@@ -15,16 +16,16 @@ from hexavit.architecture import Architecture, Part
 from hexavit.errors import HexavitError
 from hexavit.models import list_models, model_entry
 
+Shapes = Mapping[str, tuple[int, ...]]
 _BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """What shapes alone tell: widths, depths, the first kernel, channels, classes, whether a class token enters."""
+    """What names and shapes alone tell: widths, depths, channels, classes, whether a class token enters."""
 
     dims: tuple[int, ...]
     depths: tuple[int, ...]
-    kernel: int
     in_chans: int
     num_classes: int
     class_token: bool
@@ -36,45 +37,70 @@ class Sketch:
         for match in filter(None, map(_BLOCK.match, state)):
             blocks[int(match[1])] = max(blocks.get(int(match[1]), 0), int(match[2]) + 1)
         stages = range(len(blocks)) if set(blocks) == set(range(len(blocks))) else range(0)
-        first = state.get("stages.0.tokens.conv.weight")
-        known = first is not None and first.ndim == 4
-        head = state.get("head.fc.weight")
-        widths = [state.get(f"stages.{i}.tokens.conv.weight") for i in stages]
         return cls(
-            tuple(0 if w is None else w.shape[0] for w in widths),
+            tuple(_width(state, f"stages.{i}.") for i in stages),
             tuple(blocks[i] for i in stages),
-            first.shape[2] if known and first is not None else 0,
-            first.shape[1] if known and first is not None else 0,
-            head.shape[0] if head is not None and head.ndim == 2 else 0,
+            _channels(state),
+            _size(state, "head.fc.weight", 0, 2),
             any(key.endswith(".class_token") for key in state),
         )
 
 
-def guess(state: Mapping[str, Tensor]) -> Architecture | None:
+def _size(state: Mapping[str, Tensor], key: str, axis: int, ndim: int) -> int:
+    """A tensor's size along an axis, 0 if there is no such tensor."""
+    tensor = state.get(key)
+    return tensor.shape[axis] if tensor is not None and tensor.ndim == ndim else 0
+
+
+def _width(state: Mapping[str, Tensor], stage: str) -> int:
+    """What leaves its convolution, else its first attention."""
+    width = _size(state, f"{stage}tokens.conv.weight", 0, 4)
+    return width or _size(state, f"{stage}blocks.0.attention.proj.weight", 0, 2)
+
+
+def _channels(state: Mapping[str, Tensor]) -> int:
+    """What the convolution reads that meets the image (patches, a stem), or T2T-ViT's first 7 x 7 windows."""
+    tokens = "stages.0.tokens."
+    first = _size(state, f"{tokens}steps.0.0.weight", 1, 4) or _size(state, f"{tokens}conv.weight", 1, 4)
+    return first or _size(state, f"{tokens}layers.0.norm1.weight", 0, 1) // 49
+
+
+def guess(state: Mapping[str, Tensor], family: str = "") -> Architecture | None:
     """The named model, edited where its keys say so, that has just these tensors; None if no one does.
 
     What leaves no trace in keys and shapes keeps the named model's value: strides, paddings, activations, and
     whether keys without convolutions are `linear` or `avg`.
+
+    Args:
+        state: tensors under our names.
+        family: that of the file's layout; of models that are alike, its own come first.
     """
+    return next(iter(matches(state, family)), None)
+
+
+def matches(state: Mapping[str, Tensor], family: str = "") -> list[Architecture]:
+    """All named models that have just these tensors: those without an edit first, then those built at the size that
+    the tables tell, then those of the family; the others are twins of the first that shapes cannot tell from it."""
     sketch = Sketch.of(state)
     wanted = {key: tuple(t.shape) for key, t in state.items() if not key.endswith(".num_batches_tracked")}
-    found: list[Architecture] = []
+    found: list[tuple[tuple[bool, bool, bool], Architecture]] = []
     for architecture in _near(sketch):
         edited = _edited(architecture, sketch, state)
-        if edited is not None and _shapes(edited) == wanted:
-            if edited.img_size == architecture.img_size:
-                return edited
-            found.append(edited)
-    return found[0] if found else None
+        at = edited and _at_size(edited, wanted)
+        if edited is not None and at is not None:
+            apart = edited.head != architecture.head or edited.stages != architecture.stages
+            rank = apart, at.img_size != edited.img_size, model_entry(at.name).family != family
+            found.append((rank, at))
+    found.sort(key=lambda each: each[0])
+    return [at for rank, at in found if rank[:2] == found[0][0][:2]]
 
 
 def _near(sketch: Sketch) -> Iterator[Architecture]:
     for name in list_models():
         architecture = model_entry(name).architecture
-        stages = architecture.stages
-        kernel = stages[0].tokens.options.get("kernel")
-        here = tuple(s.dim for s in stages), tuple(s.depth for s in stages), kernel
-        if here == (sketch.dims, sketch.depths, sketch.kernel):
+        widths = zip((stage.dim for stage in architecture.stages), sketch.dims, strict=False)
+        depths = tuple(stage.depth for stage in architecture.stages)
+        if depths == sketch.depths and all(known in (0, dim) for dim, known in widths):
             yield architecture
 
 
@@ -97,20 +123,34 @@ def _edited(architecture: Architecture, sketch: Sketch, state: Mapping[str, Tens
         edited = architecture.override(edits)
     except HexavitError:
         return None
-    edited = replace(edited, in_chans=sketch.in_chans, num_classes=sketch.num_classes)
-    return _at_table_size(edited, state, sketch)
+    return replace(edited, in_chans=sketch.in_chans or edited.in_chans, num_classes=sketch.num_classes)
 
 
-def _at_table_size(architecture: Architecture, state: Mapping[str, Tensor], sketch: Sketch) -> Architecture:
-    """The architecture at the square image size that a column's position table is for."""
-    table = state.get("stages.0.position.table")
-    if table is None or table.ndim != 3 or len(architecture.stages) > 1:
+def _at_size(architecture: Architecture, wanted: Shapes) -> Architecture | None:
+    """The architecture with just these shapes, at its own image size or at the square one that its first table is
+    for."""
+    own = _shapes(architecture)
+    if own == wanted:
         return architecture
-    side = isqrt(max(table.shape[1] - int(sketch.class_token), 0))
-    return replace(architecture, img_size=(max(side, 1) * sketch.kernel,) * 2)
+    table = next((key for key in own if key.endswith(".position.table") and key in wanted), None)
+    if table is None or set(own) != set(wanted) or len(own[table]) != len(wanted[table]):
+        return None
+    resized = _resized(architecture, table, wanted[table])
+    return resized if resized is not None and _shapes(resized) == wanted else None
 
 
-def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+def _resized(architecture: Architecture, table: str, shape: tuple[int, ...]) -> Architecture | None:
+    with torch.device("meta"):
+        position = Backbone(architecture).get_submodule(table.removesuffix(".table"))
+    grid, prefix = getattr(position, "size", None), getattr(position, "prefix", 0)
+    side = isqrt(max(shape[1] - prefix, 0)) if len(shape) == 3 else 0
+    if grid is None or side < 1 or any(whole % part for whole, part in zip(architecture.img_size, grid, strict=True)):
+        return None
+    return replace(architecture, img_size=(side * (architecture.img_size[0] // grid[0]),) * 2)
+
+
+@lru_cache(maxsize=64)
+def _shapes(architecture: Architecture) -> Shapes:
     try:
         with torch.device("meta"):
             state = Backbone(architecture).state_dict()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hexavit.architecture import Architecture
-from hexavit.checkpoints.guessing import Sketch, guess
+from hexavit.checkpoints.guessing import Sketch, matches
 from hexavit.checkpoints.loading import read_state
 from hexavit.checkpoints.stored import listed
 from hexavit.models import model_entry
@@ -16,14 +16,16 @@ from hexavit.models import model_entry
 
 @dataclass(frozen=True)
 class Facts:
-    """A file in figures. `model` is the named model with just these tensors, if there is one; `edits` what differs
-    from it (path, there, here); `img_size` is known where a position table tells it."""
+    """A file in figures. `model` is the named model with just these tensors, if there is one; `twins` are the others
+    that shapes cannot tell from it; `edits` what differs from it (path=value); `img_size` is known where a position
+    table tells it."""
 
     source: str
     format: str
     origin: str
     entry: str
     model: str | None
+    twins: tuple[str, ...]
     edits: tuple[str, ...]
     dims: tuple[int, ...]
     depths: tuple[int, ...]
@@ -48,13 +50,14 @@ class Facts:
             ("format", self.format + (f", weights under {self.entry!r}" if self.entry else "")),
             ("origin", self.origin),
             ("model", model + (f", edited: {', '.join(self.edits)}" if self.edits else "")),
+            *([("or", f"{listed(self.twins, 8)}: their shapes are the same")] if self.twins else []),
             ("stages", ", ".join(f"{depth} x {dim}" for dim, depth in zip(self.dims, self.depths, strict=True))),
             ("classes", str(self.classes) if self.classes else "no head"),
             ("channels", str(self.in_chans)),
             ("size", f"{size} of {', '.join(self.dtypes)}"),
         ]
         if self.img_size:
-            rows.insert(5, ("built for", f"{self.img_size[0]} x {self.img_size[1]} pixels"))
+            rows.insert(-1, ("built for", f"{self.img_size[0]} x {self.img_size[1]} pixels"))
         if self.unexplained:
             rows.append(("unexplained", listed(self.unexplained, 8)))
         rows += [("beside", f"{key}: {what}") for key, what in self.others.items()]
@@ -72,7 +75,8 @@ def inspect_checkpoint(source: str | Path | Mapping[str, Any], *, entry: str | N
         CheckpointError: a file that cannot be read safely, or is of no known origin.
     """
     contents, weights, origin, done = read_state(source, entry)
-    found, sketch = guess(done.state), Sketch.of(done.state)
+    every = matches(done.state, origin.family)
+    found, sketch = next(iter(every), None), Sketch.of(done.state)
     stored = weights.tensors.values()
     family = f" ({origin.layout.family})" if origin.layout else ""
     table = any(key.endswith(".position.table") for key in done.state)
@@ -82,6 +86,7 @@ def inspect_checkpoint(source: str | Path | Mapping[str, Any], *, entry: str | N
         origin=origin.name + family,
         entry=weights.entry,
         model=found.name if found else None,
+        twins=tuple(each.name for each in every[1:]),
         edits=_edits(found) if found else (),
         dims=sketch.dims,
         depths=sketch.depths,

@@ -13,7 +13,7 @@ from hexavit.errors import CheckpointError
 from hexavit.layouts import Layout, Translation
 from hexavit.models import LAYOUTS
 
-_OWN = re.compile(r"(stages\.\d+\.(tokens|position|class_token|blocks)|head)\b.*")
+_OWN = re.compile(r"(stages\.\d+\.(tokens|position|class_token|blocks|shared|norm)|head)\b.*")
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,13 @@ class Origin:
 
     @property
     def name(self) -> str:
-        """The word for it: `authors`, `huggingface`, `timm`, `vit_pytorch`, `hexavit`."""
+        """The word for it: `authors`, `huggingface`, `timm`, `torchvision`, `vit_pytorch`, `hexavit`."""
         return self.layout.origin if self.layout else "hexavit"
+
+    @property
+    def family(self) -> str:
+        """The family whose names these are; empty for hexavit's own."""
+        return self.layout.family if self.layout else ""
 
     def to_ours(self, state: Mapping[str, Tensor]) -> Translation:
         """A state of this origin under our names."""

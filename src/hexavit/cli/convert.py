@@ -11,7 +11,9 @@ from hexavit.cli._parser import Parser, add_json, add_overrides
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("file", metavar="IN", type=str, help="safetensors, .pth, .npz, or a folder of transformers")
     parser.add_argument("out", metavar="OUT", type=str, help="a file, by its suffix; for huggingface a folder too")
-    parser.add_argument("--to", type=str, required=True, help="authors, huggingface, timm, vit_pytorch or hexavit")
+    parser.add_argument(
+        "--to", type=str, required=True, help="authors, huggingface, timm, torchvision, vit_pytorch or hexavit"
+    )
     parser.add_argument("--model", type=str, default=None, help="whose weights they are, where shapes do not tell")
     parser.add_argument("--activation", type=str, default=None, help="what is computed with from now on, such as gelu")
     parser.add_argument("--entry", type=str, default=None, help="which weights, of a file with several")

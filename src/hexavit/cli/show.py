@@ -53,7 +53,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         print("{:<12}{:>10}{:>13}{:>16}{:>9}  {}".format(*row).rstrip())
     for weight in entry.weights:
         data = ", then ".join(weight.trained_on)
-        print(f"{'weights':<12}{entry.architecture.name}.{weight.tag}: {weight.license}; {data}; {weight.hub_id}")
+        print(f"{'weights':<12}{entry.architecture.name}.{weight.tag}: {weight.license}; {data}; {weight.place}")
     if asked.overrides and entry.published:
         print("\nThe published figures are those of the model before your edits.")
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+
+import torch
 
 from hexavit.errors import CheckpointError
 
@@ -68,6 +71,27 @@ def fetch(repo_id: str, file: str, revision: str | None = None) -> Path | None:
             return Path(cached)
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub does not give it ({_short(error)})"
         raise UnreachableError(f"{repo_id}'s {file} is not in the cache, and {why}") from error
+
+
+def fetch_link(link: str) -> Path:
+    """A file that lies on no hub: from PyTorch's cache of checkpoints (`torch.hub.get_dir()`), or fetched into it.
+
+    Raises:
+        UnreachableError: it is not cached, and cannot be fetched.
+    """
+    from huggingface_hub import constants
+
+    path = Path(torch.hub.get_dir()) / "checkpoints" / link.rpartition("/")[2]
+    if path.is_file():
+        return path
+    if constants.HF_HUB_OFFLINE:
+        raise UnreachableError(f"{path.name} is not in {path.parent}, and HF_HUB_OFFLINE is set")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(link, str(path), progress=False)  # whole or not at all
+    except (OSError, http.client.HTTPException) as error:
+        raise UnreachableError(f"{path.name} is not in {path.parent}, and {link} does not give it") from error
+    return path
 
 
 def verify(path: Path, known: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -13,7 +14,7 @@ from hexavit._backbone import Backbone, FeatureBackbone
 from hexavit.architecture import Architecture
 from hexavit.checkpoints import LoadReport, load_checkpoint
 from hexavit.errors import HexavitError
-from hexavit.hub.fetching import UnreachableError, fetch_first, verify
+from hexavit.hub.fetching import UnreachableError, fetch_first, fetch_link, verify
 from hexavit.models import Weight, build_model, find_weight, list_weights, model_entry, pretrained_cfg
 from hexavit.parts.contract import Size
 
@@ -93,10 +94,10 @@ def load_published(model: nn.Module, name: str) -> LoadReport:
     weight = _weight(name)
     name = tagged(name)
     try:
-        path = fetch_first(weight.hub_id, weight.files, weight.revision)
+        path = _fetched(weight)
     except UnreachableError as error:
         raise UnreachableError(
-            f"{name} cannot be fetched: {error}; fetch {' or '.join(map(weight.url, weight.files))} by hand and "
+            f"{name} cannot be fetched: {error}; fetch {' or '.join(weight.urls)} by hand and "
             f"load it with hexavit.load_checkpoint(hexavit.create_model({name!r}), PATH)"
         ) from error
     checked = verify(path, weight.sha256.get(path.name))
@@ -108,6 +109,12 @@ def load_published(model: nn.Module, name: str) -> LoadReport:
     if at_start := [key for key in report.missing if key not in HEAD and not key.endswith("num_batches_tracked")]:
         _log.warning("%s: %d tensors of other parts stay at their start, %s first", name, len(at_start), at_start[0])
     return report
+
+
+def _fetched(weight: Weight) -> Path:
+    if weight.hub_id is None:
+        return fetch_link(str(weight.link))
+    return fetch_first(weight.hub_id, weight.files, weight.revision)
 
 
 def _weight(name: str) -> Weight:

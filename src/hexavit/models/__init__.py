@@ -14,7 +14,17 @@ from hexavit.models import (
     deit_keys,
     localvit,
     lvvit,
+    p2t,
+    pvt,  # noqa: F401  # registers its models
+    pvt_keys,
+    pvt_v2,  # noqa: F401  # registers its models
+    rest,
+    swin,  # noqa: F401  # registers its models
+    swin_keys,
+    swin_v2,  # noqa: F401  # registers its models
+    swin_v2_keys,
     t2t_vit,
+    twins,
     vit_c,
     vit_keys,
 )
@@ -34,7 +44,10 @@ from hexavit.models.weights import Preprocessing, Weight
 
 LAYOUTS: tuple[Layout, ...] = tuple(
     layout
-    for family in (cvt_keys, vit_keys, deit_keys, cait, deepvit, lvvit, t2t_vit, vit_c, cpvt, ceit, localvit)
+    for family in (
+        *(cvt_keys, vit_keys, deit_keys, cait, deepvit, lvvit, t2t_vit, vit_c, cpvt, ceit, localvit),
+        *(pvt_keys, twins, p2t, rest, swin_keys, swin_v2_keys),
+    )
     for layout in family.LAYOUTS
 )
 """Every foreign layout of weights that is known, by family."""

@@ -18,7 +18,7 @@ from hexavit.layouts import Layout, Table
 from hexavit.models.columns import vit_stage
 from hexavit.models.registry import Entry, Published, register
 from hexavit.models.vit_keys import BLOCK, COLUMN
-from hexavit.models.weights import Preprocessing
+from hexavit.models.weights import Preprocessing, Weight
 
 PAPER = "https://arxiv.org/abs/2103.17239"
 _PAPER = "CaiT, paper's tables, trained without distillation (as recalled)"
@@ -34,6 +34,10 @@ _VARIANTS: tuple[tuple[str, int, int, int, float, float, dict[int, float], float
     ("m36", 768, 36, 16, 1e-6, 0.3, {384: 0.861}, 0.838),
     ("m48", 768, 48, 16, 1e-6, 0.3, {448: 0.865}, None),
 )
+
+
+_GFLOPS = {"s24_224": 9.4, "xs24_384": 19.3, "s24_384": 32.2, "s36_384": 48.0, "m36_384": 173.3, "m48_448": 329.6}
+"""As the README prints them."""
 
 
 def _cait(
@@ -67,9 +71,27 @@ def _cait(
     return Architecture(name, (trunk, class_blocks), Part("class_token"), img_size=(img_size, img_size))
 
 
+def _weight(name: str, img_size: int, figure: Published) -> Weight:
+    """The authors' file, distilled, as timm keeps it on the hub."""
+    return Weight(
+        tag="fb_dist_in1k",
+        hub_id=f"timm/cait_{name}_{img_size}.fb_dist_in1k",
+        img_size=img_size,
+        trained_on=("ImageNet-1k",),
+        license="apache-2.0",
+        code_license="apache-2.0",
+        top1=figure.top1,
+        source=figure.source,
+        preprocessing=Preprocessing(crop_pct=1.0),
+    )
+
+
 for _name, _dim, _depth, _heads, _scale, _drop, _distilled, _alone in _VARIANTS:
     for _img_size in sorted({*_distilled, *((224,) if _alone else ())}):
-        _figures = [Published(_README, _img_size, top1=_distilled[_img_size])] if _img_size in _distilled else []
+        _figures: list[Published] = []
+        if _img_size in _distilled:
+            _gflops = _GFLOPS.get(f"{_name}_{_img_size}")
+            _figures.append(Published(_README, _img_size, gflops=_gflops, top1=_distilled[_img_size]))
         if _alone and _img_size == 224:
             _figures.append(Published(_PAPER, 224, top1=_alone))
         register(
@@ -80,12 +102,13 @@ for _name, _dim, _depth, _heads, _scale, _drop, _distilled, _alone in _VARIANTS:
                 PAPER,
                 Preprocessing(crop_pct=1.0),
                 tuple(_figures),
+                tuple(_weight(_name, _img_size, figure) for figure in _figures if figure.source is _README),
             )
         )
 
 register(
     Entry(
-        _cait("cait_nano", 96, 4, 3, 0.1, 0.05, 32, patch=4),
+        _cait("cait_nano", 96, 4, 3, 0.1, 0.05, 32, patch=8),
         "cait",
         "CaiT at 0.8 million parameters, for small images and quick studies",
         PAPER,

@@ -53,7 +53,7 @@ register(
     Entry(
         Architecture(
             "cpvt_nano",
-            (vit_stage(96, 4, 3, patch=4, position=Pattern([Part("none")], at={0: Part("peg")}), drop_path=0.1),),
+            (vit_stage(96, 4, 3, patch=8, position=Pattern([Part("none")], at={0: Part("peg")}), drop_path=0.1),),
             Part("class_token"),
             img_size=(32, 32),
         ),

@@ -65,7 +65,7 @@ register(
                     4,
                     3,
                     tokens=Part(
-                        "conv_stem", channels=(16, 16), kernels=(7, 3), strides=(2, 1), last_kernel=2, last_stride=2
+                        "conv_stem", channels=(16, 16), kernels=(7, 3), strides=(2, 1), last_kernel=4, last_stride=4
                     ),
                     attention=Pattern([Part("global", heads=3)], at={-2: _NANO_AGAIN, -1: _NANO_AGAIN}),
                     feedforward=_MLP,

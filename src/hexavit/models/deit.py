@@ -18,6 +18,7 @@ from __future__ import annotations
 from hexavit.architecture import Architecture, Part
 from hexavit.models.columns import vit_stage
 from hexavit.models.registry import Entry, Published, register
+from hexavit.models.weights import Preprocessing, Weight
 
 PAPER = "https://arxiv.org/abs/2012.12877"
 _README = "facebookresearch/deit, README_deit.md"
@@ -35,6 +36,23 @@ _VARIANTS = (
     ("base", True, 384, 88, 0.852),
 )
 
+
+def _weight(model: str, img_size: int, top1: float) -> Weight:
+    """The authors' file as timm keeps it on the hub, with timm's preprocessing."""
+    return Weight(
+        tag="fb_in1k",
+        hub_id=f"timm/{model}.fb_in1k",
+        img_size=img_size,
+        trained_on=("ImageNet-1k",),
+        license="apache-2.0",
+        code_license="apache-2.0",
+        top1=top1,
+        source=_README,
+        preprocessing=Preprocessing(crop_pct=0.9 if img_size == 224 else 1.0),
+        note="the published accuracy is with the authors' crop of 0.875; the preprocessing here is timm's",
+    )
+
+
 for _size, _distilled, _img_size, _params, _top1 in _VARIANTS:
     _dim, _heads = _SIZES[_size]
     register(
@@ -49,6 +67,7 @@ for _size, _distilled, _img_size, _params, _top1 in _VARIANTS:
             f"DeiT-{_size[0].upper() if _size != 'tiny' else 'Ti'}{', distilled' * _distilled}",
             PAPER,
             published=(Published(_README, _img_size, _params, top1=_top1),),
+            weights=(_weight(f"deit_{_size}{'_distilled' * _distilled}_patch16_{_img_size}", _img_size, _top1),),
         )
     )
 

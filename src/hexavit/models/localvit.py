@@ -3,7 +3,8 @@
 Authors' code: ofsoundof/LocalViT (MIT), commit f4972608. Names are its builders'.
 
 What is new in it, against its host: the MLP becomes an inverted residual with a depth-wise convolution, optionally with
-squeeze and excite; the image tokens alone pass it, without a norm before it. Here: the DeiT host and the T2T-ViT host.
+squeeze and excite; the image tokens alone pass it, without a norm before it. Here: the DeiT, T2T-ViT, PVT and Swin
+hosts.
 
 Shapes at 224: as the host's. Same as the authors' code: 4 and 8 heads on the DeiT host, no drop path around the
 feedforward.
@@ -12,14 +13,20 @@ Differs: their grid is square, here any H x W.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hexavit.architecture import Architecture, Part
 from hexavit.layouts import POINTWISE, As, Layout, Table
 from hexavit.models.columns import vit_stage
+from hexavit.models.pvt import DIMS, RATIOS, pvt
+from hexavit.models.pvt_keys import AUTHORS
 from hexavit.models.registry import Entry, Published, register
+from hexavit.models.swin import swin_stages
+from hexavit.models.swin_keys import AUTHORS_END, BIAS, TRUNK
 from hexavit.models.t2t_vit import PERFORMER, token_layers
 from hexavit.models.vit_keys import COLUMN
+from hexavit.models.weights import Weight
 
 PAPER = "https://arxiv.org/abs/2104.05707"
 _README = "ofsoundof/LocalViT, README.md"
@@ -40,6 +47,27 @@ _VARIANTS: tuple[tuple[str, int, int, Part, tuple[float, float] | None], ...] = 
     ("localvit_small_mlp4_act3_r384", 384, 8, local_feedforward(excite="se", reduction=384), (22.4, 0.808)),
 )
 
+_FILES = {
+    "localvit_tiny_mlp4_act3_r192": "localvit_t.pth",
+    "localvit_tiny_mlp4_act3_r4": "localvit_t_se4.pth",
+    "localvit_small_mlp4_act3_r384": "localvit_s.pth",
+}
+
+
+def _weight(name: str, top1: float) -> Weight:
+    """The authors' file of that model."""
+    return Weight(
+        tag="in1k",
+        link=f"https://github.com/ofsoundof/LocalViT/releases/download/v1.0.0/{_FILES[name]}",
+        img_size=224,
+        trained_on=("ImageNet-1k",),
+        license="mit",
+        code_license="mit",
+        top1=top1,
+        source=_README,
+    )
+
+
 for _name, _dim, _heads, _feedforward, _told in _VARIANTS:
     register(
         Entry(
@@ -52,6 +80,7 @@ for _name, _dim, _heads, _feedforward, _told in _VARIANTS:
             f"LocalViT-{'S' if _dim == 384 else 'T'}, {_name.split('_', 2)[2]}",
             PAPER,
             published=(Published(_README, 224, _told[0], top1=_told[1]),) if _told else (),
+            weights=(_weight(_name, _told[1]),) if _told else (),
         )
     )
 
@@ -84,6 +113,24 @@ register(
 
 register(
     Entry(
+        pvt(
+            "localvit_pvt_tiny",
+            (2, 2, 2, 2),
+            0.1,
+            feedforward=[
+                local_feedforward(ratio, excite="se", reduction=dim) for ratio, dim in zip(RATIOS, DIMS, strict=True)
+            ],
+            residual="local",
+        ),
+        "localvit",
+        "LocalViT on PVT-Tiny",
+        PAPER,
+        published=(Published(_README, 224, 13.5, top1=0.781),),
+    )
+)
+
+register(
+    Entry(
         Architecture(
             "localvit_nano",
             (
@@ -91,7 +138,7 @@ register(
                     96,
                     4,
                     3,
-                    patch=4,
+                    patch=8,
                     feedforward=local_feedforward(excite="se", reduction=96),
                     residual=Part("local"),
                     drop_path=0.1,
@@ -103,6 +150,20 @@ register(
         "localvit",
         "LocalViT at half a million parameters, for small images and quick studies",
         PAPER,
+    )
+)
+
+_SWIN_STAGES = tuple(
+    replace(stage, feedforward=local_feedforward(excite="se", reduction=stage.dim // 4), residual=Part("local"))
+    for stage in swin_stages(96, (2, 2, 6, 2), (3, 6, 12, 24), drop_path=0.1)
+)
+register(
+    Entry(
+        Architecture("localvit_swin_tiny_patch4_window7_224", _SWIN_STAGES, Part("pool"), norm_eps=1e-5),
+        "localvit",
+        "LocalViT on Swin-T",
+        PAPER,
+        published=(Published(_README, 224, 29.1, top1=0.8186),),
     )
 )
 
@@ -131,15 +192,32 @@ def _table(excite: bool) -> Table:
     return {**COLUMN, **_inverted("blocks.{}.conv.conv", _OURS, excite)}
 
 
-# On this host `pos_embed` is computed here, and the layers' norm2 is there, but nothing uses it.
+# On this host `pos_embed` is computed here; the layers' norm2 is there, but nothing uses it.
 _T2T: Table = {
     **_table(True),
     "pos_embed": None,
-    **token_layers({**PERFORMER, "norm2.*": None, **_inverted("conv.conv", "feedforward", False)}),
+    **token_layers({**PERFORMER, "norm2.*": "norm2.*", **_inverted("conv.conv", "feedforward", False)}),
+}
+_SWIN: Table = {
+    **{theirs: ours for theirs, ours in TRUNK.items() if "norm2" not in str(theirs)},
+    **BIAS,
+    **AUTHORS_END,
+    **_inverted("layers.{}.blocks.{}.conv.conv", "stages.{}.blocks.{}.feedforward", True),
+}
+_PVT: Table = {
+    **{theirs: ours for theirs, ours in AUTHORS.items() if ".mlp." not in theirs and ".norm2." not in theirs},
+    **{
+        theirs: ours
+        for s in range(4)
+        for theirs, ours in _inverted(
+            f"block{s + 1}.{{}}.conv.conv", f"stages.{s}.blocks.{{}}.feedforward", True
+        ).items()
+    },
 }
 _ONLY = {"feedforward": ("conv_mlp",), "residual": ("local",), "head": ("class_token",)}
 _EXCITED = {"feedforward.excite": ("se", "eca", "eca_hard")}
-_DEIT = {"tokens": ("conv",), "norm_eps": ("1e-06",)}
+_DEIT = {"tokens": ("conv",), "attention": ("global",), "norm_eps": ("1e-06",)}
+_POOLED = {**_ONLY, "head": ("pool",)}
 LAYOUTS = (
     Layout("authors", "localvit", _table(True), only={**_ONLY, **_DEIT, **_EXCITED}, suffixes=(".pth",)),
     Layout(
@@ -154,6 +232,29 @@ LAYOUTS = (
         "localvit",
         _T2T,
         only={**_ONLY, **_EXCITED, "tokens": ("tokens_to_token",), "tokens.local": ("true",), "norm_eps": ("1e-05",)},
+        suffixes=(".pth",),
+    ),
+    Layout(
+        "authors",
+        "localvit",
+        _PVT,
+        only={
+            **_ONLY,
+            **_EXCITED,
+            "tokens": ("conv",),
+            "attention": ("spatial_reduction",),
+            "attention.method": ("conv",),
+            "attention.eps": ("1e-05",),
+            "tokens.eps": ("1e-05",),
+            "norm_eps": ("1e-06",),
+        },
+        suffixes=(".pth",),
+    ),
+    Layout(
+        "authors",
+        "localvit",
+        _SWIN,
+        only={**_POOLED, **_EXCITED, "attention": ("window",), "position": ("relative_bias",), "norm_eps": ("1e-05",)},
         suffixes=(".pth",),
     ),
 )

@@ -19,7 +19,7 @@ from hexavit.models.columns import vit_stage
 from hexavit.models.deepvit import STEM
 from hexavit.models.registry import Entry, Published, register
 from hexavit.models.vit_keys import COLUMN
-from hexavit.models.weights import Preprocessing
+from hexavit.models.weights import Preprocessing, Weight
 
 PAPER = "https://arxiv.org/abs/2104.10858"
 _README = "zihangJiang/TokenLabeling, README.md"
@@ -56,6 +56,33 @@ def _lvvit(
     return Architecture(name, (stage,), Part("token_labels"), norm_eps=1e-5)
 
 
+_FILES = {
+    ("t", 224): "v0.2.0/lvvit_t.pth",
+    ("s", 224): "1.0/lvvit_s-26M-224-83.3.pth.tar",
+    ("s", 384): "1.0/lvvit_s-26M-384-84.4.pth.tar",
+    ("m", 224): "1.0/lvvit_m-56M-224-84.0.pth.tar",
+    ("m", 384): "1.0/lvvit_m-56M-384-85.4.pth.tar",
+    ("m", 448): "1.1/lvvit_m-56M-448-85.5.pth.tar",
+    ("l", 448): "1.0/lvvit_l-150M-448-86.2.pth.tar",
+    ("l", 512): "1.0/lvvit_l-150M-512-86.4.pth.tar",
+}
+
+
+def _weight(name: str, img_size: int, top1: float, preprocessing: Preprocessing) -> Weight:
+    """The authors' file, trained with token labels."""
+    return Weight(
+        tag="in1k",
+        link=f"https://github.com/zihangJiang/TokenLabeling/releases/download/{_FILES[name, img_size]}",
+        img_size=img_size,
+        trained_on=("ImageNet-1k",),
+        license="apache-2.0",
+        code_license="apache-2.0",
+        top1=top1,
+        source=_README,
+        preprocessing=preprocessing,
+    )
+
+
 for _name, _dim, _depth, _heads, _lam, _stem, _drop, _crop, _results in _VARIANTS:
     for _img_size, (_params, _top1) in _results.items():
         register(
@@ -68,12 +95,13 @@ for _name, _dim, _depth, _heads, _lam, _stem, _drop, _crop, _results in _VARIANT
                 PAPER,
                 Preprocessing(crop_pct=_crop if _img_size == 224 else 1.0),
                 (Published(_README, _img_size, _params, top1=_top1),),
+                (_weight(_name, _img_size, _top1, Preprocessing(crop_pct=_crop if _img_size == 224 else 1.0)),),
             )
         )
 
 register(
     Entry(
-        _lvvit("lvvit_nano", 96, 4, 3, 2.0, 16, 0.1, patch=2).with_(img_size=(32, 32)),
+        _lvvit("lvvit_nano", 96, 4, 3, 2.0, 16, 0.1, patch=4).with_(img_size=(32, 32)),
         "lvvit",
         "LV-ViT at half a million parameters, for small images and quick studies",
         PAPER,

@@ -10,6 +10,7 @@ from typing import Any
 from hexavit._backbone import Backbone
 from hexavit.architecture import Architecture, image_size
 from hexavit.errors import ArchitectureError, HexavitError, nearest
+from hexavit.layouts import filled
 from hexavit.models.weights import Preprocessing, Weight
 from hexavit.parts.contract import Size
 from hexavit.parts.registry import KINDS, part_class, part_names
@@ -89,9 +90,9 @@ def list_models(pattern: str = "*", **filters: str) -> list[str]:
 
     Args:
         pattern: as in `cvt_*`.
-        **filters: `family="cvt"`, or a kind of part with a part's name that some stage must use:
-            `attention="conv_projection"`, `head="pool"`; `license="apache-2.0"` and `trained_on="ImageNet-22k"` ask for
-            published weights of that kind, one set of which must satisfy both.
+        **filters: `family="cvt"`, or a kind of part with a part's name that some stage, or another part within itself,
+            must use: `attention="conv_projection"`, `head="pool"`; `license="apache-2.0"` and
+            `trained_on="ImageNet-22k"` ask for published weights of that kind, one set of which must satisfy both.
 
     Raises:
         HexavitError: an unknown filter, a part that no shelf has, or a licence or data that no weights have.
@@ -138,8 +139,18 @@ def _told(weight: Weight, key: str) -> tuple[str, ...]:
 
 
 def _matches(entry: Entry, filters: Mapping[str, str]) -> bool:
-    used = {(kind, part.name) for _, kind, part in entry.architecture.places()} | {("family", entry.family)}
+    used = {*parts_of(entry.architecture), ("family", entry.family)}
     return all(item in used for item in filters.items())
+
+
+def parts_of(architecture: Architecture) -> dict[tuple[str, str], None]:
+    """The parts that a model uses, as (shelf, name) in their order; those inside another part are used too."""
+    used: dict[tuple[str, str], None] = {}
+    for _, kind, part in architecture.places():
+        used[kind, part.name] = None
+        inside = getattr(part_class(kind, part.name), "inside", None)
+        used |= dict.fromkeys(inside(filled(kind, part)) if inside else ())
+    return used
 
 
 def resolve(
@@ -194,7 +205,9 @@ def pretrained_cfg(architecture: Architecture, weight: Weight | None = None) -> 
     mean, std = preprocessing.mean, preprocessing.std
     if len(mean) != chans:  # grey or many-channel images: the mean of the channels' statistics
         mean, std = (sum(mean) / len(mean),) * chans, (sum(std) / len(std),) * chans
-    of_weight = {"tag": weight.tag, "hf_hub_id": weight.hub_id, "license": weight.license} if weight else {}
+    of_weight = {} if weight is None else {"tag": weight.tag, "license": weight.license}
+    if weight is not None:
+        of_weight |= {"hf_hub_id": weight.hub_id} if weight.hub_id else {"url": str(weight.link)}
     return {
         "architecture": architecture.name,
         **of_weight,

@@ -20,7 +20,7 @@ from hexavit.layouts import As, Layout, Table
 from hexavit.models.columns import vit_stage
 from hexavit.models.registry import Entry, Published, register
 from hexavit.models.vit_keys import COLUMN
-from hexavit.models.weights import Preprocessing
+from hexavit.models.weights import Preprocessing, Weight
 
 PAPER = "https://arxiv.org/abs/2101.11986"
 _README = "yitu-opensource/T2T-ViT, README.md"
@@ -57,6 +57,50 @@ def _t2t(
     return Architecture(name, (stage,), Part("class_token"), img_size=(img_size, img_size), norm_eps=1e-5)
 
 
+_AT_384 = {"t2t_vit_14": 0.833}
+"""The same model trained at 384: its table of positions is computed for any size."""
+
+
+_COSTS = {
+    "t2t_vit_7": (4.3, 1.1),
+    "t2t_vit_10": (5.9, 1.5),
+    "t2t_vit_12": (6.9, 1.8),
+    "t2t_vit_14": (21.5, 4.8),
+    "t2t_vit_19": (39.2, 8.5),
+    "t2t_vit_24": (64.1, 13.8),
+    "t2t_vit_t_14": (21.5, 6.1),
+    "t2t_vit_t_19": (39.2, 9.8),
+    "t2t_vit_t_24": (64.1, 15.0),
+}
+"""Millions of parameters and GMACs at 224, as the README prints them."""
+
+
+def _published(name: str, size: int, top1: float) -> Published:
+    params, gmacs = _COSTS[name] if size == 224 else (None, None)
+    return Published(_README, size, params, gmacs, top1)
+
+
+def _figures(name: str, top1: float | None) -> list[tuple[int, float]]:
+    """Image size and top-1 of each published file."""
+    return [(size, told) for size, told in ((224, top1), (384, _AT_384.get(name))) if told]
+
+
+def _weight(name: str, img_size: int, top1: float) -> Weight:
+    file = f"{100 * top1:.1f}_T2T_ViT{'t' if '_t_' in name else ''}_{name.rpartition('_')[2]}.pth.tar"
+    return Weight(
+        tag="in1k" if img_size == 224 else f"in1k_{img_size}",
+        link=f"https://github.com/yitu-opensource/T2T-ViT/releases/download/main/{file}",
+        img_size=img_size,
+        trained_on=("ImageNet-1k",),
+        license="bsd-3-clause-clear",
+        code_license="bsd-3-clause-clear",
+        top1=top1,
+        source=_README,
+        preprocessing=Preprocessing(crop_pct=0.9),
+        note="the authors use `state_dict_ema` where a file holds it: load_checkpoint(model, path, entry=...)",
+    )
+
+
 for _name, _dim, _depth, _heads, _ratio, _kind, _top1 in _VARIANTS:
     register(
         Entry(
@@ -65,7 +109,8 @@ for _name, _dim, _depth, _heads, _ratio, _kind, _top1 in _VARIANTS:
             f"T2T-ViT{_name.removeprefix('t2t_vit').replace('_', '-')}",
             PAPER,
             Preprocessing(crop_pct=0.9),
-            (Published(_README, 224, top1=_top1),) if _top1 else (),
+            tuple(_published(_name, size, top1) for size, top1 in _figures(_name, _top1)),
+            tuple(_weight(_name, size, top1) for size, top1 in _figures(_name, _top1)),
         )
     )
 

@@ -58,7 +58,7 @@ register(
                     96,
                     4,
                     3,
-                    tokens=Part("conv_stem", channels=(24, 48), kernels=(3, 3), strides=(2, 2)),
+                    tokens=Part("conv_stem", channels=(24, 48, 96), kernels=(3, 3, 3), strides=(2, 2, 2)),
                     feedforward=Part("mlp", ratio=3.0),
                 ),
             ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hexavit.errors import HexavitError
+
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 INCEPTION_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -27,8 +29,9 @@ class Weight:
 
     Attributes:
         tag: its name behind the model's: what it was trained on, and the image size where that is not the model's.
-        hub_id: the repository on the Hugging Face hub.
-        files: its file there, under the first of these names that there is.
+        hub_id: the repository on the Hugging Face hub; None for a file that lies elsewhere.
+        link: the address of that file; None for one on the hub.
+        files: its file on the hub, under the first of these names that there is.
         sha256: of a file by its name. A file without one is held against the sum that the hub itself keeps.
         revision: a branch or commit of that repository.
         img_size: side of the images that it was trained at last.
@@ -43,7 +46,8 @@ class Weight:
     """
 
     tag: str
-    hub_id: str
+    hub_id: str | None = None
+    link: str | None = None
     files: tuple[str, ...] = ("model.safetensors", "pytorch_model.bin")
     sha256: Mapping[str, str] = field(default_factory=dict)
     revision: str | None = None
@@ -57,6 +61,19 @@ class Weight:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     note: str | None = None
 
-    def url(self, file: str) -> str:
-        """Where a browser finds a file of it."""
-        return f"https://huggingface.co/{self.hub_id}/resolve/{self.revision or 'main'}/{file}"
+    def __post_init__(self) -> None:
+        if (self.hub_id is None) == (self.link is None):
+            raise HexavitError(f"weights lie in a repository of the hub or behind a link, and {self.tag} names not one")
+
+    @property
+    def place(self) -> str:
+        """Where it lies, in a word: the repository, or the link."""
+        return self.hub_id or str(self.link)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where a browser finds its file, or its file under one of several names."""
+        if self.link is not None:
+            return (self.link,)
+        front = f"https://huggingface.co/{self.hub_id}/resolve/{self.revision or 'main'}"
+        return tuple(f"{front}/{file}" for file in self.files)

@@ -6,7 +6,7 @@ Notation: B images, N tokens on a grid of H x W, C width, P extra tokens (class,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -152,15 +152,15 @@ class PartModule(nn.Module):
     """What every part says of itself. The defaults serve a position-wise part; a part states what differs.
 
     A constructor's positional parameters are what the house knows and fills in by name (`dim`, `in_dim`, `heads`,
-    `size`, `extra`, `stride`, `norm_eps`, `drop_path`, `index`, `position`, `num_classes`, `role`,
-    `blocks`); its keyword-only
-    parameters are the part's options, with the one place for their defaults.
+    `size`, `extra`, `stride`, `norm_eps`, `drop_path`, `index`, `scope`, `head_dim`, `num_classes`, `role`, `blocks`,
+    `shared`: modules that a stage's blocks have in common, by names of their own); its keyword-only parameters are the
+    part's options, with the one place for their defaults.
     """
 
     needs: ClassVar[Literal["any", "points", "raster"]] = "any"
     """What the tokens must be: `raster` refuses points and sets, `points` refuses sets."""
-    reads_grid: ClassVar[bool] = False
-    """Whether it reads `Tokens.grid` or `.map`: then the stage holds its tokens split."""
+    reads_grid: bool = False
+    """Whether it reads `Tokens.grid` or `.map`: then the stage holds its tokens split. An option may change it."""
     takes: ClassVar[tuple[str, ...]] = ()
     """Names in `Tokens.carry` that it reads; an earlier part of the model must give them."""
     gives: ClassVar[tuple[str, ...]] = ()
@@ -171,6 +171,8 @@ class PartModule(nn.Module):
     """Whether it works on extra tokens alone; the head must bring some."""
     keeps_image: ClassVar[bool] = False
     """Whether image tokens leave a residual as they came: such a block gives no feature map of its own."""
+    traced: ClassVar[str] = ""
+    """What a graph of dynamic sizes keeps of the size that it was traced at, in words; most parts keep nothing."""
     first_conv: ClassVar[str | None] = None
     """A tokens part's convolution that reads the image, by its name inside; None where none does."""
     acts: ClassVar[Act] = "none"
@@ -179,6 +181,15 @@ class PartModule(nn.Module):
     """Names of its own parameters that weight decay leaves alone (biases and norms always are)."""
     constants: ClassVar[tuple[str, ...]] = ()
     """Names of its own tables that an authors' state dict may hold as parameters, though nothing trains them."""
+    last: ClassVar[str | None] = None
+    """Its last linear or convolution, by its name inside; None for the last that it registers."""
+    weights_in_a_row: ClassVar[int] = 2
+    """How many linears and convolutions a value passes inside, one behind the other: Fixup's starting rule asks."""
+
+    @classmethod
+    def inside(cls, chosen: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Parts of other shelves whose work it does within itself, as (shelf, name), given all its options."""
+        return ()
 
     def out_size(self, size: Size) -> Size:
         """The grid that comes out for a grid that goes in."""
@@ -188,7 +199,8 @@ class PartModule(nn.Module):
         """Rebuild what depends on the grid (tables, windows) for another one."""
 
     def macs(self, size: Size, extra: int = 0) -> int:
-        """Multiply-adds for one image whose tokens come in on a grid of `size` with `extra` extra tokens."""
+        """Multiply-adds for one image whose tokens come in on a grid of `size` with `extra` extra tokens; of a position
+        inside an attention `size` is the scope."""
         return 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +26,40 @@ class QuickGELU(nn.Module):
         return F.silu(1.702 * x) * (1 / 1.702)
 
 
-class SiLU(nn.Module):
-    """x sigmoid(x), for a tensor that its caller owns: overwritten where no gradient is recorded."""
+class Activation(nn.Module):
+    """A function of each value, for a tensor that its caller owns: overwritten where no gradient is recorded.
+
+    Between two linears this is the widest tensor of a block; a second one would touch new memory in every block.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.function = name, _FUNCTIONS[name]
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape to the same."""
-        return F.silu(x, inplace=not torch.is_grad_enabled() and not torch.compiler.is_compiling())
+        return self.function(x, inplace=not torch.is_grad_enabled() and not torch.compiler.is_compiling())
+
+    def extra_repr(self) -> str:
+        """The function."""
+        return self.name
+
+
+def _gelu(x: Tensor, inplace: bool, approximate: str = "none") -> Tensor:
+    if not inplace:
+        return F.gelu(x, approximate=approximate)
+    out: Tensor = torch.ops.aten.gelu_(x, approximate=approximate)  # which no function of F gives
+    return out
+
+
+_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "gelu": _gelu,
+    "gelu_tanh": partial(_gelu, approximate="tanh"),
+    "hardswish": F.hardswish,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "silu": F.silu,
+}
 
 
 class ScaledLinear(nn.Linear):
@@ -71,38 +101,50 @@ class DropPath(nn.Module):
         return f"rate={self.rate:g}"
 
 
-_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "gelu": nn.GELU,
-    "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
-    "quick_gelu": QuickGELU,
-    "hardswish": nn.Hardswish,
-    "relu": nn.ReLU,
-    "relu6": nn.ReLU6,
-    "silu": nn.SiLU,
-}
+class Memory(dict[Any, Any]):
+    """What a module has computed and may compute again, the oldest of `most` forgotten; copies of a module, on disk or
+    in memory, start with none."""
+
+    def __init__(self, most: int = 8) -> None:
+        super().__init__()
+        self.most = most
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if key not in self and len(self) >= self.most:
+            self.pop(next(iter(self)))
+        super().__setitem__(key, value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
+        return Memory(self.most)
+
+    def __reduce__(self) -> tuple[type[Memory], tuple[int]]:
+        return Memory, (self.most,)
 
 
 def activation(name: str) -> nn.Module:
     """An activation by name, for a tensor that its caller owns: gelu (erf), gelu_tanh, quick_gelu (CvT), hardswish,
     relu, relu6, silu."""
-    if name not in _ACTIVATIONS:
-        raise ValueError(f"there is no activation {name!r}: {nearest(name, _ACTIVATIONS)}")
-    return _ACTIVATIONS[name]()
+    if name == "quick_gelu":
+        return QuickGELU()
+    if name not in _FUNCTIONS:
+        raise ValueError(f"there is no activation {name!r}: {nearest(name, (*_FUNCTIONS, 'quick_gelu'))}")
+    return Activation(name)
 
 
 def resize_table(table: Tensor, size: Size, new: Size, prefix: int, method: str) -> Tensor:
     """Resize a position table (1, P + H W, C) from one grid to another; the first P rows are kept.
 
     `bilinear`: aligned corners, ViT's official way (scipy's zoom of order 1). `bicubic`: half-pixel centres with
-    antialiasing, timm's way. `bicubic_plain`: without antialiasing, DeiT's.
+    antialiasing, timm's way. `bilinear_plain` and `bicubic_plain`: half-pixel centres without antialiasing, PVT's and
+    DeiT's.
     """
     image = table[:, prefix:].unflatten(1, size).permute(0, 3, 1, 2)
-    if method == "bilinear":
-        image = F.interpolate(image.float(), size=new, mode="bilinear", align_corners=True)
+    if method.startswith("bilinear"):
+        image = F.interpolate(image.float(), size=new, mode="bilinear", align_corners=method == "bilinear")
     else:
         image = F.interpolate(image.float(), size=new, mode="bicubic", antialias=method == "bicubic")
     image = image.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)
     return torch.cat((table[:, :prefix], image), dim=1)
 
 
-RESIZE_METHODS = ("bilinear", "bicubic", "bicubic_plain")
+RESIZE_METHODS = ("bilinear", "bilinear_plain", "bicubic", "bicubic_plain")

@@ -16,8 +16,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _SHELVES: dict[str, dict[str, type[nn.Module]]] = {kind: {} for kind in KINDS}
 _HOUSE = (
-    "dim", "in_dim", "heads", "size", "extra", "stride", "norm_eps", "drop_path", "index", "position", "num_classes",
-    "role", "blocks",
+    "dim", "in_dim", "heads", "size", "extra", "stride", "norm_eps", "drop_path", "index", "scope", "head_dim",
+    "num_classes", "role", "blocks", "shared",
 )  # fmt: skip
 _PART = TypeVar("_PART", bound=type[nn.Module])
 

@@ -6,6 +6,8 @@ from hexavit.parts.attention.conv_projection import ConvProjection
 from hexavit.parts.attention.mixed_heads import ReAttention, TalkingHeads
 from hexavit.parts.attention.performer import PerformerAttention
 from hexavit.parts.attention.self_attention import GlobalAttention
+from hexavit.parts.attention.spatial_reduction import SpatialReduction
+from hexavit.parts.attention.window import WindowAttention
 
 __all__ = [
     "Attention",
@@ -14,7 +16,9 @@ __all__ = [
     "GlobalAttention",
     "PerformerAttention",
     "ReAttention",
+    "SpatialReduction",
     "TalkingHeads",
+    "WindowAttention",
     "record_attention",
     "softmax_path",
 ]

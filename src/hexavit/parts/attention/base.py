@@ -9,21 +9,26 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hexavit.parts.contract import PartModule, Tokens
+from hexavit.parts.contract import PartModule, Size, Tokens
 
 Scale = Literal["dim", "head_dim"]
 
 
 class Attention(PartModule):
-    """Base of the attention shelf: `forward(tokens) -> tokens`, of the same number unless it says otherwise."""
+    """Base of the attention shelf: `forward(tokens) -> tokens`, of the same number unless it says otherwise.
+
+    `position` is the part that acts inside, where the attention `offers` a place for it; composition sets it.
+    """
 
     offers: ClassVar[frozenset[str]] = frozenset()
     """Where a position part may act inside: of `logits`, `values`."""
-    fused: ClassVar[Literal["always", "eval", "never"]] = "always"
-    """When `scaled_dot_product_attention` serves; anything but `always` gives its `fused_reason`."""
-    fused_reason: ClassVar[str] = ""
-    maps_are: ClassVar[Literal["probabilities", "mixed"]] = "probabilities"
+    fused: Literal["always", "eval", "never"] = "always"
+    """When `scaled_dot_product_attention` serves; anything but `always` gives its `fused_reason`. An option may change
+    this and the next two."""
+    fused_reason: str = ""
+    maps_are: Literal["probabilities", "mixed"] = "probabilities"
     """What `record_attention` gives: rows that sum to 1, or maps mixed across heads, as they meet the values."""
+    last = "proj"
     stride: int = 1
     """By how much the image tokens that come out are fewer, per axis."""
 
@@ -33,10 +38,20 @@ class Attention(PartModule):
         self.maps: list[Tensor] | None = None
         self.attn_drop = attn_drop
         self.proj_drop = nn.Dropout(proj_drop)
+        self.position: nn.Module | None = None
 
     def forward(self, tokens: Tokens) -> Tokens:
         """Tokens to tokens of the same width."""
         raise NotImplementedError
+
+    def scope(self, size: Size) -> Size:
+        """The grid on which queries and keys meet, of a map of `size`: all of it, unless there are windows."""
+        return size
+
+    def set_size(self, size: Size) -> None:
+        """Rebuild what depends on the grid; here the position that acts inside, on its scope."""
+        if isinstance(self.position, PartModule):
+            self.position.set_size(self.scope(size))
 
     def before_softmax(self, logits: Tensor) -> Tensor:
         """Change the logits (B, h, N, M); a part that does is `fused = "never"`."""
@@ -46,7 +61,9 @@ class Attention(PartModule):
         """Change the attention maps (B, h, N, M); a part that does is `fused = "never"`."""
         return attention
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, scale: float, bias: Tensor | None = None) -> Tensor:
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, *, scale: float, bias: Tensor | None = None, record: bool = True
+    ) -> Tensor:
         """softmax(scale q k^T + bias) v.
 
         Args:
@@ -55,6 +72,7 @@ class Attention(PartModule):
             v: (B, h, M, d').
             scale: the factor on q k^T.
             bias: added to the logits, broadcast to (B, h, N, M).
+            record: whether the maps of this call are part of what `record_attention` gives.
 
         Returns:
             (B, N, h d'), heads side by side.
@@ -67,7 +85,7 @@ class Attention(PartModule):
             logits = (q * scale) @ k.transpose(-2, -1)
             logits = self.before_softmax(logits if bias is None else logits + bias)
             attention = self.after_softmax(logits.softmax(dim=-1))
-            if self.maps is not None:
+            if self.maps is not None and record:
                 self.maps.append(attention.detach())
             out = F.dropout(attention, drop) @ v
         return out.transpose(1, 2).flatten(2)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, Scale, attention_scale, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
@@ -20,6 +23,8 @@ class GlobalAttention(Attention):
     multiply-adds 4 M C A + 2 M^2 A.
     Same as timm's `Attention` of ViT and as flax's `MultiHeadDotProductAttention` with q, k, v stacked.
     """
+
+    offers = frozenset({"logits"})
 
     def __init__(
         self,
@@ -41,11 +46,15 @@ class GlobalAttention(Attention):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + N, C) to the same."""
-        return tokens.join().each(self._mix)
+        return tokens.join().each(partial(self._mix, size=tokens.size, prefix=tokens.prefix))
 
-    def _mix(self, x: Tensor) -> Tensor:
+    def _mix(self, x: Tensor, size: Size, prefix: int) -> Tensor:
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (B, h, M, d) each
-        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.scale)))
+        bias = None
+        if self.position is not None:  # extra tokens have no place, hence no bias
+            bias = F.pad(self.position(size, q[:, :, prefix:]), (prefix, 0, prefix, 0)).to(q.dtype)
+            bias = bias[None] if bias.ndim == 3 else bias  # the fused kernel takes no three axes
+        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.scale, bias=bias)))
         return out
 
     def macs(self, size: Size, extra: int = 0) -> int:

@@ -51,7 +51,8 @@ class ChannelAttention(nn.Module):
 class ConvMLP(PartModule):
     """Linear, depth-wise convolution, linear on the image tokens as a map, each with batch norm and the first two with
     an activation: LocalViT's inverted residual (Li et al., 2021, eq. 5), CeiT's LeFF (Yuan et al., ICCV 2021, eq. 4
-    to 9).
+    to 9); without batch norm P2T's inverted residual (Wu et al., TPAMI 2022, section 3.2), and, with none or another
+    activation before the convolution (`first_act`), PVT v2's (Wang et al., CVM 2022, section 3.3).
 
     New in it, against the MLP: tokens meet their neighbours. `excite` weighs the channels before the second linear:
     `se` (squeeze and excite, `reduction` times fewer channels inside), `eca` (a convolution over the channels),
@@ -61,7 +62,9 @@ class ConvMLP(PartModule):
     Shapes: (B, P + H W, C) to the same. Cost with hidden width R = ratio C and kernel k: parameters 2 R C + k^2 R, with
     `bias` 2 R + C, with `norm` 4 R + 2 C, and those of `excite`; multiply-adds (2 R C + k^2 R) H W, with `se`
     2 R (R // reduction), with `eca` k' R.
-    Same as coeusguo/ceit's LeFF with `bias=true, act=gelu`, and as ofsoundof/LocalViT's with `bias=false, extra=zero`.
+    Same as coeusguo/ceit's LeFF with `bias=true, act=gelu`, as ofsoundof/LocalViT's with `bias=false, extra=zero`, as
+    yuhuan-wu/P2T's with `norm=false, act=hardswish`, as whai362/PVT's v2 with `norm=false, first_act=none` (its linear
+    variant: `first_act=relu`).
 
     Raises:
         ValueError: an even kernel, an unknown activation, or a reduction that leaves no channel.
@@ -69,6 +72,8 @@ class ConvMLP(PartModule):
 
     needs = "raster"
     reads_grid = True
+    last = "fc2"
+    weights_in_a_row = 3
 
     def __init__(
         self,
@@ -77,6 +82,7 @@ class ConvMLP(PartModule):
         ratio: float = 4.0,
         kernel: int = 3,
         act: str = "gelu",
+        first_act: str | None = "same",
         bias: bool = True,
         norm: bool = True,
         excite: Excite | None = None,
@@ -97,6 +103,7 @@ class ConvMLP(PartModule):
         self.norm2 = nn.BatchNorm2d(hidden) if norm else nn.Identity()
         self.norm3 = nn.BatchNorm2d(dim) if norm else nn.Identity()
         self.act = activation(act)
+        self.first_act = nn.Identity() if first_act is None else activation(act if first_act == "same" else first_act)
         self.excite: nn.Module | None = None
         if excite is not None:
             self.excite = (
@@ -105,7 +112,7 @@ class ConvMLP(PartModule):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to the same."""
-        x = self.act(self.norm1(_as_map(self.fc1(tokens.grid))))  # (B, R, H, W)
+        x = self.first_act(self.norm1(_as_map(self.fc1(tokens.grid))))  # (B, R, H, W)
         x = self.act(self.norm2(self.conv(x)))
         if self.excite is not None:
             x = x * self.excite(x.mean(dim=(2, 3)))[:, :, None, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from hexavit.parts.contract import PartModule, Size, Tokens, rows
-from hexavit.parts.layers import ScaledLinear, SiLU, activation
+from hexavit.parts.layers import ScaledLinear, activation
 from hexavit.parts.registry import register_part
 
 
@@ -22,6 +22,8 @@ class MLP(PartModule):
         ValueError: an unknown activation, or a ratio that gives no whole hidden width.
     """
 
+    last = "fc2"
+
     def __init__(self, dim: int, *, ratio: float = 4.0, act: str = "gelu", drop: float = 0.0) -> None:
         super().__init__()
         hidden = int(dim * ratio)
@@ -29,7 +31,7 @@ class MLP(PartModule):
             raise ValueError(f"ratio={ratio} leaves no hidden width at dim={dim}")
         if act == "quick_gelu":  # x sigmoid(1.702 x) = silu(1.702 x) / 1.702, in one pass instead of three
             self.fc1: nn.Linear = ScaledLinear(dim, hidden, 1.702, 1.702)
-            self.act: nn.Module = SiLU()
+            self.act: nn.Module = activation("silu")
             self.fc2: nn.Linear = ScaledLinear(hidden, dim, 1 / 1.702)
         else:
             self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), activation(act), nn.Linear(hidden, dim)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +29,11 @@ class LayerClassAttention(Head):
 
     extra_tokens = 1
     takes = ("class_tokens",)
+
+    @classmethod
+    def inside(cls, chosen: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Its last block's attention and feedforward."""
+        return ("attention", "class_attention"), ("feedforward", "mlp")
 
     def __init__(
         self,

@@ -2,6 +2,17 @@
 
 from hexavit.parts.positions.none import NoPosition
 from hexavit.parts.positions.peg import PEG
+from hexavit.parts.positions.pixel_attention import PixelAttention
+from hexavit.parts.positions.relative import ContinuousBias, LogitPosition, RelativeBias
 from hexavit.parts.positions.tables import LearnedPosition, SineCosinePosition
 
-__all__ = ["PEG", "LearnedPosition", "NoPosition", "SineCosinePosition"]
+__all__ = [
+    "PEG",
+    "ContinuousBias",
+    "LearnedPosition",
+    "LogitPosition",
+    "NoPosition",
+    "PixelAttention",
+    "RelativeBias",
+    "SineCosinePosition",
+]

@@ -13,7 +13,7 @@ from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.layers import RESIZE_METHODS, resize_table
 from hexavit.parts.registry import register_part
 
-Resize = Literal["bilinear", "bicubic", "bicubic_plain"]
+Resize = Literal["bilinear", "bilinear_plain", "bicubic", "bicubic_plain"]
 
 
 @register_part("position", "learned")
@@ -22,8 +22,8 @@ class LearnedPosition(PartModule):
 
     Extra tokens that enter with the stage have rows of their own, first, unless `extra_rows=False` (CaiT). At
     another size than the table's, the grid part is resized, `resize` saying how: `bilinear` with aligned corners is
-    the official way (scipy's zoom), `bicubic` timm's, `bicubic_plain` DeiT's. That call is approximate: rows
-    between learned ones were never trained.
+    the official way (scipy's zoom), `bilinear_plain` PVT's, `bicubic` timm's, `bicubic_plain` DeiT's. That call is
+    approximate: rows between learned ones were never trained.
 
     Shapes: (B, P + N, C) to the same. Cost: parameters (P + N) C; multiply-adds none (N C additions).
 

@@ -1,6 +1,16 @@
 """Where the norms and the residuals stand."""
 
-from hexavit.parts.residual.norms import ExtraOnly, LocalResidual, PostNorm, PreNorm, Residual
+from hexavit.parts.residual.norms import ExtraOnly, LocalResidual, PostNorm, PreNorm, Residual, ResidualPostNorm
 from hexavit.parts.residual.scales import Fixup, ReZero, SkipInit
 
-__all__ = ["ExtraOnly", "Fixup", "LocalResidual", "PostNorm", "PreNorm", "ReZero", "Residual", "SkipInit"]
+__all__ = [
+    "ExtraOnly",
+    "Fixup",
+    "LocalResidual",
+    "PostNorm",
+    "PreNorm",
+    "ReZero",
+    "Residual",
+    "ResidualPostNorm",
+    "SkipInit",
+]

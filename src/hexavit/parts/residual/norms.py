@@ -22,6 +22,9 @@ class Residual(PartModule):
     max-pooled to it, in windows of stride x stride, the last ones cut at the border (after MViT, Fan et al., 2021).
     """
 
+    stage_norm: bool = False
+    """Whether a LayerNorm stands behind the stage's last block; an option may say so."""
+
     def __init__(self, dim: int, stride: int, norm_eps: float, drop_path: float) -> None:
         super().__init__()
         self.stride = stride
@@ -49,9 +52,11 @@ class PreNorm(Residual):
 
     `layer_scale` is the starting value of gamma, a learned vector (CaiT: Touvron et al., ICCV 2021, eq. 4); without it
     gamma is 1 / `skip_lam` (LV-ViT: Jiang et al., NeurIPS 2021: 1, 2 or 3). `block_scale` is s (DeepViT-S and -L: 0.5;
-    the s inside the norm matters through its eps alone).
+    the s inside the norm matters through its eps alone). `stage_norm` puts a LayerNorm behind the stage's last block
+    (PVT v2: Wang et al., CVM 2022); the head then needs none.
 
-    Shapes: (B, M, C) to the same. Cost: parameters 2 C, and C with `layer_scale`; multiply-adds not counted.
+    Shapes: (B, M, C) to the same. Cost: parameters 2 C, and C with `layer_scale`, and 2 C a stage with `stage_norm`;
+    multiply-adds not counted.
 
     Raises:
         ValueError: a scale of 0 or less.
@@ -69,8 +74,10 @@ class PreNorm(Residual):
         layer_scale: float | None = None,
         skip_lam: float = 1.0,
         block_scale: float = 1.0,
+        stage_norm: bool = False,
     ) -> None:
         super().__init__(dim, stride, norm_eps, drop_path)
+        self.stage_norm = stage_norm
         if skip_lam <= 0 or block_scale <= 0:
             raise ValueError(f"skip_lam and block_scale are more than 0, not {skip_lam} and {block_scale}")
         self.before, self.after = block_scale, 1 / (block_scale * skip_lam)
@@ -145,9 +152,37 @@ class PostNorm(Residual):
     want a warm-up (Xiong et al., ICML 2020).
 
     Shapes: (B, M, C) to the same. Cost: parameters 2 C; multiply-adds not counted.
-    Differs from Swin V2's residual-post-norm, which norms the branch alone.
+    Differs from Swin V2's `res_post_norm`, which norms the branch alone.
     """
 
     def forward(self, tokens: Tokens, branch: Branch) -> Tokens:
         """x to norm(x + branch(x))."""
         return self.add(tokens, branch(tokens)).each(self.norm)
+
+
+@register_part("residual", "res_post_norm")
+class ResidualPostNorm(Residual):
+    """x + norm(branch(x)): the norm behind the branch, inside the residual (Swin V2: Liu et al., CVPR 2022, section
+    3.2).
+
+    New in it: what every block adds has the norm's size, so that the stream of a deep model stays tame. The norm's
+    weight and bias start at 0, each block as the identity. `extra_norm` norms the stream too, once, behind the
+    feedforward's sum: the largest models do so in every sixth block.
+
+    Shapes: (B, M, C) to the same. Cost: parameters 2 C, with `extra_norm` 2 C more around the feedforward;
+    multiply-adds not counted.
+    Same as microsoft/Swin-Transformer's V2, which has no extra norm in its code; where that stands is the paper's word.
+    """
+
+    def __init__(
+        self, dim: int, stride: int, norm_eps: float, drop_path: float, role: str, *, extra_norm: bool = False
+    ) -> None:
+        super().__init__(dim, stride, norm_eps, drop_path)
+        nn.init.zeros_(self.norm.weight)  # type: ignore[arg-type]  # a LayerNorm
+        nn.init.zeros_(self.norm.bias)  # type: ignore[arg-type]
+        self.extra_norm = nn.LayerNorm(dim, eps=norm_eps) if extra_norm and role == "feedforward" else None
+
+    def forward(self, tokens: Tokens, branch: Branch) -> Tokens:
+        """x to x + norm(branch(x))."""
+        out = self.add(tokens, branch(tokens).each(self.norm))
+        return out if self.extra_norm is None else out.each(self.extra_norm)

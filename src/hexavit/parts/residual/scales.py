@@ -63,7 +63,9 @@ class Fixup(ReZero):
     """x + alpha branch(x + b) + c with learned numbers, alpha from 1, b and c from 0 (Zhang et al., ICLR 2019).
 
     Shapes: (B, M, C) to the same. Cost: parameters 3; multiply-adds not counted.
-    Differs from the paper: the branch's weights start as the architecture's `init` draws them, not rescaled by depth.
+    The branch's weights start by the paper's rule, on top of the architecture's `init`: the last ones zero, those
+    before scaled down by the number of branches (`hexavit.initialisation`). Differs from the paper: one b a branch, not
+    one before every layer, and the classifier starts as `init` draws it, not at zero.
     """
 
     start = 1.0

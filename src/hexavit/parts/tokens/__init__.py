@@ -3,6 +3,7 @@
 from hexavit.parts.tokens.conv import ConvTokens
 from hexavit.parts.tokens.conv_stem import ConvStem
 from hexavit.parts.tokens.keep import KeepTokens
+from hexavit.parts.tokens.merging import PatchMerging
 from hexavit.parts.tokens.tokens_to_token import TokensToToken
 
-__all__ = ["ConvStem", "ConvTokens", "KeepTokens", "TokensToToken"]
+__all__ = ["ConvStem", "ConvTokens", "KeepTokens", "PatchMerging", "TokensToToken"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import nn
 
@@ -20,6 +22,10 @@ class ConvTokens(PartModule):
     Shapes: (B, H, W, C_in) to (B, H', W', C), H' = (H + 2 padding - kernel) // stride + 1. Cost: parameters
     kernel^2 C_in C + C, and 2 C with norm; multiply-adds kernel^2 C_in C H' W'.
 
+    `norm` is LayerNorm for true, none for false, or `batch` (ResT: Zhang & Yang, NeurIPS 2021, section 3.2). `eps` is
+    that of the norm, if it is not the model's. PVT v2 and P2T pad kernel // 2; PVT and Twins do not overlap (4x4/4 and
+    2x2/2, each with norm).
+
     `kernel` = `stride` with `padding=0` and `norm=False` is ViT's patch embedding (Dosovitskiy et al., ICLR 2021,
     eq. 1); kernel = stride with norm is CvT's ablation "non-overlapping patch embedding" (table 6).
     Same as microsoft/CvT, whose first stage pads 2, not 3; `padding` has no default that depends on the kernel.
@@ -36,7 +42,16 @@ class ConvTokens(PartModule):
     first_conv = "conv"
 
     def __init__(
-        self, in_dim: int, dim: int, norm_eps: float, *, kernel: int, stride: int, padding: int = 0, norm: bool = True
+        self,
+        in_dim: int,
+        dim: int,
+        norm_eps: float,
+        *,
+        kernel: int,
+        stride: int,
+        padding: int = 0,
+        norm: bool | Literal["batch"] = True,
+        eps: float | None = None,
     ) -> None:
         super().__init__()
         if kernel < 1 or stride < 1 or padding < 0:
@@ -45,14 +60,21 @@ class ConvTokens(PartModule):
             )
         self.kernel, self.stride, self.padding = kernel, stride, padding
         self.conv = nn.Conv2d(in_dim, dim, kernel, stride=stride, padding=padding)
-        self.norm = nn.LayerNorm(dim, eps=norm_eps) if norm else nn.Identity()
+        self.batch_norm = norm == "batch"
+        eps = norm_eps if eps is None else eps
+        self.norm: nn.Module = nn.Identity()
+        if norm:
+            self.norm = nn.BatchNorm2d(dim, eps=eps) if self.batch_norm else nn.LayerNorm(dim, eps=eps)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, H, W, C_in) to (B, H', W', C)."""
         if not torch.compiler.is_compiling() and min(self.out_size(tokens.size)) < 1:
             h, w = tokens.size
             raise ArchitectureError(f"a grid of {h} x {w} is too small for a {self.kernel} x {self.kernel} convolution")
-        return Tokens.of_map(self.conv(tokens.map)).with_carry(**tokens.carry).each(self.norm)
+        image = self.conv(tokens.map)
+        if self.batch_norm:
+            return Tokens.of_map(self.norm(image)).with_carry(**tokens.carry)
+        return Tokens.of_map(image).with_carry(**tokens.carry).each(self.norm)
 
     def out_size(self, size: Size) -> Size:
         """(H + 2 padding - kernel) // stride + 1, and so for W."""

@@ -18,10 +18,11 @@ class ConvStem(PartModule):
 
     New in it, against patches: the image is halved step by step. `channels`, `kernels` and `strides` name the chain,
     every padding kernel // 2; `pool` puts a 3x3 max pool of stride 2 behind it; the last convolution has `last_kernel`
-    and `last_stride`, without padding.
+    and `last_stride`, `last_padding` (0), and a bias unless `last_bias=False`.
 
     ViT-C: 3x3 steps of stride 2, last 1x1. DeepViT-S and LV-ViT: 7x7/2 and 3x3 at 64 channels, last 8x8/8. CeiT's
-    image-to-tokens: 7x7/2 without activation, `pool`, last 4x4/4 (Yuan et al., ICCV 2021, section 3.1).
+    image-to-tokens: 7x7/2 without activation, `pool`, last 4x4/4 (Yuan et al., ICCV 2021, section 3.1). ResT: 3x3 steps
+    of stride 2 and 1 at half the width, last 3x3/2, padded, without bias (Zhang & Yang, NeurIPS 2021, section 3.2).
 
     Shapes: (B, H, W, C_in) to (B, H / s, W / s, C), s the product of strides. Cost: parameters k^2 C_i C_(i+1) + 2
     C_(i+1) a step, k^2 C_n C + C for the last; multiply-adds k^2 C_i C_(i+1) at every output place.
@@ -48,6 +49,8 @@ class ConvStem(PartModule):
         pool: bool = False,
         last_kernel: int = 1,
         last_stride: int = 1,
+        last_padding: int = 0,
+        last_bias: bool = True,
     ) -> None:
         super().__init__()
         if not len(channels) == len(kernels) == len(strides) or not channels:
@@ -55,8 +58,8 @@ class ConvStem(PartModule):
                 "channels, kernels and strides name one chain, and here they are "
                 f"{len(channels)}, {len(kernels)} and {len(strides)} long"
             )
-        if min(*channels, *kernels, *strides, last_kernel, last_stride) < 1:
-            raise ValueError("channels, kernels and strides are at least 1")
+        if min(*channels, *kernels, *strides, last_kernel, last_stride) < 1 or last_padding < 0:
+            raise ValueError("channels, kernels and strides are at least 1, and last_padding at least 0")
         self.steps = nn.ModuleList()
         for before, after, kernel, stride in zip((in_dim, *channels), channels, kernels, strides, strict=False):
             step = nn.Sequential(
@@ -66,9 +69,9 @@ class ConvStem(PartModule):
             )
             self.steps.append(step)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1) if pool else nn.Identity()
-        self.conv = nn.Conv2d(channels[-1], dim, last_kernel, stride=last_stride)
+        self.conv = nn.Conv2d(channels[-1], dim, last_kernel, stride=last_stride, padding=last_padding, bias=last_bias)
         self.windows = [(k, s, k // 2) for k, s in zip(kernels, strides, strict=True)]
-        self.windows += [(3, 2, 1)] * pool + [(last_kernel, last_stride, 0)]
+        self.windows += [(3, 2, 1)] * pool + [(last_kernel, last_stride, last_padding)]
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, H, W, C_in) to (B, H', W', C)."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention
@@ -18,12 +19,27 @@ Kind = Literal["performer", "transformer"]
 _WINDOWS = ((7, 4, 2), (3, 2, 1), (3, 2, 1))  # kernel, stride, padding
 
 
+class CarriedNorm(nn.LayerNorm):
+    """A norm's two tables, carried and never computed with: LocalViT's code makes them, and its files hold them."""
+
+    constants = ("weight", "bias")
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any to the same."""
+        return x
+
+
 class T2TLayer(Attention):
     """One head of attention that changes the width, with its values as the skip, then a feedforward of ratio 1.
 
     y = v + W_o attend(q, k, v), since the input has another width; out = y + mlp(norm(y)). `transformer`: the scale is
     (input width)^-0.5, q, k, v have no bias. `performer`: no scale; `kqv` has a bias and that order; e / 2 random
-    features; dropout 0.1 behind W_o. `local` puts LocalViT's inverted residual, bare of a norm, for the MLP.
+    features; dropout 0.1 behind W_o. `local` puts LocalViT's inverted residual for the MLP; the norm before it is then
+    carried and not called, as in the authors' code.
 
     (B, H W, D) to (B, H W, e).
     """
@@ -36,7 +52,7 @@ class T2TLayer(Attention):
         self.norm1 = nn.LayerNorm(in_dim, eps=norm_eps)
         self.qkv = nn.Linear(in_dim, 3 * dim, bias=kind == "performer")
         self.proj = nn.Linear(dim, dim)
-        self.norm2: nn.Module = nn.Identity() if local else nn.LayerNorm(dim, eps=norm_eps)
+        self.norm2 = CarriedNorm(dim) if local else nn.LayerNorm(dim, eps=norm_eps)
         self.feedforward = ConvMLP(dim, ratio=1.0, act="hardswish", bias=False) if local else MLP(dim, ratio=1.0)
         if kind == "performer":
             self.w = nn.Parameter(random_features(dim // 2, dim), requires_grad=False)
@@ -81,6 +97,12 @@ class TokensToToken(PartModule):
     needs = "raster"
     reads_grid = True
     keeps_extra = False
+
+    @classmethod
+    def inside(cls, chosen: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """The attention and the feedforward of its layers."""
+        attention = "performer" if chosen["kind"] == "performer" else "global"
+        return ("attention", attention), ("feedforward", "conv_mlp" if chosen["local"] else "mlp")
 
     def __init__(
         self,

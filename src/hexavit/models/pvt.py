@@ -1,0 +1,108 @@
+"""PVT: "Pyramid Vision Transformer", Wang et al., ICCV 2021 (arXiv 2102.12122).
+
+Authors' code: whai362/PVT, classification/pvt.py (Apache-2.0), commit 57e2dfaa. Names are its builders'.
+
+What is new in it, against ViT: four stages of shrinking grids and growing widths, non-overlapping embeddings with a
+norm between them, and keys and values from a map that a strided convolution reduces 8, 4, 2 and 1 times.
+
+Shapes at 224: (B, 3, 224, 224) to grids of 56, 28, 14, 7 with widths 64, 128, 320, 512, to (B, 1000).
+
+Same as the authors' code: a position table a stage, the class token and its row in the last stage alone; eps 1e-6 but
+in embeddings and reductions, 1e-5; no norm at the end of a stage but the last.
+Differs: at another size every table whose grid has another shape is resized, bilinearly as theirs (theirs compares
+numbers of tokens); a grid smaller than its reduction is padded; weight decay spares the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hexavit.architecture import Architecture, Part
+from hexavit.models.pyramids import patches, pyramid, reduced
+from hexavit.models.registry import Entry, Published, register
+from hexavit.models.weights import Weight
+
+PAPER = "https://arxiv.org/abs/2102.12122"
+_README = "whai362/PVT, README.md; GFLOPs: paper's table"
+DIMS, HEADS, RATIOS = (64, 128, 320, 512), (1, 2, 5, 8), (8.0, 8.0, 4.0, 4.0)
+_MLPS = tuple(Part("mlp", ratio=ratio) for ratio in RATIOS)
+
+# name, depths, drop path, published (millions of parameters, GFLOPs, top-1)
+_VARIANTS = (
+    ("tiny", (2, 2, 2, 2), 0.1, (13.2, 1.9, 0.751)),
+    ("small", (3, 4, 6, 3), 0.1, (24.5, 3.8, 0.798)),
+    ("medium", (3, 4, 18, 3), 0.3, (44.2, 6.7, 0.812)),
+    ("large", (3, 8, 27, 3), 0.3, (61.4, 9.8, 0.817)),
+)
+
+
+def pvt(
+    name: str,
+    depths: Sequence[int],
+    drop_path: float,
+    *,
+    dims: Sequence[int] = DIMS,
+    heads: Sequence[int] = HEADS,
+    sr_ratios: Sequence[int] = (8, 4, 2, 1),
+    feedforward: Sequence[Part] = _MLPS,
+    residual: str = "pre_norm",
+    img_size: int = 224,
+) -> Architecture:
+    """PVT's four stages; hosts of other systems change the feedforward and its residual."""
+    stages = pyramid(
+        dims,
+        depths,
+        drop_path,
+        tokens=patches(),
+        position=[Part("learned", resize="bilinear_plain")] * 4,
+        attention=reduced(heads, sr_ratios),
+        feedforward=feedforward,
+        residual=[Part(residual)] * 4,
+    )
+    return Architecture(name, stages, Part("class_token"), img_size=(img_size, img_size))
+
+
+def _weight(size: str, top1: float) -> Weight:
+    return Weight(
+        tag="in1k",
+        hub_id=f"Zetatech/pvt-{size}-224",
+        img_size=224,
+        trained_on=("ImageNet-1k",),
+        license="apache-2.0",
+        code_license="apache-2.0",
+        top1=top1,
+        source=_README,
+        note=f"the authors' weights (pvt_{size}.pth of their release) under transformers' names, which computes every "
+        "norm with eps 1e-6",
+    )
+
+
+for _size, _depths, _drop, (_params, _gflops, _top1) in _VARIANTS:
+    register(
+        Entry(
+            pvt(f"pvt_{_size}", _depths, _drop),
+            "pvt",
+            f"PVT-{_size.capitalize()}",
+            PAPER,
+            published=(Published(_README, 224, _params, _gflops, _top1),),
+            weights=(_weight(_size, _top1),),
+        )
+    )
+
+register(
+    Entry(
+        pvt(
+            "pvt_nano",
+            (1, 1, 2, 1),
+            0.0,
+            dims=(32, 64, 96, 128),
+            heads=(1, 2, 3, 4),
+            sr_ratios=(4, 2, 2, 1),
+            feedforward=[Part("mlp", ratio=4.0)] * 4,
+            img_size=32,
+        ),
+        "pvt",
+        "PVT at 0.7 million parameters, for small images and quick studies",
+        PAPER,
+    )
+)

@@ -1,0 +1,86 @@
+"""Swin's and Swin V2's published weights: the authors' releases, as timm keeps them on the hub under their numbers.
+
+Identifiers, licences, heads and preprocessing are timm's; a test holds them against the installed timm. Accuracies are
+the authors', of these releases. Their own files, named in `note`, load as well.
+"""
+
+from __future__ import annotations
+
+from hexavit.models.weights import Preprocessing, Weight
+
+_README = "microsoft/Swin-Transformer, README.md"
+_1K, _22K = "ImageNet-1k", "ImageNet-22k"
+_DATA = {"ms_in1k": (_1K,), "ms_in22k_ft_in1k": (_22K, _1K), "ms_in22k": (_22K,)}
+
+# The authors' file without .pth and top-1 by tag; the first of a model is the one that `pretrained=True` takes.
+_RELEASED: dict[str, dict[str, tuple[str, float | None]]] = {
+    "swin_tiny_patch4_window7_224": {
+        "ms_in1k": ("swin_tiny_patch4_window7_224", 0.812),
+        "ms_in22k_ft_in1k": ("swin_tiny_patch4_window7_224_22kto1k_finetune", 0.809),
+        "ms_in22k": ("swin_tiny_patch4_window7_224_22k", None),
+    },
+    "swin_small_patch4_window7_224": {
+        "ms_in22k_ft_in1k": ("swin_small_patch4_window7_224_22kto1k_finetune", 0.832),
+        "ms_in1k": ("swin_small_patch4_window7_224", 0.832),
+        "ms_in22k": ("swin_small_patch4_window7_224_22k", None),
+    },
+    "swin_base_patch4_window7_224": {
+        "ms_in22k_ft_in1k": ("swin_base_patch4_window7_224_22kto1k", 0.852),
+        "ms_in1k": ("swin_base_patch4_window7_224", 0.835),
+        "ms_in22k": ("swin_base_patch4_window7_224_22k", None),
+    },
+    "swin_base_patch4_window12_384": {
+        "ms_in22k_ft_in1k": ("swin_base_patch4_window12_384_22kto1k", 0.864),
+        "ms_in1k": ("swin_base_patch4_window12_384", 0.845),
+        "ms_in22k": ("swin_base_patch4_window12_384_22k", None),
+    },
+    "swin_large_patch4_window7_224": {
+        "ms_in22k_ft_in1k": ("swin_large_patch4_window7_224_22kto1k", 0.863),
+        "ms_in22k": ("swin_large_patch4_window7_224_22k", None),
+    },
+    "swin_large_patch4_window12_384": {
+        "ms_in22k_ft_in1k": ("swin_large_patch4_window12_384_22kto1k", 0.873),
+        "ms_in22k": ("swin_large_patch4_window12_384_22k", None),
+    },
+    "swinv2_tiny_window8_256": {"ms_in1k": ("swinv2_tiny_patch4_window8_256", 0.818)},
+    "swinv2_tiny_window16_256": {"ms_in1k": ("swinv2_tiny_patch4_window16_256", 0.828)},
+    "swinv2_small_window8_256": {"ms_in1k": ("swinv2_small_patch4_window8_256", 0.837)},
+    "swinv2_small_window16_256": {"ms_in1k": ("swinv2_small_patch4_window16_256", 0.841)},
+    "swinv2_base_window8_256": {"ms_in1k": ("swinv2_base_patch4_window8_256", 0.842)},
+    "swinv2_base_window16_256": {"ms_in1k": ("swinv2_base_patch4_window16_256", 0.846)},
+    "swinv2_base_window12_192": {"ms_in22k": ("swinv2_base_patch4_window12_192_22k", None)},
+    "swinv2_base_window12to16_192to256": {
+        "ms_in22k_ft_in1k": ("swinv2_base_patch4_window12to16_192to256_22kto1k_ft", 0.862)
+    },
+    "swinv2_base_window12to24_192to384": {
+        "ms_in22k_ft_in1k": ("swinv2_base_patch4_window12to24_192to384_22kto1k_ft", 0.871)
+    },
+    "swinv2_large_window12_192": {"ms_in22k": ("swinv2_large_patch4_window12_192_22k", None)},
+    "swinv2_large_window12to16_192to256": {
+        "ms_in22k_ft_in1k": ("swinv2_large_patch4_window12to16_192to256_22kto1k_ft", 0.869)
+    },
+    "swinv2_large_window12to24_192to384": {
+        "ms_in22k_ft_in1k": ("swinv2_large_patch4_window12to24_192to384_22kto1k_ft", 0.876)
+    },
+}
+
+
+def weights(model: str) -> tuple[Weight, ...]:
+    """The published weights of a Swin or Swin V2 by its name."""
+    size = int(model.replace("to", "_").rsplit("_", 1)[-1])
+    return tuple(
+        Weight(
+            tag=tag,
+            hub_id=f"timm/{model}.{tag}",
+            img_size=size,
+            num_classes=21841 if tag == "ms_in22k" else 1000,
+            trained_on=_DATA[tag],
+            license="mit",
+            code_license="mit",
+            top1=top1,
+            source=_README if top1 else None,
+            preprocessing=Preprocessing(crop_pct=1.0 if size == 384 else 0.9),
+            note=f"the authors' {file}.pth",
+        )
+        for tag, (file, top1) in _RELEASED.get(model, {}).items()
+    )

@@ -1,0 +1,280 @@
+"""Attention inside windows, shifted or not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hexavit.parts.attention.base import Attention, head_width, split_heads
+from hexavit.parts.contract import Size, Tokens
+from hexavit.parts.layers import Memory
+from hexavit.parts.registry import register_part
+
+MASKED = -100.0
+"""What is added to the logit of a pair that the shift alone has brought together, as the authors have it."""
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A shifted map's tokens by window, windows of one mask behind each other: (W N) places in the padded map; where
+    each token of the map (H W) then stands; and how many windows are inside, at the right, at the bottom, in the
+    corner."""
+
+    places: Tensor
+    back: Tensor
+    groups: tuple[int, int, int, int]
+
+
+@register_part("attention", "window")
+class WindowAttention(Attention):
+    """Multi-head self-attention inside windows of M x M tokens, on request shifted (Swin: Liu et al., ICCV 2021,
+    section 3.2).
+
+    New in it: cost grows with the map, not with its square; with `shifted` the map is rolled by M // 2 before it is
+    cut, and pairs that were no neighbours get -100 on their logit. `Pattern([window, shifted])` alternates the two.
+    A map that M does not divide is padded with zeros at the bottom and at the right, after the norm, and the padding
+    takes part as the authors' detection code has it. Where min(H, W) <= M the window is min(H, W) and nothing is
+    shifted; `shrink=False` keeps M and pads (Twins: Chu et al., NeurIPS 2021, which has no shift and no bias).
+    A call at another size does what the model of that size would. A graph of dynamic sizes keeps the windows and
+    shifts of the size it was built and traced at, and is right where each map has one window as there, or several as
+    there: build above 32 x M pixels for one that serves all sizes above.
+    `cosine` divides q and k by their lengths and scales them by exp(min(t, ln 100)), t learned for each head from
+    ln 10 (Swin V2: Liu et al., CVPR 2022, eq. 2). `key_bias=False` leaves k without a bias.
+    Extra tokens, which no published model brings, read all tokens; windows do not read them.
+
+    Shapes: (B, P + H W, C) to the same. Cost with H' W' the padded map and A = heads x head_dim: parameters
+    4 C A + 3 A + C, with `cosine` heads more, without `key_bias` A fewer; multiply-adds 4 H' W' C A + 2 H' W' M^2 A
+    and for extra tokens 4 P C A + 2 P (P + H W) A.
+    Same as microsoft/Swin-Transformer's, timm's and transformers'; torchvision's keeps its window on small maps.
+
+    Raises:
+        ValueError: a window below 1, or a width that the heads do not divide.
+    """
+
+    needs = "raster"
+    reads_grid = True
+    offers = frozenset({"logits"})
+    no_decay = ("logit_scale",)
+    traced = "windows and shifts are those of the size built for, and a map of one window stays one"
+
+    def __init__(
+        self,
+        dim: int,
+        size: Size,
+        *,
+        heads: int,
+        window: int = 7,
+        shifted: bool = False,
+        shrink: bool = True,
+        cosine: bool = False,
+        head_dim: int | None = None,
+        qkv_bias: bool = True,
+        key_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__(attn_drop, proj_drop)
+        if window < 1:
+            raise ValueError(f"a window is at least 1 token wide, not {window}")
+        self.dim, self.heads, self.window, self.shifted, self.shrink = dim, heads, window, shifted, shrink
+        self.head_dim = head_width(dim, heads, head_dim)
+        self.built = self._window(size)
+        inner = heads * self.head_dim
+        self.scale = 1.0 if cosine else self.head_dim**-0.5
+        self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10.0))) if cosine else None
+        self.qkv = nn.Linear(dim, 3 * inner, bias=qkv_bias and key_bias)
+        apart = qkv_bias and not key_bias
+        self.q_bias = nn.Parameter(torch.zeros(inner)) if apart else None
+        self.v_bias = nn.Parameter(torch.zeros(inner)) if apart else None
+        self.proj = nn.Linear(inner, dim)
+        self._orders = Memory()
+        self._masked = Memory(most=1)
+
+    # The forward
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """(B, P + H W, C) to the same."""
+        side, shift = self._window(tokens.size)
+        bias = None if self.position is None else self.position((side, side), None)
+        # A compiler fuses rolls and cuts by itself, and a record wants all windows in one map.
+        sorted_ = shift and self.maps is None and not torch.compiler.is_compiling()
+        image, kv = (self._by_order if sorted_ else self._by_rolling)(tokens, side, shift, bias)
+        out = tokens.with_image(self.proj_drop(image))
+        return out if tokens.extra is None else out.replace_extra(self._extra(tokens.extra, kv))
+
+    def _by_rolling(self, tokens: Tokens, side: int, shift: int, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The map rolled, cut into windows (B W, N, C), and put together; and keys beside values (B, H W, 2 A)."""
+        (h, w), (rows, columns) = tokens.size, _padded(tokens.size, side)
+        down, across = rows // side, columns // side
+
+        def cut(grid: Tensor) -> Tensor:
+            grid = _pad(grid, rows - h, columns - w)
+            grid = grid.roll((-shift, -shift), (1, 2)) if shift else grid
+            windows = grid.unflatten(2, (across, side)).unflatten(1, (down, side)).transpose(2, 3)
+            parts: Tensor = windows.reshape(-1, side * side, grid.shape[-1])
+            return parts
+
+        def join(windows: Tensor) -> Tensor:
+            grid = windows.unflatten(1, (side, side)).unflatten(0, (-1, down, across)).transpose(2, 3)
+            grid = grid.reshape(-1, rows, columns, windows.shape[-1])
+            grid = grid.roll((shift, shift), (1, 2)) if shift else grid
+            return _cropped(grid, tokens.size)
+
+        x = cut(tokens.grid)
+        if bias is not None:
+            bias = bias.to(x.dtype)[None]  # (1, h, N, N): the fused kernel takes no three axes
+        if shift:
+            mask = shift_mask((rows, columns), side, shift, x)[:, None]  # (W, 1, N, N)
+            bias = mask if bias is None else mask + bias
+            bias = bias.expand(tokens.image.shape[0], *bias.shape).flatten(0, 1)
+        q, k, v = self._qkv(x)
+        out = join(self.proj(self.attend(*self._heads(q, k, v), scale=self.scale, bias=bias)))
+        return out, join(torch.cat((k, v), dim=2)) if tokens.prefix else out
+
+    def _by_order(self, tokens: Tokens, side: int, shift: int, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As `_by_rolling`, each token copied once on its way, and one mask for all windows of a kind."""
+        (h, w), grid = tokens.size, tokens.grid
+        padded = _padded(tokens.size, side)
+        grid = _pad(grid, padded[0] - h, padded[1] - w)
+        order = self._order(tokens.size, side, shift, grid.device)
+        batch, area = grid.shape[0], side * side
+        images = torch.arange(batch, device=grid.device)[:, None]
+        places = order.places.view(-1, 1, area) + images * (padded[0] * padded[1])  # (W, B, N)
+        back = order.back // area * (batch * area) + order.back % area + images * area  # (B, H W)
+
+        def join(windows: Tensor) -> Tensor:
+            rows = windows.reshape(-1, windows.shape[-1]).index_select(0, back.flatten())
+            return rows.view(batch, h * w, windows.shape[-1])
+
+        x = grid.reshape(-1, grid.shape[-1]).index_select(0, places.flatten()).unflatten(0, (-1, area))
+        q, k, v = self._qkv(x)
+        heads = self._heads(q, k, v)
+        outs, first = [], 0
+        for count, added in zip(order.groups, self._biases(bias, side, shift, x), strict=True):
+            some = slice(first * batch, (first + count) * batch)
+            outs.append(self.attend(*(t[some] for t in heads), scale=self.scale, bias=added))
+            first += count
+        out = join(self.proj(torch.cat(outs)))
+        return out, join(torch.cat((k, v), dim=2)) if tokens.prefix else out
+
+    def _qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B', N, C) to q, k and v (B', N, A)."""
+        bias: Tensor | None = self.qkv.bias
+        if self.q_bias is not None and self.v_bias is not None:
+            bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+        q, k, v = F.linear(x, self.qkv.weight, bias).chunk(3, dim=2)
+        return q, k, v
+
+    def _heads(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B', N, A) each to (B', h, N, d), with `cosine` q and k by their lengths."""
+        q, k, v = (split_heads(t, self.heads) for t in (q, k, v))
+        if self.logit_scale is not None:
+            scale = self.logit_scale.clamp(max=math.log(100.0)).exp().to(q.dtype)
+            q, k = F.normalize(q, dim=-1) * scale, F.normalize(k, dim=-1)
+        return q, k, v
+
+    def _extra(self, extra: Tensor, kv: Tensor) -> Tensor:
+        """Extra tokens (B, P, C) read themselves and all image tokens, whose keys and values are (B, H W, 2 A)."""
+        q, k, v = self._qkv(extra)
+        keys, values = kv.chunk(2, dim=2)
+        q, k, v = self._heads(q, torch.cat((k, keys), dim=1), torch.cat((v, values), dim=1))
+        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.scale, record=False)))
+        return out
+
+    # Windows
+
+    def _window(self, size: Size) -> tuple[int, int]:
+        """The window's side and the shift for a map; those built for where its size is traced, not known."""
+        if not all(isinstance(n, int) for n in size):
+            return self.built
+        if min(size) > self.window:
+            return self.window, self.window // 2 if self.shifted else 0
+        return (min(size) if self.shrink else self.window), 0
+
+    def scope(self, size: Size) -> Size:
+        """The window."""
+        return (self._window(size)[0],) * 2
+
+    def set_size(self, size: Size) -> None:
+        """The windows of another map, and the position's bias for them."""
+        self.built = self._window(size)
+        super().set_size(size)
+
+    def _order(self, size: Size, side: int, shift: int, device: torch.device) -> _Order:
+        """Built once for a size and a device."""
+        key = size, str(device)
+        if key not in self._orders:
+            with torch.inference_mode(False):  # or it could not stand in a graph that learns
+                self._orders[key] = shifted_order(size, side, shift, device)
+        order: _Order = self._orders[key]
+        return order
+
+    def _biases(self, bias: Tensor | None, side: int, shift: int, like: Tensor) -> tuple[Tensor | None, ...]:
+        """What is added to the logits of each kind of window: (1, h or 1, N, N), or None."""
+        held, sums = self._masked.get((side, like.dtype), (None, ()))
+        if held is not None and held is bias:
+            return sums  # type: ignore[no-any-return]  # what stands below
+        masks = shift_mask((2 * side, 2 * side), side, shift, like)[1:]
+        given = None if bias is None else bias.to(like.dtype)[None]
+        sums = (given, *(mask[None, None] if given is None else given + mask for mask in masks))
+        if bias is not None and not bias.requires_grad and not torch.is_grad_enabled():
+            self._masked[side, like.dtype] = bias, sums  # for as long as the position keeps this very bias
+        return sums
+
+    def macs(self, size: Size, extra: int = 0) -> int:
+        """4 H' W' C A + 2 H' W' M^2 A + 4 P C A + 2 P (P + H W) A."""
+        side, inner = self._window(size)[0], self.heads * self.head_dim
+        padded = math.prod(_padded(size, side))
+        windows = padded * inner * (4 * self.dim + 2 * side * side)
+        return windows + extra * inner * (4 * self.dim + 2 * (extra + math.prod(size)))
+
+
+def shift_mask(size: Size, side: int, shift: int, like: Tensor) -> Tensor:
+    """0 for pairs of tokens that were neighbours before the roll, else -100: (W, N, N) for a map of whole windows."""
+    (rows, columns), device = size, like.device
+    region = [
+        (torch.arange(n, device=device) >= n - side).int() + (torch.arange(n, device=device) >= n - shift).int()
+        for n in size
+    ]
+    grid = 3 * region[0][:, None] + region[1]
+    windows = grid.unflatten(1, (columns // side, side)).unflatten(0, (rows // side, side)).transpose(1, 2)
+    windows = windows.reshape(-1, side * side)
+    mask: Tensor = (windows[:, :, None] != windows[:, None]).to(like.dtype) * MASKED
+    return mask
+
+
+def shifted_order(size: Size, side: int, shift: int, device: torch.device) -> _Order:
+    """The order of a shifted map's tokens, its windows sorted by kind."""
+    (h, w), (rows, columns) = size, _padded(size, side)
+    down, across = rows // side, columns // side
+    place = torch.arange(rows * columns, device=device).view(rows, columns).roll((-shift, -shift), (0, 1))
+    place = place.view(down, side, across, side).transpose(1, 2)
+    inside, right = place[:-1, :-1].flatten(0, 1), place[:-1, -1]
+    bottom, corner = place[-1, :-1], place[-1, -1:]
+    places = torch.cat((inside, right, bottom, corner)).flatten()
+    back = places.argsort().view(rows, columns)[:h, :w].flatten()
+    return _Order(places, back, (len(inside), len(right), len(bottom), 1))
+
+
+def _padded(size: Size, side: int) -> Size:
+    """The next larger map of whole windows."""
+    return -(-size[0] // side) * side, -(-size[1] // side) * side
+
+
+def _cropped(grid: Tensor, size: Size) -> Tensor:
+    """The upper left of (B, H', W', C) as tokens (B, H W, C)."""
+    if all(isinstance(n, int) for n in size):
+        return grid[:, : size[0], : size[1]].flatten(1, 2)
+    # Whether there is anything to cut off differs from size to size, and a slice would ask it of a traced one.
+    rows, columns = (torch.arange(n, device=grid.device) for n in size)
+    return grid.flatten(1, 2).index_select(1, (rows[:, None] * grid.shape[2] + columns).flatten())
+
+
+def _pad(grid: Tensor, rows: int, columns: int) -> Tensor:
+    """Zeros at the bottom and at the right of (B, H, W, C)."""
+    known = isinstance(rows, int) and isinstance(columns, int)
+    return grid if known and not (rows or columns) else F.pad(grid, (0, 0, 0, columns, 0, rows))

@@ -1,0 +1,55 @@
+"""Patch merging: neighbours set beside each other, and a linear."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+from torch.nn import functional as F
+
+from hexavit.parts.contract import PartModule, Size, Tokens
+from hexavit.parts.registry import register_part
+
+
+@register_part("tokens", "patch_merging")
+class PatchMerging(PartModule):
+    """2 x 2 neighbours as one vector of 4 C_in, then a linear to C without bias (Swin: Liu et al., ICCV 2021,
+    section 3.1).
+
+    Their order is (even row, even column), (odd, even), (even, odd), (odd, odd). `norm` stands `before` the linear,
+    over 4 C_in (Swin), or `after` it, over C (Swin V2). An odd map is padded with zeros at the bottom and at the right,
+    as the authors' detection code does; their classification code refuses it.
+
+    Shapes: (B, H, W, C_in) to (B, ceil(H / 2), ceil(W / 2), C). Cost: parameters 4 C_in C, and 8 C_in or 2 C of the
+    norm; multiply-adds 4 C_in C H' W'.
+    Same as microsoft/Swin-Transformer's, timm's, torchvision's and transformers'.
+    """
+
+    needs = "raster"
+    reads_grid = True
+    keeps_extra = False
+
+    def __init__(self, in_dim: int, dim: int, norm_eps: float, *, norm: Literal["before", "after"] = "before") -> None:
+        super().__init__()
+        self.before = norm == "before"
+        self.norm = nn.LayerNorm(4 * in_dim if self.before else dim, eps=norm_eps)
+        self.reduction = nn.Linear(4 * in_dim, dim, bias=False)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """(B, H, W, C_in) to (B, H', W', C)."""
+        (h, w), grid, size = tokens.size, tokens.grid, self.out_size(tokens.size)
+        if not (isinstance(h, int) and isinstance(w, int)) or h % 2 or w % 2:
+            grid = F.pad(grid, (0, 0, 0, 2 * size[1] - w, 0, 2 * size[0] - h))
+        x = grid.unflatten(2, (size[1], 2)).unflatten(1, (size[0], 2))  # (B, H', row, W', column, C_in)
+        x = x.permute(0, 1, 3, 4, 2, 5).flatten(3).flatten(1, 2)
+        x = self.reduction(self.norm(x)) if self.before else self.norm(self.reduction(x))
+        return Tokens(x, size, carry=tokens.carry)
+
+    def out_size(self, size: Size) -> Size:
+        """ceil(H / 2), ceil(W / 2)."""
+        return -(-size[0] // 2), -(-size[1] // 2)
+
+    def macs(self, size: Size, extra: int = 0) -> int:
+        """4 C_in C H' W'."""
+        h, w = self.out_size(size)
+        return self.reduction.weight.numel() * h * w

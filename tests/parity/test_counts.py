@@ -1,0 +1,118 @@
+"""Every published size of the columnar systems: the authors' parameters and multiply-adds, counted here again."""
+
+import pytest
+
+import hexavit
+from hexavit.models import model_entry
+from hexavit.profiling import costs
+
+# Millions of parameters (constants that the authors hold as parameters included) and giga multiply-adds as counted of
+# the authors' code, to the digits given; "-" where nobody counted. The two large ViT-P: as the paper prints them, which
+# cuts the 35.97 G of the last to 35.9.
+COUNTS = """
+vit_tiny_patch16_224 5.717 1.254
+vit_small_patch16_224 22.051 4.599
+vit_small_patch32_224 22.879 1.143
+vit_base_patch8_224 86.577 78.148
+vit_base_patch16_224 86.568 17.564
+vit_base_patch32_224 88.224 4.409
+vit_large_patch16_224 304.327 61.555
+vit_large_patch32_224 306.535 15.378
+vit_huge_patch14_224 632.046 167.295
+deit_tiny_patch16_224 5.717 1.254
+deit_small_patch16_224 22.051 4.599
+deit_base_patch16_224 86.568 17.564
+deit_tiny_distilled_patch16_224 5.911 1.261
+deit_small_distilled_patch16_224 22.436 4.624
+deit_base_distilled_patch16_224 87.338 17.657
+deit_base_patch16_384 86.859 55.484
+deit_base_distilled_patch16_384 87.630 55.591
+cait_xxs24_224 11.956 2.523
+cait_xxs36_224 17.300 3.756
+cait_xs24_224 26.561 5.390
+cait_s24_224 46.916 9.327
+cait_s36_224 68.221 13.902
+cait_m36_224 270.930 53.367
+cait_m48_448 356 -
+deepvit_patch16_224_re_attn_16b 24.427 5.272
+deepvit_patch16_224_re_attn_24b 36.261 7.879
+deepvit_patch16_224_re_attn_32b 48.096 10.486
+deepvit_s 27.313 6.361
+deepvit_l 58.884 13.149
+deepvit_l_384 59.043 44.792
+lvvit_t_224 8.535 2.868
+lvvit_s_224 26.152 6.551
+lvvit_s_384 26.298 21.896
+lvvit_m_224 55.831 12.678
+lvvit_m_384 56.03 -
+lvvit_m_448 56.13 -
+lvvit_l_448 150.474 155.116
+lvvit_l_512 150.66 -
+t2t_vit_7 4.310 1.147
+t2t_vit_10 5.889 1.516
+t2t_vit_12 6.942 1.763
+t2t_vit_14 21.546 4.783
+t2t_vit_19 39.177 8.480
+t2t_vit_24 64.106 13.662
+t2t_vit_t_14 21.541 6.089
+t2t_vit_t_19 39.173 9.785
+t2t_vit_t_24 64.101 14.967
+t2t_vit_14_resnext 21.546 4.783
+t2t_vit_14_wide 25.156 5.229
+vit_p_1gf 4.830 1.079
+vit_p_4gf 18.507 3.902
+vit_p_18gf 86.6 17.6
+vit_p_36gf 178.4 -
+vit_c_1gf 4.568 1.076
+vit_c_4gf 17.754 3.959
+vit_c_18gf 81.573 17.711
+vit_c_36gf 167.796 35.002
+cpvt_tiny 5.682 1.254
+cpvt_tiny_peg5 5.689 1.255
+cpvt_tiny_gap_peg5 5.689 1.248
+cpvt_small 21.979 4.600
+cpvt_small_peg5 21.994 -
+cpvt_small_gap_peg5 21.994 -
+cpvt_base_peg5 86.455 -
+cpvt_base_gap_peg5 86.454 -
+ceit_tiny_patch16_224 6.357 1.395
+ceit_tiny_patch16_384 6.430 5.103
+ceit_small_patch16_224 24.205 4.760
+ceit_small_patch16_384 24.351 15.98
+ceit_base_patch16_224 94.405 17.75
+localvit_tiny_mlp4_act3_r192 5.909 1.266
+localvit_tiny_mlp4_act3_r4 9.376 1.270
+localvit_tiny_mlp6_act1 7.655 1.621
+localvit_small_mlp4_act3_r384 22.433 4.617
+localvit_t2t_conv7 4.385 1.154
+"""
+ROWS = [line.split() for line in COUNTS.split("\n") if line]
+
+
+def close(counted: float, told: str) -> bool:
+    """Equal to the digits given: within the last one."""
+    digits = len(told.partition(".")[2])
+    return abs(counted - float(told)) <= 10**-digits * 0.51
+
+
+@pytest.mark.parametrize(("name", "params", "gmacs"), ROWS)
+def test_the_authors_count(name: str, params: str, gmacs: str) -> None:
+    counted_params, counted_macs = costs([name])[name]
+    assert close(counted_params / 1e6, params), counted_params
+    assert gmacs == "-" or close(counted_macs / 1e9, gmacs), counted_macs
+
+
+def test_every_model_of_these_systems_is_counted_or_another_size_of_one_that_is() -> None:
+    counted = {name for name, *_ in ROWS}
+    families = {model_entry(name).family for name in counted}
+    blocks = {model_entry(name).architecture.with_(name="", img_size=(224, 224)) for name in counted}
+    left = [
+        name
+        for name in hexavit.list_models()
+        if model_entry(name).family in families
+        and not name.endswith("_nano")
+        and name not in counted
+        and model_entry(name).architecture.with_(name="", img_size=(224, 224)) not in blocks
+    ]
+    # LocalViT's builder for these two is one with another activation; records of both are compared whole.
+    assert [name for name in left if not name.startswith(("localvit_tiny_mlp4_act2", "localvit_tiny_mlp4_act4"))] == []

@@ -1,0 +1,138 @@
+"""Windows: two ways through one shifted map, against attention written out token by token."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from torch import Tensor
+
+from hexavit.parts import Tokens, record_attention
+from hexavit.parts.attention import WindowAttention
+from hexavit.parts.attention.window import shift_mask
+from hexavit.parts.positions import ContinuousBias, RelativeBias
+
+
+def attention(size: tuple[int, int], position: str = "relative", **options: object) -> WindowAttention:
+    torch.manual_seed(0)
+    part = WindowAttention(8, size, heads=2, **options)  # type: ignore[arg-type]
+    made = {"relative": RelativeBias, "continuous": ContinuousBias}
+    part.position = made[position](2, part.scope(size)) if position in made else None
+    for p in part.parameters():
+        torch.nn.init.normal_(p, std=0.5)
+    return part.eval()
+
+
+def tokens(size: tuple[int, int], extra: int = 0) -> Tokens:
+    draw = torch.Generator().manual_seed(1)
+    image = torch.randn(2, size[0] * size[1], 8, generator=draw)
+    return Tokens(image, size, extra=torch.randn(2, extra, 8, generator=draw) if extra else None)
+
+
+def written_out(part: WindowAttention, x: Tensor, size: tuple[int, int], side: int, shift: int) -> Tensor:
+    """Every token asks those that share its window of the rolled, padded map, and its region of the plain one."""
+    rows, columns = (math.ceil(n / side) * side for n in size)
+    padded = torch.zeros(x.shape[0], rows, columns, 8)
+    padded[:, : size[0], : size[1]] = x.unflatten(1, size)
+    q, k, v = part.qkv(padded.flatten(1, 2)).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+    places = [((r - shift) % rows, (c - shift) % columns) for r in range(rows) for c in range(columns)]
+    logits = q @ k.transpose(-2, -1) * part.scale
+    bias = torch.zeros(2, len(places), len(places))
+    for i, (r, c) in enumerate(places):
+        for j, (s, d) in enumerate(places):
+            if (r // side, c // side) != (s // side, d // side):
+                bias[:, i, j] = -torch.inf
+                continue
+            offset = (r - s + side - 1) * (2 * side - 1) + c - d + side - 1
+            bias[:, i, j] = part.position.table[offset]  # type: ignore[union-attr,index]  # a RelativeBias
+            apart = [(a >= n - shift) != (b >= n - shift) for a, b, n in ((r, s, rows), (c, d, columns))]
+            bias[:, i, j] -= 100.0 * any(apart)
+    out = part.proj(((logits + bias).softmax(-1) @ v).transpose(1, 2).flatten(2))
+    return out.unflatten(1, (rows, columns))[:, : size[0], : size[1]].flatten(1, 2)
+
+
+@pytest.mark.parametrize("size", [(6, 6), (7, 5), (4, 9)])
+@pytest.mark.parametrize("shifted", [False, True])
+@torch.no_grad()
+def test_each_token_reads_its_window(size: tuple[int, int], shifted: bool) -> None:
+    part, given = attention(size, window=3, shifted=shifted), tokens(size)
+    told = written_out(part, given.image, size, 3, 1 if shifted else 0)
+    torch.testing.assert_close(part(given).image, told)
+    with record_attention(part) as maps:
+        torch.testing.assert_close(part(given).image, told)
+    assert maps[""][0].shape[0] == 2 * math.ceil(size[0] / 3) * math.ceil(size[1] / 3)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_both_ways_have_the_same_gradients(cosine: bool) -> None:
+    part = attention((7, 6), "continuous", window=3, shifted=True, cosine=cosine).double()
+    plain, found = tokens((7, 6), extra=2), []
+    given = Tokens(plain.image.double(), (7, 6), extra=plain.sequence[:, :2].double())
+    for record in (False, True):
+        part.zero_grad()
+        part.maps = [] if record else None
+        part(given).sequence.square().sum().backward()
+        found.append([p.grad.clone() for p in part.parameters() if p.grad is not None])
+    assert len(found[0]) == len(list(part.parameters()))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_window_shrinks_to_a_small_map_and_is_not_shifted() -> None:
+    part = WindowAttention(8, (5, 9), heads=2, window=7, shifted=True)
+    assert part.scope((5, 9)) == (5, 5)
+    assert part.scope((8, 9)) == part.scope((14, 14)) == (7, 7)
+    assert part._window((7, 9)) == (7, 0)
+    assert part._window((8, 9)) == (7, 3)
+    kept = WindowAttention(8, (5, 9), heads=2, window=7, shrink=False)
+    assert kept.scope((5, 9)) == (7, 7)
+    with pytest.raises(ValueError, match="a window is at least 1 token wide, not 0"):
+        WindowAttention(8, (5, 9), heads=2, window=0)
+
+
+def test_the_mask_of_the_paper() -> None:
+    """Four windows of 2 x 2 with a shift of 1: the first has no strangers, the last four."""
+    mask = shift_mask((4, 4), 2, 1, torch.zeros(1))
+    assert (mask != 0).sum(dim=(1, 2)).tolist() == [0, 8, 8, 12]
+    assert set(mask.unique().tolist()) == {-100.0, 0.0}
+
+
+@torch.no_grad()
+def test_a_kept_bias_is_never_stale() -> None:
+    part, given = attention((6, 6), window=3, shifted=True), tokens((6, 6))
+    before = part(given).image
+    assert torch.equal(part(given).image, before)
+    part.position.table.data.mul_(2)  # type: ignore[union-attr]  # behind autograd's back
+    after = part(given).image
+    assert not torch.allclose(after, before)
+    fresh = attention((6, 6), window=3, shifted=True)
+    fresh.load_state_dict(part.state_dict())
+    assert torch.equal(fresh(given).image, after)
+
+
+def test_what_is_kept_is_no_part_of_a_copy() -> None:
+    part, given = attention((6, 6), window=3, shifted=True), tokens((6, 6))
+    with torch.inference_mode():
+        part(given)
+    assert part._orders
+    assert part.position._kept  # type: ignore[union-attr]
+    for twin in (copy.deepcopy(part), pickle.loads(pickle.dumps(part))):
+        assert not twin._orders
+        assert not twin.position._kept
+    part(given).image.sum().backward()  # what inference kept can stand in a graph that learns
+    assert set(part.state_dict()) == {
+        "position.table", "qkv.weight", "qkv.bias", "proj.weight", "proj.bias",
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def test_half_precision_and_autocast() -> None:
+    part, given = attention((6, 6), window=3, shifted=True), tokens((6, 6))
+    told = part(given).image
+    with torch.autocast("cpu", torch.bfloat16):
+        found = part(given).image
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), told, rtol=0.1, atol=0.1)
+    half = part.to(torch.bfloat16)(Tokens(given.image.to(torch.bfloat16), (6, 6))).image
+    torch.testing.assert_close(half.float(), told, rtol=0.1, atol=0.1)

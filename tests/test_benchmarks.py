@@ -1,0 +1,57 @@
+"""The benchmarks leave out nothing that is there, and write what they say."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from tests.using import benchmark
+
+import hexavit
+from hexavit.models import LAYOUTS, model_entry
+from hexavit.training import TrainConfig
+
+peers, digits = benchmark("peers"), benchmark("digits")
+RESULTS = Path(__file__).parent.parent / "docs" / "results.md"
+
+
+def families(names: tuple[str, ...]) -> set[str]:
+    return {model_entry(name.partition(":")[0]).family for name in names}
+
+
+def test_every_system_of_timm_and_transformers_is_measured() -> None:
+    in_timm = {model_entry(name).family for name in set(hexavit.list_models()) & set(timm.list_models())}
+    assert families(peers.TIMM) >= in_timm
+    assert families(peers.TRANSFORMERS) >= {layout.family for layout in LAYOUTS if layout.config}
+
+
+@pytest.mark.parametrize("library", peers.PEERS)
+def test_both_sides_are_the_same_model(library: str) -> None:
+    for name in peers.PEERS[library]:
+        with torch.device("meta"):
+            theirs = peers.BUILDERS[library](name).state_dict()
+        own = hexavit.create_model(name.partition(":")[0])
+        report = hexavit.load_checkpoint(own, {k: torch.zeros(t.shape) for k, t in theirs.items()})
+        assert (report.missing, report.left_over) == ({}, {})
+
+
+def test_every_small_member_has_settings_that_make_sense() -> None:
+    nanos = hexavit.list_models("*_nano")
+    assert set(digits.OTHERS) <= set(nanos)
+    for name in nanos:
+        assert TrainConfig.from_mapping(digits.settings(name)).model == name
+
+
+def test_a_row_of_the_results_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
+    found = {"pixels": 32, "parameters": 1234, "macs": 5_600_000, "accuracy": 0.9721, "seconds": 61.2}
+    path = tmp_path / "results.md"
+    rows = {name: digits.row({"model": name, **found}) for name in ("deit_nano", "cvt_nano")}
+    path.write_text(digits.page(rows, 0, 2), encoding="utf-8")
+    assert digits.rows_of(path) == rows
+    assert path.read_text().index("`cvt_nano` | 32 | 1,234 | 5.6 M | 97.2% | 61 |") < path.read_text().index(
+        "`deit_nano`"
+    )
+
+
+def test_the_page_of_results_is_of_models_that_are_there() -> None:
+    assert set(digits.rows_of(RESULTS)) <= set(hexavit.list_models("*_nano"))
