@@ -37,11 +37,13 @@ PAGE = """# Results
 <!-- Written by benchmarks/digits.py; edit what it reads. -->
 
 Every small member of a family (`*_nano`: all mechanisms on, below a million parameters), trained from scratch on
-scikit-learn's 1438 handwritten digits with one recipe, AdamW at a rate of {lr:g} for {epochs} epochs in batches of
-{batch_size}{others}; `python benchmarks/digits.py --out docs/results.md` writes this page. Accuracy is that of the best
-epoch on the 359 digits held out, seed {seed}; one digit is 0.3 %. Parameters and multiply-adds are of the model as
-trained: one grey image, ten classes. Seconds are of the training on the machine that wrote the row, {threads}; other
-programs may have run beside it. A slow test holds every row to 95 %.
+scikit-learn's 1438 handwritten digits: AdamW at a rate of {lr:g}, {epochs} epochs, batches of {batch_size}. Otherwise:
+{others}.
+
+`python benchmarks/digits.py --out docs/results.md` writes this page. Accuracy is that of the best epoch on the 359
+digits held out, seed {seed}; one digit is 0.3 %. Parameters and multiply-adds are of the model as trained: one grey
+image, ten classes. Seconds are of the training on the machine that wrote the row, {threads}; other programs may have
+run beside it. A slow test holds every row to 95 %.
 
 | model | pixels | parameters | multiply-adds | accuracy | seconds |
 |---|---|---|---|---|---|
@@ -82,8 +84,8 @@ def row(found: dict[str, Any]) -> str:
 
 def page(rows: dict[str, str], seed: int, threads: int) -> str:
     """The page with these rows, in the order of the registry."""
-    others = "".join(
-        f" (`{name}`: {', '.join(f'{key}={value}' for key, value in given.items())})" for name, given in OTHERS.items()
+    others = "; ".join(
+        f"`{name}` with {', '.join(f'{key}={value}' for key, value in given.items())}" for name, given in OTHERS.items()
     )
     ordered = [rows[name] for name in hexavit.list_models("*_nano") if name in rows]
     with_threads = f"{threads} thread{'s' * (threads > 1)}"

@@ -79,6 +79,23 @@ def test_train_takes_a_recipe_and_the_command_line_wins(tmp_path: Path, capsys: 
     )
 
 
+def test_train_chooses_what_is_not_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = "--epochs", 1, "--device", "cpu"
+    told = ask(capsys, "train", digits_folder(), *given).splitlines()
+    assert told[0] == "chosen, and to be had otherwise by the options of these names:"
+    assert told[1].startswith("model cvt_nano, img_size 32 x 32: 24 images of 8 pixels or so")
+    run = Run.open("runs/digits-cvt_nano")
+    monkeypatch.setenv("LOCAL_RANK", "1")  # a process that follows says nothing of it
+    assert not any("chosen" in line for line in ask(capsys, "train", digits_folder(), *given).splitlines())
+    monkeypatch.delenv("LOCAL_RANK")
+    again = ask(capsys, "train", "--config", run.config).splitlines()
+    assert not any("chosen" in line for line in again)
+    assert Run.open("runs/digits-cvt_nano-3").config.read_text() == run.config.read_text()
+
+
 def test_evaluate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     read = json.loads(ask(capsys, "evaluate", trained().path, "--data", digits_folder(), "--json"))
     assert read["accuracy"] == json.loads(trained().metrics.read_text())["accuracy"]

@@ -38,6 +38,11 @@ def test_a_number_without_a_point_is_read_as_one(tmp_path: Path) -> None:
         ({"weight_decay": float("nan")}, "weight_decay is at least 0, not nan"),
         ({"label_smoothing": 1}, "label_smoothing is at least 0 and below 1, not 1.0"),
         ({"val_fraction": 1}, "val_fraction is between 0 and 1, not 1.0"),
+        ({"layer_decay": 0}, "layer_decay is above 0 and at most 1, not 0.0"),
+        ({"head_lr": 0}, "head_lr is above 0, not 0.0"),
+        ({"freeze": -1}, "freeze is at least 0, not -1"),
+        ({"erasing": 2}, "erasing is between 0 and 1, not 2.0"),
+        ({"drop_path": 1}, "drop_path is at least 0 and below 1, not 1.0"),
         ({"img_size": [32, 0]}, "img_size is at least 1, not 0"),
     ],
 )

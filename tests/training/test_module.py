@@ -3,18 +3,9 @@ import torch
 from tests.using import tiny
 from torch import nn
 
-import hexavit
 from hexavit.errors import ArchitectureError
-from hexavit.training.module import Classifier, warmup_cosine
+from hexavit.training.module import Classifier
 from hexavit.training.objectives import CrossEntropy
-
-
-def test_the_learning_rate_rises_and_falls() -> None:
-    rates = [warmup_cosine(step, warmup=4, total=12) for step in range(13)]
-    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert rates[4:] == sorted(rates[4:], reverse=True)
-    assert rates[12] == pytest.approx(0)
-    assert rates[8] == pytest.approx(0.5)
 
 
 def test_smoothing_spreads_the_target() -> None:
@@ -30,17 +21,6 @@ def test_a_model_of_several_answers_is_refused() -> None:
         CrossEntropy()((torch.zeros(1, 2), torch.zeros(1, 2)), torch.tensor([0]))
 
 
-def test_norms_biases_and_position_tables_do_not_decay() -> None:
-    model = hexavit.create_model("vit_tiny_patch16_224", num_classes=2, img_size=32)
-    module = Classifier(model, tiny("digits", weight_decay=0.3), 2)
-    module.trainer = type("Trainer", (), {"estimated_stepping_batches": 10})()  # type: ignore[assignment]
-    groups = module.configure_optimizers()["optimizer"].param_groups  # type: ignore[index,call-overload]
-    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
-    for name, parameter in model.named_parameters():
-        free = parameter.ndim <= 1 or name in model.no_weight_decay()
-        assert decays[id(parameter)] == (0 if free else 0.3), name
-
-
 @pytest.mark.parametrize("settings", [{"mixup": 0.2}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])
 def test_mixing_gives_mixtures_of_targets(settings: dict[str, float]) -> None:
     seen: list[torch.Tensor] = []
@@ -51,7 +31,7 @@ def test_mixing_gives_mixtures_of_targets(settings: dict[str, float]) -> None:
             return logits.mean()
 
     module = Classifier(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), tiny("digits", **settings), 3)
-    module.objective = Spy()  # type: ignore[assignment]
+    module.lesson.objective = Spy()  # type: ignore[assignment]
     module.log = lambda *_, **__: None  # type: ignore[method-assign,assignment]
     module.training_step((torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])), 0)
     assert seen[0].shape == (4, 3)

@@ -191,3 +191,12 @@ def test_a_training_starts_from_the_weights_of_another(tmp_path: Path) -> None:
     ):
         train(tiny(digits_folder(), start="cvt_31"), tmp_path / "none", console=silent())
     assert not (tmp_path / "none").exists()
+
+
+def test_images_are_normalised_as_the_weights_have_seen_them(tmp_path: Path) -> None:
+    settings = {"start": str(trained().path), "epochs": 1, "in_chans": 3, "freeze": 3, "lr": 1e-9, "augment": "none"}
+    fine = train(tiny("digits", **settings, head_lr=2.0, layer_decay=0.7), tmp_path / "fine", console=silent()).run
+    before, spec = trained().input_spec(), fine.input_spec()
+    assert (spec.mean, spec.std, spec.interpolation) == (before.mean, before.std, before.interpolation)
+    assert spec.crop_pct == 1.0  # which is the digits' own
+    assert train(tiny("digits", epochs=1), tmp_path / "new", console=silent()).run.input_spec().mean == (0.305,)

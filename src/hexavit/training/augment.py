@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from timm.data.auto_augment import RandAugment
+from timm.data.random_erasing import RandomErasing
 from torchvision import transforms
 
 from hexavit.inference.preprocess import BandTransform, InputSpec, Transform
 
-_RAND_AUGMENT = "rand-m9-mstd0.5-inc1"  # the policy of DeiT, Swin, CvT and their kin
+_RAND_AUGMENT = "rand-m{}-mstd0.5-inc1"  # with magnitude 9 the policy of DeiT, Swin, CvT and their kin
+_ERASED = 0.25  # their share of erased images
+
+Kind = Literal["none", "shift", "crop", "rand"]
 
 
-def training_transform(input_spec: InputSpec, kind: Literal["none", "shift", "crop", "rand"]) -> Transform:
+def training_transform(
+    input_spec: InputSpec, kind: Kind, *, magnitude: int = 9, erasing: float | None = None
+) -> Transform:
     """The transform of training images, random through the global generators.
 
     ``none`` is the one of evaluation. ``shift`` turns, moves and scales a little, for what must not be mirrored or
     cut, such as characters. ``crop`` cuts out 8 to 100 % of the area, mirrors and jitters the colours. ``rand``
-    puts RandAugment for the jitter, and erases a rectangle in one image of four. Images that are neither grey nor
-    RGB are cut, mirrored and erased alike, and no colour is touched.
+    puts RandAugment for the jitter. Images that are neither grey nor RGB are cut, mirrored and erased alike, and no
+    colour is touched.
+
+    Args:
+        input_spec: of the model.
+        kind: one of the four.
+        magnitude: of RandAugment (Cubuk et al., 2020), of 10; varied by a normal of deviation 0.5.
+        erasing: share of the images in which a rectangle becomes noise (Random Erasing: Zhong et al., AAAI 2020);
+            by default a quarter for ``rand``, and none for the others.
     """
+    made = _varied(input_spec, kind, magnitude)
+    share = erasing if erasing is not None else _ERASED if kind == "rand" else 0.0
+    if share:
+        erase = cast("Any", RandomErasing)(share, mode="pixel", device="cpu")
+        if isinstance(made, BandTransform):
+            return replace(made, last=erase)
+        made.after.transforms.append(erase)
+    return cast("Transform", made)
+
+
+def _varied(input_spec: InputSpec, kind: Kind, magnitude: int) -> Any:
     if kind == "none":
         return input_spec.transform()
     if not input_spec.of_pictures:
@@ -30,7 +55,7 @@ def training_transform(input_spec: InputSpec, kind: Literal["none", "shift", "cr
         return input_spec.transform(varied=_shift())
     if kind == "crop":
         return input_spec.timm_transform(is_training=True)
-    made = input_spec.timm_transform(is_training=True, auto_augment=_RAND_AUGMENT, re_prob=0.25, re_mode="pixel")
+    made = input_spec.timm_transform(is_training=True, auto_augment=_RAND_AUGMENT.format(magnitude))
     for each in made.after.transforms:
         if isinstance(each, RandAugment):
             for operation in each.ops:
@@ -44,8 +69,7 @@ def _of_bands(spec: InputSpec, kind: Literal["shift", "crop", "rand"]) -> Transf
         return BandTransform(spec, varied=_shift())
     resampling = transforms.InterpolationMode(spec.interpolation)
     cut = transforms.RandomResizedCrop(spec.size, interpolation=resampling, antialias=True)
-    erasing = transforms.RandomErasing(p=0.25, value="random") if kind == "rand" else None
-    return BandTransform(spec, cut=cut, varied=transforms.RandomHorizontalFlip(), last=erasing)
+    return BandTransform(spec, cut=cut, varied=transforms.RandomHorizontalFlip())
 
 
 def _shift() -> transforms.RandomAffine:

@@ -14,6 +14,8 @@ from hexavit.errors import HexavitError, nearest
 from hexavit.inference.device import Device
 
 Augment = Literal["auto", "none", "shift", "crop", "rand"]
+Precision = Literal["float32", "bfloat16", "float16"]
+Distillation = Literal["hard", "soft"]
 OnBadImage = Literal["error", "skip"]
 
 
@@ -40,20 +42,33 @@ class TrainConfig:
     epochs: Annotated[int, "passes over the training images"] = 20
     batch_size: Annotated[int, "images in one step"] = 64
     lr: Annotated[float, "highest learning rate of AdamW"] = 1e-3
+    head_lr: Annotated[float, "learning rate of the classifiers, as a multiple of lr"] = 1.0
+    layer_decay: Annotated[float, "learning rate of each layer as a share of the next one's; 1 makes all equal"] = 1.0
+    freeze: Annotated[int, "how many of the first stages do not learn; all of them leave the head alone"] = 0
     weight_decay: Annotated[float, "of AdamW; norms, biases and position tables have none"] = 0.05
     warmup_epochs: Annotated[float, "epochs in which the learning rate rises from 0, before its cosine"] = 2.0
     clip_grad: Annotated[float, "largest norm of the gradient; 0 lets it be"] = 1.0
+    drop_path: Annotated[float | None, "highest rate of stochastic depth; by default the model's own"] = None
     label_smoothing: Annotated[float, "share of the target spread evenly over the classes"] = 0.1
     mixup: Annotated[float, "alpha of Mixup; 0 turns it off"] = 0.0
     cutmix: Annotated[float, "alpha of CutMix; 0 turns it off"] = 0.0
     augment: Annotated[Augment, "none, shift (small affine), crop (and flip), rand (RandAugment, erasing)"] = "auto"
+    magnitude: Annotated[int, "strength of RandAugment, of 10; only `rand` uses it"] = 9
+    erasing: Annotated[float | None, "share of the images with a rectangle erased; by default 0.25 with `rand`"] = None
+    teacher: Annotated[str | None, "a run, folder or model whose answers a model with head=two_heads learns"] = None
+    distillation: Annotated[Distillation, "the teacher's best class, or its probabilities at a temperature"] = "hard"
+    distillation_alpha: Annotated[float, "the teacher's share of the loss"] = 0.5
+    distillation_tau: Annotated[float, "the temperature of soft distillation"] = 1.0
+    label_maps: Annotated[str | None, "a folder of label maps, one an image, for a model with head=token_labels"] = None
+    mix_token: Annotated[bool, "mix the tokens of two images (MixToken), for a model with head=token_labels"] = False
     val_fraction: Annotated[float, "share of each class held out, where the data has no val part"] = 0.2
     split_seed: Annotated[int, "seed of that split; apart from `seed`, so that seeds can be compared"] = 0
     on_bad_image: Annotated[OnBadImage, "what broken images do, all looked for before training starts"] = "error"
     seed: Annotated[int, "seed of weights, order, augmentation and dropout"] = 0
     workers: Annotated[int | None, "processes that read images, of no effect on results"] = None
-    precision: Annotated[Literal["float32", "bfloat16"], "of the matrix products; weights stay in float32"] = "float32"
+    precision: Annotated[Precision, "of the matrix products; weights stay in float32"] = "float32"
     device: Annotated[Device, "where to train"] = "auto"
+    wandb: Annotated[str | None, "log to this project of Weights & Biases as well"] = None
 
     def __post_init__(self) -> None:
         sizes = () if self.img_size is None else self.img_size
@@ -65,15 +80,31 @@ class TrainConfig:
             ("clip_grad", self.clip_grad, 0),
             ("mixup", self.mixup, 0),
             ("cutmix", self.cutmix, 0),
+            ("magnitude", self.magnitude, 0),
+            ("distillation_alpha", self.distillation_alpha, 0),
+            ("freeze", self.freeze, 0),
             ("workers", self.workers or 0, 0),
             *(("img_size", size, 1) for size in sizes),
         ):
             if not value >= low:
                 raise ConfigError(f"{name} is at least {low}, not {value}")
-        if not self.lr > 0:
-            raise ConfigError(f"lr is above 0, not {self.lr}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"label_smoothing is at least 0 and below 1, not {self.label_smoothing}")
+        for name, value in (("lr", self.lr), ("head_lr", self.head_lr), ("distillation_tau", self.distillation_tau)):
+            if not value > 0:
+                raise ConfigError(f"{name} is above 0, not {value}")
+        for name, value in (("label_smoothing", self.label_smoothing), ("drop_path", self.drop_path or 0)):
+            if not 0 <= value < 1:
+                raise ConfigError(f"{name} is at least 0 and below 1, not {value}")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"layer_decay is above 0 and at most 1, not {self.layer_decay}")
+        if not 0 <= (self.erasing or 0) <= 1:
+            raise ConfigError(f"erasing is between 0 and 1, not {self.erasing}")
+        if self.distillation_alpha > 1:
+            raise ConfigError(f"distillation_alpha is at most 1, not {self.distillation_alpha}")
+        of_tokens = self.label_maps is not None or self.mix_token
+        if of_tokens and (self.mixup or self.cutmix):
+            raise ConfigError("label_maps and mix_token go without mixup and cutmix: set these to 0")
+        if of_tokens and self.teacher is not None:
+            raise ConfigError("a teacher and label_maps or mix_token need different heads: choose one")
         if not 0 < self.val_fraction < 1:
             raise ConfigError(f"val_fraction is between 0 and 1, not {self.val_fraction}")
 
@@ -185,4 +216,4 @@ def in_words(kind: Any) -> str:
         return "one of " + ", ".join(map(str, get_args(kind)))
     if get_origin(kind) is tuple:
         return "a list of text" if get_args(kind)[-1] is ... else "one whole number or two"
-    return {int: "a whole number", float: "a number", str: "text"}[kind]
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]

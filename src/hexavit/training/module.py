@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from torchvision.transforms import v2
 
 from hexavit.training.config import TrainConfig
+from hexavit.training.lessons import Lesson
 from hexavit.training.metrics import accuracies, mean_loss
-from hexavit.training.objectives import CrossEntropy, EveryAnswer
+from hexavit.training.objectives import CrossEntropy
+from hexavit.training.optimisation import freeze, frozen_stages, make_optimizer, make_schedule
 from hexavit.training.randomness import derive
 
 Batch = tuple[Tensor, Tensor]
@@ -31,16 +28,16 @@ class Classifier(L.LightningModule):
         model: from images (B, C, H, W) to logits (B, K).
         config: the settings of the training.
         num_classes: K.
+        lesson: from the model and a batch to the loss; by default the labels teach.
     """
 
-    def __init__(self, model: nn.Module, config: TrainConfig, num_classes: int) -> None:
+    def __init__(self, model: nn.Module, config: TrainConfig, num_classes: int, lesson: Lesson | None = None) -> None:
         super().__init__()
         self.model = model
         self.config = config
-        several = len(getattr(getattr(model, "head", None), "classifiers", ())) > 1
-        self.objective = (EveryAnswer if several else CrossEntropy)(config.label_smoothing)
+        freeze(model, config.freeze)
+        self.lesson = lesson or Lesson(model, config, num_classes)
         self.held_out_objective = CrossEntropy()
-        self.mixture = _mixture(config, num_classes)
         self.train_loss = mean_loss()
         self.loss = mean_loss()
         self.accuracies = accuracies(num_classes)
@@ -53,8 +50,8 @@ class Classifier(L.LightningModule):
         torch.manual_seed(derive(self.config.seed, "step", self.current_epoch, batch_idx))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images, target = batch if self.mixture is None else self.mixture(*batch)
-        loss = cast("Tensor", self.objective(self(images), target))
+        images, target = self.lesson.mixed(*batch)
+        loss = self.lesson.loss(self.model, images, target)
         self.train_loss(loss, len(images))
         self.log("train_loss", self.train_loss, on_step=False, on_epoch=True)
         return loss
@@ -67,28 +64,13 @@ class Classifier(L.LightningModule):
         self.log("loss", self.loss, on_step=False, on_epoch=True)
         self.log_dict(self.accuracies, on_step=False, on_epoch=True)
 
+    def train(self, mode: bool = True) -> Classifier:
+        super().train(mode)
+        for stage in frozen_stages(self.model, self.config.freeze):
+            stage.eval()  # neither running statistics nor drop path move what does not learn
+        return self
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        never = cast("Any", self.model).no_weight_decay()
-        groups = param_groups_weight_decay(self.model, self.config.weight_decay, no_weight_decay_list=never)
-        optimizer = torch.optim.AdamW(groups, lr=self.config.lr)
-        total = int(self.trainer.estimated_stepping_batches)
-        warmup = min(total, round(total * self.config.warmup_epochs / self.config.epochs))
-        schedule = LambdaLR(optimizer, partial(warmup_cosine, warmup=warmup, total=total))
+        optimizer = make_optimizer(self.model, self.config)
+        schedule = make_schedule(optimizer, self.config, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def warmup_cosine(step: int, *, warmup: int, total: int) -> float:
-    """Share of the highest learning rate at a step: a line up to 1 over ``warmup`` steps, then half a cosine to 0."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
-def _mixture(config: TrainConfig, num_classes: int) -> v2.Transform | None:
-    """Mixup, CutMix, either by the toss of a coin, or neither."""
-    kinds = [
-        kind(alpha=alpha, num_classes=num_classes)
-        for kind, alpha in ((v2.MixUp, config.mixup), (v2.CutMix, config.cutmix))
-        if alpha > 0
-    ]
-    return v2.RandomChoice(kinds) if kinds else None

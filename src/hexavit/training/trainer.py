@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,13 +28,18 @@ from hexavit.training.data.readable import only_readable
 from hexavit.training.data.split import as_record, from_record, make_split
 from hexavit.training.data.statistics import suited_to
 from hexavit.training.files import write_json, write_text
+from hexavit.training.label_maps import MappedImages
+from hexavit.training.lessons import Lesson, make_lesson
 from hexavit.training.module import Classifier
+from hexavit.training.optimisation import drop_path_edits, freeze
 from hexavit.training.progress import make_progress
 from hexavit.training.quiet import quiet_lightning
 from hexavit.training.randomness import seeded
 from hexavit.training.recorder import Recorder, Row
+from hexavit.training.timing import TimeLeft, offer_smaller
+from hexavit.training.tracking import check_trackers, make_trackers, telling
 
-_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,12 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, cons
     Raises:
         HexavitError: one of its kinds, when the folder, the data, the model or the settings are not right.
     """
+    check_trackers(config)
     source = open_source(config.data)
     split = make_split(source, config.val_fraction, config.split_seed)
     shown = console or Console()
     model, input_spec = _make_model(config, source, shown)
+    lesson = make_lesson(model, config, source, split, input_spec)
     claimable(out, overwrite=overwrite)  # what takes longer to find out comes after it
     split, skipped = only_readable(source, split, config.on_bad_image, config.workers)
     input_spec = suited_to(source, split["train"], input_spec)
@@ -80,7 +87,7 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, cons
     if skipped:
         told = f"broken images left out: {len(skipped)}, named in {run.split_file}"
         shown.print(told, highlight=False, markup=False, soft_wrap=True)
-    return _fit(run, config, source, split, model, shown)
+    return _fit(run, config, source, split, model, lesson, shown)
 
 
 def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: Console | None = None) -> Trained:
@@ -108,7 +115,8 @@ def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: 
         model = run.build()
     if config.start is not None and not run.checkpoint.is_file():
         start_from(model, config.start)
-    return _fit(run, config, source, split, model, console or Console())
+    lesson = make_lesson(model, config, source, split, run.input_spec())
+    return _fit(run, config, source, split, model, lesson, console or Console())
 
 
 def _make_model(config: TrainConfig, source: Source, console: Console) -> tuple[nn.Module, InputSpec]:
@@ -121,18 +129,28 @@ def _make_model(config: TrainConfig, source: Source, console: Console) -> tuple[
             num_classes=len(source.classes),
             in_chans=config.in_chans or hints.channels,
             img_size=config.img_size or hints.size,
-            overrides=config.overrides,
+            overrides=(*drop_path_edits(config), *config.overrides),
         )
+    freeze(model, config.freeze)  # too many are refused here, before a folder is taken
     if config.start is not None:
         console.print(str(start_from(model, config.start)), highlight=False, markup=False, soft_wrap=True)
-    return model, hints.suited(InputSpec.of_model(model))
+    spec = InputSpec.of_model(model)
+    suited = hints.suited(spec)
+    if config.start is not None:  # weights want images as they have seen them
+        suited = replace(suited, mean=spec.mean, std=spec.std)
+    return model, suited
 
 
-def _fit(run: Run, config: TrainConfig, source: Source, split: Split, model: nn.Module, console: Console) -> Trained:
+def _fit(
+    run: Run, config: TrainConfig, source: Source, split: Split, model: nn.Module, lesson: Lesson, console: Console
+) -> Trained:
     """Run the loop from its checkpoint, if there is one, to the last epoch, and write the metrics."""
     spec = run.input_spec()
     augment = source.hints.augment if config.augment == "auto" else config.augment
-    varied = Images(source, split["train"], training_transform(spec, augment), config.seed)
+    strength: dict[str, Any] = {"magnitude": config.magnitude, "erasing": config.erasing}
+    varied = Images(source, split["train"], training_transform(spec, augment, **strength), config.seed)
+    if lesson.maps is not None:
+        varied = MappedImages(varied, lesson.maps, spec, augment, **strength)
     plain = Images(source, split["val"], spec.transform(), config.seed)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     shape = " x ".join(map(str, (spec.channels, *spec.size)))
@@ -143,9 +161,12 @@ def _fit(run: Run, config: TrainConfig, source: Source, split: Split, model: nn.
     ):
         console.print(line, highlight=False, soft_wrap=True)
     progress = make_progress(console)
-    recorder = Recorder(run, progress.report)
+    trackers = make_trackers(run, config)
+    recorder = Recorder(run, telling(*(each.log for each in trackers), progress.report))
+    left = TimeLeft(console, len(plain) / len(varied), offer_smaller(run, config, model))
+    callbacks = [progress, left, *trackers, recorder]
     try:
-        _loop(run, config, Classifier(model, config, len(source.classes)), varied, plain, [progress, recorder])
+        _loop(run, config, Classifier(model, config, len(source.classes), lesson), varied, plain, callbacks)
     except KeyboardInterrupt:
         if run.checkpoint.is_file():
             again = f"hexavit train --resume --out {shlex.quote(str(run.path))}"

@@ -11,7 +11,7 @@ import torch
 
 from hexavit.errors import DataError
 from hexavit.inference.bands import Bands
-from hexavit.inference.images import read_image, shown
+from hexavit.inference.images import read_image, shown, to_bands
 from hexavit.inference.preprocess import InputSpec
 from hexavit.training.data.source import Source
 from hexavit.training.randomness import derive
@@ -34,6 +34,26 @@ def count_channels(paths: Iterable[Path], otherwise: int = 3) -> int:
             continue
         return image.channels if isinstance(image, Bands) else otherwise
     return otherwise
+
+
+def check_takes(source: Source, channels: int | None) -> None:
+    """Refuse channels that a model was asked to have and the images cannot give: any is grey or RGB, no other is.
+
+    Raises:
+        DataError: naming the first image that can be read.
+    """
+    if channels in (None, 1, 3):
+        return
+    for number in range(min(_TRIED, len(source.names))):
+        try:
+            image = source.load(number)
+        except DataError:  # it is named when all are looked for
+            continue
+        try:
+            to_bands(image, channels)
+        except DataError as error:
+            raise DataError(f"{shown(source.names[number])}: {error}") from error
+        return
 
 
 def suited_to(source: Source, numbers: Sequence[int], spec: InputSpec) -> InputSpec:
