@@ -121,7 +121,8 @@ def test_predict(capsys: pytest.CaptureFixture[str]) -> None:
     told = ask(capsys, "predict", trained().path, image, "--top", 2)
     (read,) = map(json.loads, ask(capsys, "predict", trained().path, image, "--top", 2, "--json").splitlines())
     assert read["image"] == str(image)
-    assert told == f"{image}: " + ", ".join(f"{e['class']} {e['probability']:.2%}" for e in read["top"]) + "\n"
+    cells = [f"{e['class']} {e['probability']:.2%}" for e in read["top"]]
+    assert told.splitlines()[1] == "  ".join([str(image), *cells])
 
 
 def test_predict_with_a_saved_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,7 +138,7 @@ def test_predict_untrained_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     image = digits_folder() / "zero" / "0000.png"
     assert main(["predict", "cvt_nano", str(image), "--untrained"]) == 0
     told = capsys.readouterr()
-    assert told.out.startswith(f"{image}: ")
+    assert told.out.splitlines()[1].startswith(f"{image}  ")
     assert told.err == "note: cvt_nano is untrained: its answers mean nothing\n"
 
 

@@ -1,5 +1,6 @@
-"""Two thousand bent files: each is read or refused by one sentence; no crash, no hang, no growing memory."""
+"""Two thousand and more bent files: each is read or refused by one sentence; no crash, no hang, no growing memory."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -10,7 +11,8 @@ from hexavit.inference.images import read_image
 
 KINDS = {"a.bmp": {}, "a.gif": {}, "a.jpg": {"exif": True}, "a.pgm": {}, "a.png": {}, "a.tif": {}, "a.webp": {}}
 KINDS |= {"b.tif": {"compression": "tiff_lzw"}, "b.png": {"mode": "I;16"}, "b.jpg": {"mode": "CMYK"}}
-COUNT = 2000
+BANDS = ("c.npy", "c.tif")  # of six channels
+COUNT = 2400
 
 
 def make_images(folder: Path) -> list[bytes]:
@@ -31,7 +33,13 @@ def make_images(folder: Path) -> list[bytes]:
             options["exif"] = exif
         image.save(folder / name, **options)
         made.append((folder / name).read_bytes())
-    return made
+    bands = np.concatenate([np.asarray(photograph)] * 2, axis=2)
+    np.save(folder / BANDS[0], bands)
+    with contextlib.suppress(ImportError):  # without it, such files are refused
+        from tifffile import imwrite
+
+        imwrite(folder / BANDS[1], bands, photometric="minisblack", planarconfig="contig", compression="zlib")
+    return made + [path.read_bytes() for name in BANDS if (path := folder / name).exists()]
 
 
 def bend(content: bytes, number: int) -> bytes:
@@ -70,7 +78,7 @@ def read_all(folder: Path) -> None:
     before, slowest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0.0
     read, wrong, refused = 0, [], 0
     for number in range(COUNT):
-        path = folder / f"{number:04d}{Path(list(KINDS)[number % len(made)]).suffix}"
+        path = folder / f"{number:04d}{Path([*KINDS, *BANDS][number % len(made)]).suffix}"
         path.write_bytes(bend(made[number % len(made)], number))
         began = time.process_time()
         try:

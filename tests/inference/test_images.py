@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from hexavit.errors import DataError
-from hexavit.inference.images import find_images, read_image, to_channels
+from hexavit.inference.images import read_image, to_channels
+from hexavit.inference.listing import find_images
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])

@@ -58,7 +58,7 @@ def test_the_weights_at_hand(tmp_path: Path) -> None:
     [
         ({"start": "cvt_31"}, "cvt_31: there is no such run folder, file or model to start from: did you mean"),
         ({"device": "mps"}, "the device 'mps' is not there"),
-        ({"in_chans": 2}, "image files give 1 channel"),
+        ({"in_chans": 2}, "the model takes 2 channels"),
         ({"data": "nowhere"}, "nowhere: this data is neither"),
     ],
 )

@@ -23,6 +23,7 @@ COMMANDS = {
     "data": "check a data set before training on it",
     "train": "train a model on images",
     "evaluate": "judge a trained model on images whose classes are known",
+    "probe": "judge a model's features: nearest neighbours and a linear classifier on them",
     "runs": "compare the runs in a folder",
     "predict": "the classes of images, by a trained model",
 }

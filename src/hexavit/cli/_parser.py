@@ -97,11 +97,12 @@ def add_run(parser: Parser) -> None:
     parser.add_argument("--device", type=Device, default="auto", help="where to compute")
 
 
-def open_run(asked: Namespace) -> Ready:
+def open_run(asked: Namespace, *, headless: bool = False) -> Ready:
     """What ``add_run``'s arguments name; what the user should know of it goes to the standard error."""
     from hexavit.inference import open_model
 
-    ready = open_model(asked.run, model=asked.model, weights=asked.weights, untrained=asked.untrained)
+    options: dict[str, Any] = {"model": asked.model, "weights": asked.weights, "untrained": asked.untrained}
+    ready = open_model(asked.run, headless=headless, **options)
     for note in ready.notes:
         print(f"note: {note}", file=sys.stderr)
     return ready

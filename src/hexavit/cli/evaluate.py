@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 
 from hexavit.cli._parser import Parser, add_json, add_run, open_run
-from hexavit.training.evaluation import Part, judge
+from hexavit.training.config import OnBadImage
+from hexavit.training.evaluation import Among, Part, judge
 
 
 def add_arguments(parser: Parser) -> None:
     add_run(parser)
-    parser.add_argument("--data", type=str, required=True, help="`digits`, or a folder of class folders")
+    parser.add_argument("--data", type=str, required=True, help="what `hexavit train --data` takes")
     parser.add_argument(
         "--part", type=Part, default="auto", help="of the data; by default test, else what the run held out, else all"
     )
-    parser.add_argument("--workers", type=int, default=None, help="processes that read images; by default chosen")
+    parser.add_argument("--workers", type=int, default=None, help="threads that decode images; by default chosen")
+    parser.add_argument(
+        "--among", type=Among, default="model", help="answer among all classes of the model, or those of the data alone"
+    )
+    parser.add_argument(
+        "--on-bad-image", type=OnBadImage, default="error", help="error refuses what cannot be read, skip leaves it out"
+    )
     parser.add_argument("--report", metavar="HTML", type=str, default=None, help="write figures and pictures there")
     add_json(parser)
 
@@ -30,12 +38,18 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         batch_size=asked.batch_size,
         workers=asked.workers,
         device=asked.device,
+        among=asked.among,
+        on_bad_image=asked.on_bad_image,
     )
     if asked.report is not None:
         from hexavit.training.report import write_report
 
         write_report(judged, asked.report)
     found = judged.evaluation
+    for reason in found.skipped.values():
+        print(f"not read: {reason}", file=sys.stderr)
+    for name, count in found.left_out.items():
+        print(f"left out: {count} images of {name}, a class that the model has not", file=sys.stderr)
     if asked.json:
         print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
         return

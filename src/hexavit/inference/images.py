@@ -1,20 +1,22 @@
-"""Image files: found, opened and brought to the channels that a model wants; what cannot be read is named."""
+"""Image files: opened, and brought to the channels that a model wants; what cannot be read is named."""
 
 from __future__ import annotations
 
-import os
 import stat
+import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from hexavit.errors import DataError
+from hexavit.inference.bands import NPY, PICTURE, TIFF, Bands, Picture, read_npy, read_tiff
 
-EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Endings, in lower case, by which a file inside a folder is taken for an image."""
 
 _FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -32,41 +34,99 @@ _KINDS = {
 }
 
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(path: str | Path) -> Picture:
     """Decode an image file, upright (EXIF) and with 8 bits a channel; of an animation, the first frame.
 
-    What the file is, its content says and not its name.
+    What the file is, its content says and not its name. Several threads may read at once.
 
     Returns:
-        An image of mode L, LA, P, RGB, RGBA, CMYK, ...; :func:`to_channels` makes of it what a model wants.
+        An image of mode L, LA, P, RGB, RGBA, CMYK, ...; :func:`to_channels` makes of it what a model wants. For an
+        array of NumPy's, or a TIFF of more than four channels, `Bands`.
 
     Raises:
         DataError: naming the file, when it is missing, no image, broken, or too large to be decoded safely.
     """
     path = Path(path)
     _check_file(path)
-    return decode_image(path, str(path))
+    try:
+        with path.open("rb") as file:
+            return decode_image(file, str(path))
+    except OSError as error:
+        raise DataError(f"{shown(path)}: this file cannot be read ({_reason(error)})") from error
 
 
-def decode_image(file: Path | BinaryIO, name: str) -> Image.Image:
-    """What :func:`read_image` does, of a file that may be open already; a refusal calls it ``name``.
+def decode_image(file: BinaryIO, name: str) -> Picture:
+    """What :func:`read_image` does, of a file that is open already; a refusal calls it ``name``.
 
     Raises:
         DataError: when it is no image, broken, or too large to be decoded safely.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on metadata, which is not what is read
-            # Of sizes that are suspicious it only warns; to decode those is not safe either.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=_FORMATS) as opened:
-                opened.load()
-                image, kind = _upright(opened), opened.format
-        return _eight_bits(image, kind)
+        head = file.read(len(NPY))
+        file.seek(0)
+        if head == NPY:
+            return read_npy(file)
+        try:
+            return _picture(file)
+        except UnidentifiedImageError:
+            if head[:4] not in TIFF:
+                raise
+            file.seek(0)
+            return read_tiff(file)
     except DataError as error:
         raise DataError(f"{shown(name)}: {error}") from error
     except Exception as error:  # the decoders answer a broken file with almost any exception
         raise DataError(f"{shown(name)}: this is not an image that can be read ({_reason(error)})") from error
+
+
+def _picture(file: BinaryIO) -> Image.Image:
+    with _quiet(), Image.open(file, formats=_FORMATS) as opened:
+        largest = Image.MAX_IMAGE_PIXELS
+        if largest is not None and opened.width * opened.height > largest:  # of twice as many Pillow only warns
+            raise DataError(f"{opened.width} x {opened.height} pixels might be a decompression bomb")
+        if opened.format == "TIFF" and _samples(opened) > PICTURE:
+            raise UnidentifiedImageError
+        opened.load()
+        image, kind = _upright(opened), opened.format
+    return _eight_bits(image, kind)
+
+
+def _samples(opened: Any) -> int:
+    """Of a pixel of a TIFF; where they lie in planes of their own Pillow takes the first for all."""
+    return int(opened.tag_v2.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
+
+
+class _Hush:
+    """Who reads right now, and what is put back when nobody does: Python's filters of warnings belong to all threads.
+
+    Attributes:
+        lock: held while the others change.
+        readers: how many threads read.
+        filters: as they were before the first of them.
+    """
+
+    lock = threading.Lock()
+    readers = 0
+    filters: warnings.catch_warnings[None] | None = None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Pillow's remarks on metadata, which is not what is read."""
+    with _Hush.lock:
+        _Hush.readers += 1
+        if _Hush.filters is None:
+            _Hush.filters = warnings.catch_warnings()
+            _Hush.filters.__enter__()
+            warnings.simplefilter("ignore")
+    try:
+        yield
+    finally:
+        with _Hush.lock:
+            _Hush.readers -= 1
+            if not _Hush.readers and _Hush.filters is not None:
+                _Hush.filters.__exit__(None, None, None)
+                _Hush.filters = None
 
 
 def shown(path: str | Path) -> str:
@@ -114,61 +174,33 @@ def _reason(error: Exception) -> str:
     return shown(" ".join(text.split())).rstrip(".")
 
 
-def to_channels(image: Image.Image, channels: int) -> Image.Image:
+def to_channels(image: Picture, channels: int) -> Image.Image:
     """The image with that many channels of 8 bits: 1 (grey) or 3 (RGB); transparency is dropped, as timm does.
 
     Raises:
-        DataError: for any other number of channels.
+        DataError: for an image that cannot become so, or any other number of channels.
     """
-    check_channels(channels)
+    if channels not in _MODES:
+        raise DataError(f"image files give 1 channel (grey) or 3 (RGB), not {channels}")
+    image = image.picture() if isinstance(image, Bands) else image
     mode = _MODES[channels]
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # straight from a palette, Pillow warns and guesses
     return image if image.mode == mode else image.convert(mode)
 
 
-def check_channels(channels: int) -> None:
-    """Refuse a number of channels that image files cannot give.
+def to_bands(image: Picture, channels: int) -> Bands:
+    """The image for a model whose channels are neither grey nor RGB: it must have as many itself.
 
     Raises:
-        DataError: unless ``channels`` is 1 or 3.
+        DataError: when it has more or fewer.
     """
-    if channels not in _MODES:
-        raise DataError(f"image files give 1 channel (grey) or 3 (RGB), not {channels}")
+    bands = image if isinstance(image, Bands) else Bands(np.atleast_3d(np.asarray(image)))
+    if bands.channels != channels:
+        raise DataError(f"the model takes {channels} channels, and this image has {bands.channels} ({image.mode})")
+    return bands
 
 
-def find_images(paths: Iterable[str | Path]) -> list[Path]:
-    """The image files meant by ``paths``: files as given, folders searched in depth, in sorted order.
-
-    Raises:
-        DataError: when a path does not exist or cannot be listed, or a folder holds no image.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = list(images_under(path))
-            if not inside:
-                raise DataError(f"{shown(path)}: this folder holds no image ({', '.join(sorted(EXTENSIONS))})")
-            found += inside
-        elif os.path.lexists(path):  # a link that leads nowhere is named when it is read
-            found.append(path)
-        else:
-            raise DataError(f"{shown(path)}: there is no such file or folder")
-    return found
-
-
-def images_under(folder: Path) -> Iterator[Path]:
-    """Every file in and below ``folder`` that has an image's ending, sorted; hidden ones and linked folders not.
-
-    Raises:
-        DataError: when a folder cannot be listed.
-    """
-    for parent, folders, files in os.walk(folder, onerror=_refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
-                yield Path(parent, name)
-
-
-def _refuse(error: OSError) -> NoReturn:
-    raise DataError(f"{shown(error.filename)}: this folder cannot be listed ({_reason(error)})") from error
+def as_drawn(image: Picture) -> Image.Image:
+    """The image in RGB for human eyes, whatever its channels are."""
+    return to_channels(image.shown() if isinstance(image, Bands) else image, 3)

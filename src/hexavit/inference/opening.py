@@ -17,7 +17,7 @@ from hexavit.hub.folders import is_pretrained
 from hexavit.inference.preprocess import InputSpec
 from hexavit.inference.run import Run, Weights
 from hexavit.models import find_weight, list_models
-from hexavit.models.imagenet import IMAGENET_1K, imagenet_classes, imagenet_numbers
+from hexavit.models.imagenet import imagenet_classes, imagenet_numbers, is_imagenet
 
 HUB = "hf-hub:"
 """What stands before OWNER/NAME where a path could be meant, as in timm."""
@@ -29,7 +29,7 @@ class Ready:
 
     Attributes:
         model: in evaluation mode, on the CPU.
-        classes: names, in the order of the logits.
+        classes: names, in the order of the logits; none for a model without a head, which has features alone.
         input_spec: how an image becomes its input.
         weights: which they are: `best` or `last` of a run, a published name, a file.
         synonyms: other names of classes, by which data may call them, with their numbers.
@@ -57,7 +57,12 @@ class Ready:
 
 
 def open_model(
-    source: str | Path, *, model: str | None = None, weights: Weights = "best", untrained: bool = False
+    source: str | Path,
+    *,
+    model: str | None = None,
+    weights: Weights = "best",
+    untrained: bool = False,
+    headless: bool = False,
 ) -> Ready:
     """Open what a user names.
 
@@ -67,6 +72,7 @@ def open_model(
         model: of which model the weights in a file are.
         weights: of a run, those of the best or of the last epoch.
         untrained: use a model although its answers come from weights that nothing was learned with.
+        headless: take weights without a head, too, as features are all that is wanted.
 
     Raises:
         HexavitError: one of its kinds, when there is no such thing, it cannot be read, or was never trained.
@@ -77,18 +83,18 @@ def open_model(
     if model is not None:
         if not path.exists():
             raise HexavitError(f"{source}: there is no such file of weights")
-        return _from_file(path, model)
+        return _from_file(path, model, headless)
     if path.is_dir():
         if is_pretrained(path) and not Run(path).config.is_file():
-            return _ready(hexavit.from_pretrained(path), str(path))
+            return _ready(hexavit.from_pretrained(path), str(path), headless=headless)
         return Ready.of_run(Run.open(path), weights)
     if path.is_file():
         raise HexavitError(f"{source}: of which model are these weights? --model NAME says it{_guessed(path)}")
     name = str(source)
     if name.partition(".")[0] in list_models():
-        return _published(name, untrained)
+        return _published(name, untrained, headless)
     if name.startswith(HUB):
-        return _ready(hexavit.from_pretrained(name.removeprefix(HUB)), name)
+        return _ready(hexavit.from_pretrained(name.removeprefix(HUB)), name, headless=headless)
     raise RunError(f"{name}: there is no such run folder, file or model{_near(name)}")
 
 
@@ -135,13 +141,13 @@ def _near(name: str) -> str:
     return f": {hint}" if hint.startswith("did") else ""
 
 
-def _published(name: str, untrained: bool) -> Ready:
+def _published(name: str, untrained: bool, headless: bool) -> Ready:
     """A named model with its weights; at its start only when that was asked for."""
     weight = find_weight(name)
     if weight is not None and not untrained:
-        if weight.num_classes == 0:
+        if weight.num_classes == 0 and not headless:
             raise HexavitError(f"{name}: the weights {weight.tag} have no head, so they name no classes")
-        return _ready(hexavit.create_model(name, pretrained=True).eval(), name)
+        return _ready(hexavit.create_model(name, pretrained=True).eval(), name, headless=headless)
     if not untrained:
         raise HexavitError(
             f"{name} was never trained, as it lists no published weights, so its answers would mean nothing: name a "
@@ -151,13 +157,13 @@ def _published(name: str, untrained: bool) -> Ready:
     return _ready(hexavit.create_model(name).eval(), "untrained", notes=(note,))
 
 
-def _from_file(path: Path, name: str) -> Ready:
+def _from_file(path: Path, name: str, headless: bool) -> Ready:
     """A named model with the weights of a file, of the classes and channels that the file has."""
     facts = inspect_checkpoint(path)
     size = None if "." in name else facts.img_size
     made = hexavit.create_model(name, num_classes=facts.classes, in_chans=facts.in_chans or None, img_size=size)
     report = hexavit.load_checkpoint(made, path)
-    return _ready(made.eval(), str(path), notes=report.notes)
+    return _ready(made.eval(), str(path), notes=report.notes, headless=headless)
 
 
 def _guessed(path: Path) -> str:
@@ -166,14 +172,14 @@ def _guessed(path: Path) -> str:
     return f" (its tensors are those of {facts.model})" if facts.model else ""
 
 
-def _ready(model: Any, weights: str, *, notes: tuple[str, ...] = ()) -> Ready:
-    """The names of the classes are the model's own, else ImageNet's for 1000, else their numbers."""
+def _ready(model: Any, weights: str, *, notes: tuple[str, ...] = (), headless: bool = False) -> Ready:
+    """The names of the classes are the model's own, else ImageNet's where they are as many, else their numbers."""
     count = model.num_classes
-    if count == 0:
+    if count == 0 and not headless:
         raise HexavitError(f"{weights}: this model has no head, so it names no classes")
     names = model.pretrained_cfg.get("label_names")
     synonyms: Mapping[str, int] = {}
-    if names is None and count == IMAGENET_1K:
-        names, synonyms = imagenet_classes(), {number: i for i, number in enumerate(imagenet_numbers())}
+    if names is None and is_imagenet(count):
+        names, synonyms = imagenet_classes(count), {number: i for i, number in enumerate(imagenet_numbers(count))}
     classes = tuple(names) if names is not None else tuple(f"class {i}" for i in range(count))
     return Ready(model, classes, InputSpec.of_model(model), weights, synonyms, notes=notes)

@@ -1,4 +1,4 @@
-"""The classes of image files, most probable first."""
+"""The classes of image files, most probable first, and the features behind them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor
 
-from hexavit.errors import HexavitError
+from hexavit.errors import DataError, HexavitError
+from hexavit.inference.ahead import Decoded, cores, decode_ahead
 from hexavit.inference.device import Device, pick_device
-from hexavit.inference.images import find_images, read_image
+from hexavit.inference.listing import Refuse, checked, iter_images, raise_it
 from hexavit.inference.opening import Ready
-from hexavit.inference.preprocess import Transform
 from hexavit.inference.run import Run, Weights
 
 
@@ -25,14 +28,16 @@ class Prediction:
     Attributes:
         image: the file.
         top: class names with their probabilities (fractions of 1), most probable first.
+        features: the vector (D,) before the classifier, of float32, if it was asked for.
     """
 
     image: Path
     top: tuple[tuple[str, float], ...]
+    features: NDArray[np.float32] | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        top = [{"class": name, "probability": probability} for name, probability in self.top]
+        """Plain values for JSON, without the features."""
+        top = [{"class": name, "probability": round(probability, 6)} for name, probability in self.top]
         return {"image": str(self.image), "top": top}
 
 
@@ -44,47 +49,80 @@ def predict(
     batch_size: int = 64,
     weights: Weights = "best",
     device: Device = "auto",
+    threads: int | None = None,
+    features: bool = False,
+    refuse: Refuse = raise_it,
 ) -> Iterator[Prediction]:
-    """Predict files, and the images in folders, batch by batch: memory does not grow with their number.
+    """Predict files, batch by batch while others are decoded: memory does not grow with their number.
+
+    ```python title="Not run: needs photographs"
+    from hexavit.inference import open_model, predict
+
+    for found in predict(open_model("cvt_13.in1k"), ["photos", "more/*.jpg"], top=1):
+        print(found.image, *found.top[0])
+    ```
 
     Args:
         source: a run folder that :meth:`Run.open` accepted, or what :func:`open_model` gave.
-        images: files and folders.
+        images: files, folders (searched in depth) and patterns such as ``photos/**/*.jpg``; nothing is fetched. A list
+            or tuple is looked through before anything is computed; of an iterator only what is needed next is taken.
         top: how many classes to give for each image; all of them when there are fewer.
         batch_size: images that go through the model at once.
         weights: of a run, those of the best or of the last epoch.
         device: where to compute.
+        threads: that decode; by default one a core. 0 decodes between the batches.
+        features: give the vector before the classifier as well.
+        refuse: told, as a `DataError` that names it, of each image that cannot be read; if it returns, the others go
+            on. By default it is raised.
 
     Yields:
-        One prediction an image, in the order given.
+        One prediction a readable image, in the order given.
 
     Raises:
-        DataError: naming the first path that does not exist, before anything is computed, or the first
-            image that cannot be read, when its turn comes.
+        DataError: naming the first path of a list that does not exist, before anything is computed; or, by default,
+            the first image that cannot be read, when its turn comes.
         RunError: when the run cannot be read.
     """
-    if top < 1 or batch_size < 1:
-        raise HexavitError(f"top and batch size are at least 1, not {top} and {batch_size}")
-    paths = find_images(images)
+    if top < 1 or batch_size < 1 or (threads or 0) < 0:
+        raise HexavitError(f"top and batch size are at least 1, not {top} and {batch_size}; threads at least 0")
+    named = checked(images) if isinstance(images, Sequence) and refuse is raise_it else images
     place = pick_device(device)
     ready = Ready.of_run(source, weights) if isinstance(source, Run) else source
-    transform, model = ready.input_spec.transform(), ready.model.to(place)
-    return _predict(model, ready.classes, transform, place, paths, min(top, len(ready.classes)), batch_size)
+    if not ready.classes and not features:
+        raise HexavitError("this model has no head, so it names no classes; its features can be had")
+    found = iter_images(named, refuse)
+    decoded = decode_ahead(
+        found, ready.input_spec.pixels(), cores() if threads is None else threads, ahead=2 * batch_size
+    )
+    return _predict(ready, _readable(decoded, refuse), place, min(top, len(ready.classes)), batch_size, features)
+
+
+def _readable(decoded: Iterator[Decoded], refuse: Refuse) -> Iterator[tuple[Path, Tensor]]:
+    for path, made in decoded:
+        if isinstance(made, DataError):
+            refuse(made)
+        else:
+            yield path, made
 
 
 @torch.inference_mode()
 def _predict(
-    model: nn.Module,
-    classes: Sequence[str],
-    transform: Transform,
-    place: torch.device,
-    paths: Sequence[Path],
-    top: int,
-    batch_size: int,
+    ready: Ready, images: Iterator[tuple[Path, Tensor]], place: torch.device, top: int, batch_size: int, wanted: bool
 ) -> Iterator[Prediction]:
-    queue = iter(paths)
-    while chunk := list(islice(queue, batch_size)):
-        batch = torch.stack([transform(read_image(path)) for path in chunk]).to(place)  # (B, C, H, W)
-        found = model(batch).float().softmax(dim=-1).topk(top, dim=-1)  # (B, top) twice
-        for path, values, indices in zip(chunk, found.values.tolist(), found.indices.tolist(), strict=True):
-            yield Prediction(path, tuple((classes[i], value) for i, value in zip(indices, values, strict=True)))
+    model = cast("Any", ready.model.to(place))
+    while chunk := list(islice(images, batch_size)):
+        batch = ready.input_spec.normalise(torch.stack([pixels for _, pixels in chunk]).to(place))  # (B, C, H, W)
+        tokens = model.forward_features(batch)
+        vectors = model.forward_head(tokens, pre_logits=True).float().cpu().numpy() if wanted else [None] * len(chunk)
+        answers = _answers(model.forward_head(tokens), ready.classes, top) if ready.classes else [()] * len(chunk)
+        for (path, _), answer, vector in zip(chunk, answers, vectors, strict=True):
+            yield Prediction(path, answer, vector)
+
+
+def _answers(logits: Tensor, classes: Sequence[str], top: int) -> list[tuple[tuple[str, float], ...]]:
+    """The most probable classes of each image, from logits (B, K)."""
+    found = logits.float().softmax(dim=-1).topk(top, dim=-1)  # (B, top) twice
+    return [
+        tuple((classes[i], value) for i, value in zip(indices, values, strict=True))
+        for values, indices in zip(found.values.tolist(), found.indices.tolist(), strict=True)
+    ]

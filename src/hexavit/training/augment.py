@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -10,7 +11,7 @@ from timm.data.auto_augment import RandAugment
 from timm.data.random_erasing import RandomErasing
 from torchvision import transforms
 
-from hexavit.inference.preprocess import InputSpec, Transform
+from hexavit.inference.preprocess import BandTransform, InputSpec, Transform
 
 _RAND_AUGMENT = "rand-m{}-mstd0.5-inc1"  # with magnitude 9 the policy of DeiT, Swin, CvT and their kin
 _ERASED = 0.25  # their share of erased images
@@ -25,7 +26,8 @@ def training_transform(
 
     ``none`` is the one of evaluation. ``shift`` turns, moves and scales a little, for what must not be mirrored or
     cut, such as characters. ``crop`` cuts out 8 to 100 % of the area, mirrors and jitters the colours. ``rand``
-    puts RandAugment for the jitter.
+    puts RandAugment for the jitter. Images that are neither grey nor RGB are cut, mirrored and erased alike, and no
+    colour is touched.
 
     Args:
         input_spec: of the model.
@@ -37,22 +39,20 @@ def training_transform(
     made = _varied(input_spec, kind, magnitude)
     share = erasing if erasing is not None else _ERASED if kind == "rand" else 0.0
     if share:
-        made.after.transforms.append(cast("Any", RandomErasing)(share, mode="pixel", device="cpu"))
+        erase = cast("Any", RandomErasing)(share, mode="pixel", device="cpu")
+        if isinstance(made, BandTransform):
+            return replace(made, last=erase)
+        made.after.transforms.append(erase)
     return cast("Transform", made)
 
 
 def _varied(input_spec: InputSpec, kind: Kind, magnitude: int) -> Any:
     if kind == "none":
         return input_spec.transform()
+    if not input_spec.of_pictures:
+        return _of_bands(input_spec, kind)
     if kind == "shift":
-        return input_spec.transform(
-            varied=transforms.RandomAffine(
-                degrees=10,
-                translate=(0.1, 0.1),
-                scale=(0.9, 1.1),
-                interpolation=transforms.InterpolationMode.BILINEAR,
-            )
-        )
+        return input_spec.transform(varied=_shift())
     if kind == "crop":
         return input_spec.timm_transform(is_training=True)
     made = input_spec.timm_transform(is_training=True, auto_augment=_RAND_AUGMENT.format(magnitude))
@@ -62,6 +62,23 @@ def _varied(input_spec: InputSpec, kind: Kind, magnitude: int) -> Any:
                 if operation.name.startswith("Posterize"):
                     operation.level_fn = partial(_one_bit_or_more, operation.level_fn)
     return made
+
+
+def _of_bands(spec: InputSpec, kind: Literal["shift", "crop", "rand"]) -> Transform:
+    if kind == "shift":
+        return BandTransform(spec, varied=_shift())
+    resampling = transforms.InterpolationMode(spec.interpolation)
+    cut = transforms.RandomResizedCrop(spec.size, interpolation=resampling, antialias=True)
+    return BandTransform(spec, cut=cut, varied=transforms.RandomHorizontalFlip())
+
+
+def _shift() -> transforms.RandomAffine:
+    return transforms.RandomAffine(
+        degrees=10,
+        translate=(0.1, 0.1),
+        scale=(0.9, 1.1),
+        interpolation=transforms.InterpolationMode.BILINEAR,
+    )
 
 
 def _one_bit_or_more(level_fn: Callable[..., tuple[int, ...]], *level: Any) -> tuple[int, ...]:

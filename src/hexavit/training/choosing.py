@@ -264,7 +264,7 @@ def _epoch(situation: Situation, macs: float) -> float:
 
 def _channels(situation: Situation, settled: Mapping[str, Any]) -> Chosen:
     start = situation.start
-    if start is not None and start.channels in (1, 3):
+    if start is not None and start.channels in (1, 3) and situation.data.channels in (1, 3):
         return {"in_chans": start.channels}, "those of the weights"
     return {"in_chans": situation.data.channels}, "those of the images"
 

@@ -38,7 +38,7 @@ class TrainConfig:
         None
     )
     img_size: Annotated[tuple[int, int] | None, "height and width in pixels; by default as the data suggests"] = None
-    in_chans: Annotated[int | None, "channels of the input, 1 or 3; by default those of the data"] = None
+    in_chans: Annotated[int | None, "channels of the input, such as 1 or 3; by default those of the data"] = None
     epochs: Annotated[int, "passes over the training images"] = 20
     batch_size: Annotated[int, "images in one step"] = 64
     lr: Annotated[float, "highest learning rate of AdamW"] = 1e-3

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassCalibrationError
@@ -16,14 +16,16 @@ from hexavit.inference.device import Device, pick_device
 from hexavit.inference.opening import Ready
 from hexavit.inference.run import Run, Weights
 from hexavit.training.answers import BINS, Answers, ClassResult, Confused
+from hexavit.training.config import OnBadImage
 from hexavit.training.data import Source, open_source
-from hexavit.training.data.loading import Images, choose_workers, make_loader
+from hexavit.training.data.reading import read_batches
 from hexavit.training.data.split import from_record
 from hexavit.training.metrics import accuracies, mean_loss
 from hexavit.training.objectives import CrossEntropy
 from hexavit.training.quiet import quiet_lightning
 
 Part = Literal["auto", "train", "val", "test", "all"]
+Among = Literal["model", "data"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Evaluation:
         macro_f1: mean F1 of the classes that occur.
         per_class: the classes that occur, in the order of the logits.
         confused: every confusion that happened, the most frequent first.
+        among: whether the answer was sought among all classes of the ``model``, or among those of the ``data`` alone.
+        left_out: images by class, where the model has no such class and the answer was sought among the data's.
+        skipped: names of images that could not be read, each with the reason.
     """
 
     data: str
@@ -57,6 +62,9 @@ class Evaluation:
     macro_f1: float
     per_class: tuple[ClassResult, ...]
     confused: tuple[Confused, ...]
+    among: Among = "model"
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -70,7 +78,7 @@ class Judged:
     Attributes:
         evaluation: the figures.
         answers: one an image.
-        classes: of the model, in the order of the logits.
+        classes: among which the answers were sought; ``answers`` counts by their places.
         source: the images.
     """
 
@@ -89,10 +97,12 @@ def evaluate(
     batch_size: int = 64,
     workers: int | None = None,
     device: Device = "auto",
+    among: Among = "model",
+    on_bad_image: OnBadImage = "error",
 ) -> Evaluation:
     """The figures that :func:`judge` finds, which says what the arguments are."""
-    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": device}
-    return judge(subject, data, part=part, weights=weights, **options).evaluation
+    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": device, "among": among}
+    return judge(subject, data, part=part, weights=weights, on_bad_image=on_bad_image, **options).evaluation
 
 
 @torch.inference_mode()
@@ -105,6 +115,8 @@ def judge(
     batch_size: int = 64,
     workers: int | None = None,
     device: Device = "auto",
+    among: Among = "model",
+    on_bad_image: OnBadImage = "error",
 ) -> Judged:
     """Judge a model, keeping its answer to every image.
 
@@ -114,49 +126,61 @@ def judge(
         part: of the data; ``auto`` is ``test`` where there is one, else what the run held out, else all of it.
         weights: of a run, those of the best or of the last epoch.
         batch_size: images that go through the model at once.
-        workers: processes that read images.
+        workers: threads that decode images.
         device: where to compute.
+        among: all classes of the ``model`` may be answered, or those of the ``data`` alone: the others' logits are
+            not looked at, as is done to judge a model of ImageNet-22k on ImageNet-1k. Images of classes that the model
+            does not have are left out then, and counted.
+        on_bad_image: ``skip`` leaves out what cannot be read, and names it in the result; ``error`` refuses it.
 
     Raises:
-        DataError: when the data is missing, has classes that the model does not know, or lacks that part.
+        DataError: when the data is missing, has classes that the model does not know, lacks that part, or cannot be
+            read.
         RunError: when the run cannot be read.
     """
     if batch_size < 1:
         raise HexavitError(f"the batch size is at least 1, not {batch_size}")
     source = open_source(data)
     ready = Ready.of_run(subject, weights) if isinstance(subject, Run) else subject
-    classes = ready.classes
-    labels = _labels(source, ready)
-    found, numbers = _choose(ready, source, part)
+    choice = _choice(source, ready, among)
+    found, numbers = choose_part(ready, source, part)
+    left_out = Counter(source.classes[source.labels[n]] for n in numbers if choice.labels[source.labels[n]] is None)
+    numbers = [number for number in numbers if choice.labels[source.labels[number]] is not None]
     if not numbers:
         raise DataError(f"{source.identity}: its part {found!r} has no images")
-    images = Images(source, numbers, ready.input_spec.transform(), seed=0, labels=labels)
+    skipped: dict[str, str] | None = {} if on_bad_image == "skip" else None
+    batches = read_batches(source, numbers, ready.input_spec, batch_size=batch_size, workers=workers, skipped=skipped)
     place = pick_device(device)
     model = ready.model.to(place)
+    columns = None if choice.columns is None else torch.tensor(choice.columns, device=place)
+    count = len(choice.classes)
     objective = CrossEntropy()
-    overall, loss = accuracies(len(classes)).to(place), mean_loss().to(place)
-    calibration = MulticlassCalibrationError(len(classes), n_bins=BINS).to(place)
-    columns: list[tuple[Tensor, ...]] = []
-    loader = make_loader(images, batch_size=batch_size, workers=choose_workers(workers, source), training=False)
+    overall, loss = accuracies(count).to(place), mean_loss().to(place)
+    calibration = MulticlassCalibrationError(count, n_bins=BINS).to(place)
+    answered: list[tuple[Tensor, ...]] = []
     with quiet_lightning():
-        for batch, target_on_cpu in loader:
-            target = target_on_cpu.to(place)
-            logits = model(batch.to(place))  # (B, K)
+        for of_batch, pixels in batches:
+            target = torch.tensor([choice.labels[source.labels[number]] for number in of_batch], device=place)
+            logits = model(ready.input_spec.normalise(pixels.to(place)))  # (B, K)
+            logits = logits if columns is None else logits[:, columns]
             loss.update(objective(logits, target), len(target))
             overall.update(logits, target)
             probabilities = logits.float().softmax(dim=-1)
             calibration.update(probabilities, target)
             confidence, predicted = probabilities.max(dim=-1)
             of_truth = probabilities.gather(1, target[:, None]).squeeze(1)
-            columns.append(tuple(each.cpu() for each in (target, predicted, confidence, of_truth)))
-    answers = Answers(np.array(numbers), *(torch.cat(column).numpy() for column in zip(*columns, strict=True)))
+            rows = (torch.tensor(of_batch), target, predicted, confidence, of_truth)
+            answered.append(tuple(each.cpu() for each in rows))
+    if not answered:
+        raise DataError(f"{source.identity}: no image of its part {found!r} can be read")
+    answers = Answers(*(torch.cat(column).numpy() for column in zip(*answered, strict=True)))
     values = {name: float(value) for name, value in overall.compute().items()}
-    per_class = answers.per_class(classes)
+    per_class = answers.per_class(choice.classes)
     evaluation = Evaluation(
         data=data,
         part=found,
         weights=ready.weights,
-        count=len(images),
+        count=len(answers.numbers),
         accuracy=values["accuracy"],
         top5=values.get("top5"),
         loss=float(loss.compute()),
@@ -164,22 +188,49 @@ def judge(
         ece=float(calibration.compute()),
         macro_f1=sum(each.f1 for each in per_class) / len(per_class),
         per_class=per_class,
-        confused=answers.confused(classes),
+        confused=answers.confused(choice.classes),
+        among=among,
+        left_out=dict(left_out),
+        skipped=skipped or {},
     )
-    return Judged(evaluation, answers, classes, source)
+    return Judged(evaluation, answers, choice.classes, source)
 
 
-def _labels(source: Source, ready: Ready) -> list[int]:
-    """For each class of the data its index among those of the model."""
+@dataclass(frozen=True)
+class _Choice:
+    """Among which classes the answer is sought.
+
+    Attributes:
+        classes: their names.
+        columns: their logits; nothing when all are.
+        labels: for each class of the data its place among them, or nothing when the model has no such class.
+    """
+
+    classes: Sequence[str]
+    columns: list[int] | None
+    labels: list[int | None]
+
+
+def _choice(source: Source, ready: Ready, among: Among) -> _Choice:
     numbers = {**ready.synonyms, **{name: i for i, name in enumerate(ready.classes)}}
-    for name in source.classes:
-        if name not in numbers:
-            raise DataError(f"{source.identity}: the model knows no class {name!r}: {nearest(name, ready.classes)}")
-    return [numbers[name] for name in source.classes]
+    unknown = [name for name in source.classes if name not in numbers]
+    known = [name for name in source.classes if name in numbers]
+    if unknown and (among == "model" or len(known) < 2):
+        near = nearest(unknown[0], ready.classes)
+        raise DataError(f"{source.identity}: the model knows no class {unknown[0]!r}: {near}")
+    if among == "model":
+        return _Choice(ready.classes, None, [numbers[name] for name in source.classes])
+    columns = [numbers[name] for name in known]
+    places = {name: place for place, name in enumerate(known)}
+    return _Choice([ready.classes[i] for i in columns], columns, [places.get(name) for name in source.classes])
 
 
-def _choose(ready: Ready, source: Source, part: Part) -> tuple[str, Sequence[int]]:
-    """The name and the images of the part that is meant."""
+def choose_part(ready: Ready, source: Source, part: Part) -> tuple[str, Sequence[int]]:
+    """The name and the images of the part that is meant.
+
+    Raises:
+        DataError: when the data has no such part.
+    """
     if part == "all":
         return part, range(len(source.names))
     record = ready.split

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms import functional as F
 
 from hexavit.errors import DataError
+from hexavit.inference.bands import Bands
 from hexavit.inference.images import shown, to_channels
 from hexavit.inference.preprocess import InputSpec
 from hexavit.training.augment import Kind, training_transform
@@ -127,8 +128,10 @@ class MappedImages(Images):
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Any]:
         number = self.numbers[draw.position]
+        loaded = self.source.load(number)
+        picture = loaded.picture() if isinstance(loaded, Bands) else loaded
         with seeded(self.seed, "sample", draw.epoch, number):
-            image, crop, mirrored = self.cut(self.source.load(number))
+            image, crop, mirrored = self.cut(picture)
         logits, classes = self.maps.load(number)
         if mirrored:
             logits, classes = logits.flip(-1), classes.flip(-1)

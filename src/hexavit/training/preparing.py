@@ -20,6 +20,7 @@ from hexavit.training.config import TrainConfig
 from hexavit.training.data import Source, Split, open_source
 from hexavit.training.data.readable import only_readable
 from hexavit.training.data.split import as_record, from_record, make_split
+from hexavit.training.data.statistics import suited_to
 from hexavit.training.files import write_json, write_text
 from hexavit.training.lessons import Lesson, make_lesson
 from hexavit.training.optimisation import drop_path_edits, freeze
@@ -63,6 +64,7 @@ def new_run(config: TrainConfig, out: str | Path, overwrite: bool, tell: Tell) -
     lesson = make_lesson(model, config, source, split, input_spec)
     claimable(out, overwrite=overwrite)  # what takes longer to find out comes after it
     split, skipped = only_readable(source, split, config.on_bad_image, config.workers)
+    input_spec = suited_to(source, split["train"], input_spec)
     run = claim(out, overwrite=overwrite)
     write_text(run.architecture, cast("Any", model).architecture.to_json())
     write_json(run.classes_file, source.classes)

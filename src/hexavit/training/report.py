@@ -38,6 +38,7 @@ def write_report(judged: Judged, path: str | Path) -> None:
     body = [
         f"<h1>{_text(title)}</h1>",
         _table(("", "value"), _figures(found)),
+        *_remarks(found),
         "<h2>Calibration</h2>",
         "<p>On the dashed line confidence is what it says: of the answers given with 80 %, 80 % are right.</p>",
         _image(draw_reliability(answers), "share of right answers by confidence"),
@@ -77,6 +78,17 @@ def _figures(found: Evaluation) -> list[tuple[str, str]]:
         ("F1, mean over classes", f"{found.macro_f1:.2%}"),
     ]
     return figures
+
+
+def _remarks(found: Evaluation) -> list[str]:
+    told = []
+    if found.among == "data":
+        told.append("The answer was sought among the classes of the data alone.")
+    if found.left_out:
+        told.append(f"Left out, as the model has no such class: {', '.join(found.left_out)}.")
+    if found.skipped:
+        told.append(f"Not read: {'; '.join(found.skipped.values())}.")
+    return [f"<p>{_text(each)}</p>" for each in told]
 
 
 def _share(value: float | None) -> str:

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from hexavit.inference.images import to_channels
+from hexavit.inference.bands import Bands, Picture
+from hexavit.inference.images import as_drawn
 from hexavit.inference.preprocess import InputSpec
 
 _SIDE, _LINE, _GAP = 128, 14, 6  # pixels
@@ -20,7 +21,7 @@ _SIDE, _LINE, _GAP = 128, 14, 6  # pixels
 class Cell:
     """One picture of a sheet and the lines below it."""
 
-    image: Image.Image
+    image: Picture
     lines: tuple[str, ...]
 
 
@@ -33,7 +34,7 @@ def contact_sheet(cells: Sequence[Cell], columns: int) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     for place, cell in enumerate(cells):
         left, top = _GAP + place % columns * (_SIDE + _GAP), _GAP + place // columns * height
-        picture = _scaled(to_channels(cell.image, 3))
+        picture = _scaled(as_drawn(cell.image))
         sheet.paste(picture, (left + (_SIDE - picture.width) // 2, top + (_SIDE - picture.height) // 2))
         for number, line in enumerate(cell.lines):
             text = "".join(each if each.isprintable() else "?" for each in line)
@@ -46,7 +47,10 @@ def contact_sheet(cells: Sequence[Cell], columns: int) -> Image.Image:
 def as_seen(tensor: Tensor, spec: InputSpec) -> Image.Image:
     """A model's input (C, H, W) turned back into the picture that it is, its normalisation undone."""
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (spec.mean, spec.std))
-    picture: Image.Image = to_pil_image((tensor.cpu() * std + mean).clamp(0, 1))
+    values = tensor.cpu() * std + mean
+    if not spec.of_pictures:
+        return Bands(values.permute(1, 2, 0).numpy()).shown()
+    picture: Image.Image = to_pil_image(values.clamp(0, 1))
     return picture
 
 

@@ -13,7 +13,6 @@ import torch
 from hexavit.architecture import Architecture
 from hexavit.errors import DataError, HexavitError, nearest
 from hexavit.inference.device import pick_device
-from hexavit.inference.images import check_channels
 from hexavit.inference.run import Run
 from hexavit.models.registry import Entry, find_weight, list_models, model_entry
 from hexavit.parts.registry import part_class
@@ -21,6 +20,7 @@ from hexavit.training.choosing import SMALL, Candidate, DataFacts, Machine, Situ
 from hexavit.training.config import TrainConfig, read_recipe
 from hexavit.training.data import Source, open_source
 from hexavit.training.data.split import make_split
+from hexavit.training.data.statistics import check_takes
 
 _SAMPLE = 24
 """Images that are opened to learn their sizes."""
@@ -35,9 +35,9 @@ def look(given: Mapping[str, Any]) -> Situation:
     Raises:
         HexavitError: one of its kinds, when the data, the weights or the device are not there.
     """
-    if given.get("in_chans"):
-        check_channels(given["in_chans"])
-    data = _data(open_source(given["data"]), given)
+    source = open_source(given["data"])
+    check_takes(source, given.get("in_chans"))
+    data = _data(source, given)
     start = None if given.get("start") is None else find_start(given["start"], given.get("model"))
     return Situation(data, this_machine(given.get("device", "auto")), candidates(), start)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hexavit.training.data.digits import Digits
 from hexavit.training.data.folder import ImageFolder
+from hexavit.training.data.packed import PackedImages, is_packed
 from hexavit.training.data.published import PublishedSet, names_set
 from hexavit.training.data.shards import TarShards, shards_in
 from hexavit.training.data.source import Hints, Source, Split
@@ -15,6 +16,7 @@ __all__ = [
     "Hints",
     "ImageFolder",
     "ImageTable",
+    "PackedImages",
     "PublishedSet",
     "Source",
     "Split",
@@ -24,7 +26,8 @@ __all__ = [
 
 
 def open_source(data: str) -> Source:
-    """The data that ``--data`` names: ``digits``, a folder, a table, tar files, or ``cifar10:FOLDER``.
+    """The data that ``--data`` names: ``digits``, a folder, a table, tar files, ``cifar10:FOLDER``, or a data set of
+    Hugging Face's.
 
     Raises:
         DataError: when it is none of these.
@@ -36,4 +39,6 @@ def open_source(data: str) -> Source:
     path = Path(data)
     if shards_in(path):
         return TarShards(path)
+    if is_packed(path):
+        return PackedImages(path)
     return ImageTable(path) if path.suffix.lower() in SUFFIXES and not os.path.isdir(path) else ImageFolder(data)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from PIL import Image
-
 from hexavit.errors import DataError
-from hexavit.inference.images import images_under, read_image, shown
+from hexavit.inference.bands import Picture
+from hexavit.inference.images import read_image, shown
+from hexavit.inference.listing import images_under
 from hexavit.training.data.source import PARTS, Hints, Source, check_taught
+from hexavit.training.data.statistics import count_channels
 
 
 class ImageFolder(Source):
@@ -27,7 +28,6 @@ class ImageFolder(Source):
                 "nor a table, nor a published set"
             )
         self.identity = str(self.path.resolve())
-        self.hints = Hints(channels=3, augment="rand")
         roots = {folder: PARTS[folder.name] for folder in _folders(self.path) if folder.name in PARTS}
         explicit = "train" in roots.values() and len(set(roots.values())) > 1
         if len(set(roots.values())) < len(roots):
@@ -49,9 +49,10 @@ class ImageFolder(Source):
             part: tuple(number for number, (of, _, _) in enumerate(found) if of == root)
             for root, part in (roots.items() if explicit else ())
         }
+        self.hints = Hints(channels=count_channels(self.path / name for name in self.names), augment="rand")
         check_taught(self)
 
-    def load(self, number: int) -> Image.Image:
+    def load(self, number: int) -> Picture:
         return read_image(self.path / self.names[number])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any, NamedTuple
@@ -11,6 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from hexavit.errors import DataError
+from hexavit.inference.ahead import cores
+from hexavit.inference.images import shown
 from hexavit.inference.preprocess import Transform
 from hexavit.training.data.source import Source
 from hexavit.training.processes import Processes
@@ -59,9 +61,13 @@ class Images(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
         number = self.numbers[draw.position]
-        with seeded(self.seed, "sample", draw.epoch, number):
-            label = self.labels[self.source.labels[number]] if draw.counts else UNCOUNTED
-            return self.transform(self.source.load(number)), label
+        image = self.source.load(number)
+        label = self.labels[self.source.labels[number]] if draw.counts else UNCOUNTED
+        try:
+            with seeded(self.seed, "sample", draw.epoch, number):
+                return self.transform(image), label
+        except DataError as error:  # of channels that the model does not take
+            raise DataError(f"{shown(self.source.names[number])}: {error}") from error
 
 
 class EpochSampler(Sampler[Draw]):
@@ -194,5 +200,4 @@ def choose_workers(asked: int | None, source: Source) -> int:
     """As many reading processes as asked for; by default none for images in memory, else one a core up to eight."""
     if asked is not None:
         return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if source.hints.in_memory else min(cores, 8)
+    return 0 if source.hints.in_memory else min(cores(), 8)

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from hexavit.errors import DataError, nearest
+from hexavit.inference.bands import Picture
 from hexavit.inference.images import read_image, shown
 from hexavit.training.data.source import Hints, Source
 
@@ -123,7 +124,7 @@ class PublishedSet(Source):
             self._images += images
         self.names, self.labels, self.parts = tuple(names), tuple(labels), parts
 
-    def load(self, number: int) -> Image.Image:
+    def load(self, number: int) -> Picture:
         image = self._images[number]
         return read_image(image) if isinstance(image, str | Path) else Image.fromarray(image)
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from posixpath import basename, splitext
 from typing import NamedTuple
 
-from PIL import Image
-
 from hexavit.errors import DataError
+from hexavit.inference.bands import Picture
 from hexavit.inference.images import EXTENSIONS, decode_image, shown
 from hexavit.training.data.source import PARTS, Hints, Source, check_taught
 
@@ -65,7 +64,7 @@ class TarShards(Source):
         )
         check_taught(self)
 
-    def load(self, number: int) -> Image.Image:
+    def load(self, number: int) -> Picture:
         packed, name = self._packed[number], self.names[number]
         try:
             with packed.shard.open("rb") as file:

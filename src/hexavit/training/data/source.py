@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from PIL import Image
-
 from hexavit.errors import DataError
+from hexavit.inference.bands import Picture
 from hexavit.inference.preprocess import InputSpec
 
 Split = Mapping[str, tuple[int, ...]]
@@ -25,7 +24,7 @@ class Hints:
 
     Attributes:
         size: height and width in pixels.
-        channels: 1 (grey) or 3 (RGB).
+        channels: 1 (grey), 3 (RGB), or as many as the images have.
         mean: of each channel, as fractions of 1.
         std: of each channel, as fractions of 1.
         crop_pct: fraction of the image that a centre crop keeps.
@@ -47,8 +46,9 @@ class Hints:
         if self.crop_pct is not None:
             known["crop_pct"] = self.crop_pct
         if self.mean is not None and self.std is not None:
-            repeats = spec.channels // len(self.mean)
-            known |= {"mean": self.mean * repeats, "std": self.std * repeats}
+            repeats = max(1, spec.channels // len(self.mean))
+            if spec.channels == repeats * len(self.mean):
+                known |= {"mean": self.mean * repeats, "std": self.std * repeats}
         return replace(spec, **known)
 
 
@@ -72,7 +72,7 @@ class Source(ABC):
     hints: Hints
 
     @abstractmethod
-    def load(self, number: int) -> Image.Image:
+    def load(self, number: int) -> Picture:
         """The image of that number, of any mode and size.
 
         Raises:

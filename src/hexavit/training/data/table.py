@@ -8,11 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from hexavit.errors import DataError
+from hexavit.inference.bands import Picture
 from hexavit.inference.images import read_image, shown
 from hexavit.training.data.source import PARTS, Hints, Source, check_taught
+from hexavit.training.data.statistics import count_channels
 
 _PATH, _LABEL, _PART = ("path", "file", "filename", "image"), ("label", "class"), ("split", "part")
 
@@ -32,7 +32,6 @@ class ImageTable(Source):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.identity = str(self.path.resolve())
-        self.hints = Hints(channels=3, augment="rand")
         columns = _columns(self.path)
         self.names = tuple(_column(self.path, columns, _PATH) or ())
         labels = _column(self.path, columns, _LABEL) or []
@@ -47,10 +46,11 @@ class ImageTable(Source):
             if name in seen:
                 raise DataError(f"{shown(path)}: the image {name!r} stands in two rows")
             seen.add(name)
+        self.hints = Hints(channels=count_channels(self.path.parent / name for name in self.names), augment="rand")
         self.parts = {} if split is None else _parts(self.path, split)
         check_taught(self)
 
-    def load(self, number: int) -> Image.Image:
+    def load(self, number: int) -> Picture:
         return read_image(self.path.parent / self.names[number])
 
 

@@ -1,0 +1,82 @@
+"""Predictions as text, row by row: a table for readers, CSV and JSON lines for programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TextIO
+
+from hexavit.inference.images import shown
+from hexavit.inference.prediction import Prediction
+
+Format = Literal["table", "csv", "jsonl"]
+
+_BY_SUFFIX: dict[str, Format] = {".csv": "csv", ".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_FIRST = 50  # rows from which the widths of a table's columns are taken
+
+
+def format_of(path: Path) -> Format:
+    """What a file of that name would hold."""
+    return _BY_SUFFIX.get(path.suffix.lower(), "table")
+
+
+class Rows:
+    """Writes predictions to an open text file; :meth:`close` writes what waits.
+
+    Args:
+        kind: ``table`` (an image a row, a class a column, aligned by the first fifty rows), ``csv`` (``image``, then
+            ``class_1``, ``probability_1`` and so on) or ``jsonl`` (an object a line).
+        file: where to.
+    """
+
+    def __init__(self, kind: Format, file: TextIO) -> None:
+        self._file = file
+        self._row: Callable[[Prediction], None] = {"table": self._table, "csv": self._csv, "jsonl": self._json}[kind]
+        self._waiting: list[list[str]] = []
+        self._widths: list[int] | None = None
+        self._begun = False
+
+    def write(self, found: Prediction) -> None:
+        """Add one."""
+        self._row(found)
+
+    def close(self) -> None:
+        """Write what waits; the file stays open."""
+        self._lay_out()
+        self._file.flush()
+
+    def _json(self, found: Prediction) -> None:
+        print(json.dumps(found.as_dict(), ensure_ascii=False), file=self._file)
+
+    def _csv(self, found: Prediction) -> None:
+        table = csv.writer(self._file, lineterminator="\n")
+        if not self._begun:
+            pairs = [name for n in range(1, len(found.top) + 1) for name in (f"class_{n}", f"probability_{n}")]
+            table.writerow(["image", *pairs])
+            self._begun = True
+        table.writerow([str(found.image), *(cell for name, p in found.top for cell in (name, f"{p:.6f}"))])
+
+    def _table(self, found: Prediction) -> None:
+        row = [shown(found.image), *(f"{shown(name)} {p:.2%}" for name, p in found.top)]
+        if self._widths is not None:
+            self._print(row)
+            return
+        self._waiting.append(row)
+        if len(self._waiting) == _FIRST:
+            self._lay_out()
+
+    def _lay_out(self) -> None:
+        if not self._waiting:
+            return
+        names = ["image", "class", *("then" for _ in self._waiting[0][2:])]
+        rows = [names[: len(self._waiting[0])], *self._waiting]
+        self._widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            self._print(row)
+        self._waiting = []
+
+    def _print(self, row: list[str]) -> None:
+        widths = self._widths or [0] * len(row)
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=self._file)

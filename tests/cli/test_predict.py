@@ -1,0 +1,139 @@
+"""`hexavit predict`: what it takes, what it writes, and what it does about images that are broken."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.using import digits_folder, trained
+
+from hexavit.cli import main
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0) -> tuple[str, str]:
+    assert main(["predict", str(trained().path), *map(str, arguments), "--device", "cpu"]) == status
+    told = capsys.readouterr()
+    return told.out, told.err
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def names(told: str) -> list[str]:
+    return [json.loads(line)["image"] for line in told.splitlines()]
+
+
+def test_a_pattern_in_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    told, _ = ask(capsys, f"{digits_folder()}/*/*0.png", "--json")
+    assert names(told) == sorted(map(str, digits_folder().glob("*/*0.png")))
+
+
+@pytest.mark.parametrize(("part", "options"), [("\n", []), ("\0", []), ("\0", ["-0"]), ("\0", ["--null"])])
+def test_a_list_on_the_standard_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, part: str, options: list[str]
+) -> None:
+    paths = sorted(map(str, digits_folder().rglob("*.png")))
+    feed(monkeypatch, part.join(paths[1:]).encode())
+    told, _ = ask(capsys, paths[0], "-", "--json", "--batch-size", 4, *options)
+    assert names(told) == paths
+
+
+def test_the_three_formats_agree(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    zeros = digits_folder() / "zero"
+    table, _ = ask(capsys, zeros, "--top", 2)
+    lines, _ = ask(capsys, zeros, "--top", 2, "--format", "jsonl")
+    assert ask(capsys, zeros, "--top", 2, "--out", tmp_path / "a.csv") == ("", "")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(table.splitlines()) - 1 == 10
+    for row, line, text in zip(rows, lines.splitlines(), table.splitlines()[1:], strict=True):
+        read = json.loads(line)
+        assert read["image"] == row["image"] == text.split()[0]
+        assert [each["class"] for each in read["top"]] == [row["class_1"], row["class_2"]] == text.split()[1::2]
+        assert float(row["probability_1"]) == read["top"][0]["probability"]
+
+
+def test_broken_images_are_named_and_the_others_go_on(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    good = sorted(digits_folder().rglob("*.png"))[:3]
+    for number, path in enumerate(good):
+        (tmp_path / f"{number}.png").write_bytes(path.read_bytes())
+    (tmp_path / "1a.png").write_bytes(good[0].read_bytes()[:50])
+    (tmp_path / "1b.png").touch()
+    told, remarks = ask(capsys, tmp_path, "--json", "--out", tmp_path / "out.jsonl", status=1)
+    assert told == ""
+    assert [Path(name).stem for name in names((tmp_path / "out.jsonl").read_text())] == ["0", "1", "2"]
+    assert remarks.count("\n") == 3
+    assert f"error: {tmp_path / '1b.png'}: this file is empty\n" in remarks
+    assert remarks.endswith("error: 2 of 5 images could not be read; the others are done\n")
+
+
+def test_nothing_but_broken_images(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    told, remarks = ask(capsys, tmp_path / "a.png", status=1)
+    assert (told, remarks.splitlines()[-1]) == ("", "error: no image could be read")
+
+
+def test_a_list_may_name_what_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    good = next(digits_folder().rglob("*.png"))
+    feed(monkeypatch, f"gone.png\nhttp://a/b.png\n{good}\n".encode())
+    told, remarks = ask(capsys, "-", "--json", status=1)
+    assert names(told) == [str(good)]
+    assert "gone.png: there is no such image file" in remarks
+    assert "http://a/b.png: nothing is fetched" in remarks
+
+
+def test_an_empty_list_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    feed(monkeypatch, b"")
+    assert ask(capsys, "-", status=2)[1] == "error: the list on the standard input names no image\n"
+
+
+def test_features_stand_beside_their_paths(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    told, _ = ask(capsys, digits_folder(), "--json", "--features", tmp_path / "f.npy")
+    assert np.load(tmp_path / "f.npy", allow_pickle=False).shape == (30, 128)
+    assert (tmp_path / "f.npy.txt").read_text().splitlines() == names(told)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["f.npy", "f.npy.txt"]
+
+
+def test_an_interrupted_prediction_leaves_no_half_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hexavit.inference.formats import Rows
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "a.csv").write_text("what was there")
+    monkeypatch.setattr(Rows, "write", interrupted)
+    ask(capsys, digits_folder(), "--out", tmp_path / "a.csv", status=130)
+    assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]
+    assert (tmp_path / "a.csv").read_text() == "what was there"
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    code = "import sys; from hexavit.cli import main; sys.exit(main())"
+    call = [sys.executable, "-c", code, "predict", str(trained().path), str(digits_folder()), "--batch-size", "1"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(call, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_features_are_whole_though_the_reader_leaves_early(tmp_path: Path) -> None:
+    code = "import sys; from hexavit.cli import main; sys.exit(main())"
+    call = [sys.executable, "-c", code, "predict", str(trained().path), str(digits_folder()), "--json"]
+    read, write = os.pipe()
+    os.close(read)
+    features = tmp_path / "f.npy"
+    done = subprocess.run([*call, "--features", features], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(np.load(features)) == 30
