@@ -124,14 +124,14 @@ SETTINGS = {
 def test_a_training_goes_on_from_the_step_that_had_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(**SETTINGS)
     plenty = train(config, tmp_path / "plenty", console=silent()).run
-    forward, steps = Classifier.forward, []
+    loss, steps = Classifier._loss, []
 
-    def hungry(self: Classifier, images: torch.Tensor) -> torch.Tensor:
+    def hungry(self: Classifier, images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         at = (self.position.epoch, self.position.done)
         if at >= (0, 1) and len(images) > 4:
             steps.append(at)
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, images)
+        return loss(self, images, target)
 
     def interrupted(self: Classifier) -> None:
         if self.position.epoch == 1:
@@ -140,12 +140,12 @@ def test_a_training_goes_on_from_the_step_that_had_no_memory(tmp_path: Path, mon
 
     update, told = Classifier._update, io.StringIO()
     with monkeypatch.context() as patched:
-        patched.setattr(Classifier, "forward", hungry)
+        patched.setattr(Classifier, "_loss", hungry)
         patched.setattr(Classifier, "_update", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(config, tmp_path / "scarce", console=Console(file=told, width=500))
     assert "out of memory with 8 images at a time: from here on 4 at a time" in told.getvalue()
-    monkeypatch.setattr(Classifier, "forward", hungry)
+    monkeypatch.setattr(Classifier, "_loss", hungry)
     scarce = resume(tmp_path / "scarce", console=silent()).run
     assert steps == [(0, 1)]  # neither a later step nor the resumed training tried eight again
     assert json.loads(scarce.metrics.read_text())["micro_batch"] == 4

@@ -15,7 +15,7 @@ from hexavit.inference import Run
 def train_and_signal(given: dict[str, Any] | None, out: Path, number: int, where: str) -> None:
     """`hexavit train` with its output in a file; it is sent the signal at one of its own moments."""
     from hexavit.cli import main
-    from hexavit.training import leaving
+    from hexavit.training import TrainConfig, leaving
     from hexavit.training.accumulation import Accumulation
     from hexavit.training.module import Classifier
 
@@ -50,9 +50,9 @@ def train_and_signal(given: dict[str, Any] | None, out: Path, number: int, where
     Accumulation.gradient, Classifier.validation_step = at_fifth, judged  # type: ignore[assignment,method-assign]
     if given is None:
         sys.exit(main(["train", "--resume", "--out", str(out)]))
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if name != "overrides"]
-    edits = [word for edit in given["overrides"] for word in ("--set", edit)]
-    sys.exit(main(["train", "--out", str(out), *options, *edits]))
+    recipe = out.with_suffix(".yaml")
+    recipe.write_text(TrainConfig.from_mapping(given).to_yaml())
+    sys.exit(main(["train", "--out", str(out), "--config", str(recipe)]))
 
 
 @pytest.fixture(scope="module")
