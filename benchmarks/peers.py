@@ -1,4 +1,5 @@
-"""Every system that timm has too, side by side in one run: float32, 2 threads, batch 8 at 224, eager inference.
+"""Every system that timm has too, side by side in one run: float32, 2 threads, batch 8, eager inference, at 224 or
+the size that a name ends in.
 
     python benchmarks/peers.py [--rounds N] [--models NAME ...] [--json]
 
@@ -21,8 +22,11 @@ MODELS = (
     "deit_tiny_patch16_224",
     "deit_tiny_distilled_patch16_224",
     "cait_xxs24_224",
+    "swin_tiny_patch4_window7_224",
+    "swinv2_tiny_window8_256",
+    "twins_svt_small",
 )
-BATCH, SIZE = 8, 224
+BATCH = 8
 
 
 def inference(library: str, name: str) -> Callable[[], object]:
@@ -36,7 +40,8 @@ def inference(library: str, name: str) -> Callable[[], object]:
         import timm
 
         model = timm.create_model(name).eval()
-    images = torch.randn(BATCH, 3, SIZE, SIZE)
+    size = 256 if name.endswith("_256") else 224
+    images = torch.randn(BATCH, 3, size, size)
 
     def run() -> object:
         with torch.inference_mode():

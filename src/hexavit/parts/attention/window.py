@@ -262,7 +262,8 @@ def shifted_order(size: Size, side: int, shift: int, device: torch.device) -> _O
 
 def _padded(size: Size, side: int) -> Size:
     """The next larger map of whole windows."""
-    return -(-size[0] // side) * side, -(-size[1] // side) * side
+    # Not -(-n // side): ONNX rounds a negative quotient towards 0.
+    return (size[0] + side - 1) // side * side, (size[1] + side - 1) // side * side
 
 
 def _cropped(grid: Tensor, size: Size) -> Tensor:
