@@ -43,7 +43,7 @@ def without_borders(sizes: Sequence[Size], device: torch.device) -> Tensor:
     for h, w in sizes:
         here = number - start
         inside = (here >= 0) & (here < h * w)
-        place = place + inside * (here // w * (w + 1) + here % w + bordered)
+        place = place + inside * (here + here // w + bordered)  # a border a row before it
         start, bordered = start + h * w, bordered + (h + 1) * (w + 1)
     return place
 
