@@ -57,7 +57,7 @@ def test_a_weight_is_whole(name: str) -> None:
     assert f"{weight.hub_id}/resolve/main/model.safetensors" in weight.url("model.safetensors")
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name.startswith(("vit_", "swin"))])
+@pytest.mark.parametrize("name", [name for name in ALL if find_weight(name).hub_id.startswith("timm/")])
 def test_timm_says_the_same(name: str) -> None:
     weight, theirs = find_weight(name), timm.models.get_pretrained_cfg(name)
     assert theirs is not None
