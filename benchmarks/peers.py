@@ -21,6 +21,10 @@ MODELS = (
     "deit_tiny_patch16_224",
     "deit_tiny_distilled_patch16_224",
     "cait_xxs24_224",
+    "pvt_v2_b0",
+    "pvt_v2_b2",
+    "pvt_v2_b2_li",
+    "twins_pcpvt_small",
 )
 BATCH, SIZE = 8, 224
 
