@@ -25,11 +25,22 @@ TIMM = (
     "deit_tiny_patch16_224",
     "deit_tiny_distilled_patch16_224",
     "cait_xxs24_224",
+    "pvt_v2_b0",
+    "pvt_v2_b2",
+    "pvt_v2_b2_li",
+    "twins_pcpvt_small",
+    "swin_tiny_patch4_window7_224",
+    "swinv2_tiny_window8_256",
+    "twins_svt_small",
 )
 TRANSFORMERS = (
     "vit_tiny_patch16_224",
     "deit_tiny_distilled_patch16_224",
     "cvt_13",
+    "pvt_tiny",
+    "pvt_v2_b0",
+    "swin_tiny_patch4_window7_224",
+    "swinv2_tiny_window8_256",
 )
 PEERS = {"timm": TIMM, "transformers": TRANSFORMERS}
 BATCH = 8

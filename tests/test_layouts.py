@@ -115,7 +115,7 @@ def test_forms_go_both_ways(form: Form, shape: tuple[int, ...], ours: tuple[int,
 def test_a_published_table_explains_a_model_both_ways(layout: Layout) -> None:
     """Every tensor of a model that the layout accepts has a word in it, and comes back as it was."""
     names = [name for name in list_models() if model_entry(name).family == layout.family]
-    acts = ("quick_gelu", "gelu", "gelu_tanh")
+    acts = ("quick_gelu", "gelu", "gelu_tanh", "hardswish")
     architectures = (
         model_entry(name).architecture.override([f"stages.*.feedforward.act={act}", "stages.*.depth=3"])
         for name in names

@@ -130,12 +130,13 @@ class Layout:
     def refuses(self, architecture: Architecture) -> list[str]:
         """The choices of an architecture that the layout has no word for, as `path=value`."""
         leaves = [(_CYCLE.sub("", path), value) for path, value in architecture.leaves().items()]
-        return [
+        found = [
             f"{path}={value}"
             for path, value in leaves
             for ending, allowed in self.only.items()
             if f".{path}".endswith(f".{ending}") and value not in allowed
         ]
+        return list(dict.fromkeys(found))
 
     def differs(self, architecture: Architecture) -> list[tuple[str, str, str]]:
         """Where the layout's library computes in its own way: (sentence, the option with its value, what is here)."""

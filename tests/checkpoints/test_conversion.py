@@ -219,3 +219,50 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no bfloat16"):
         convert(half, tmp_path / "a.npz", "authors")
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+PEERS = {
+    "pvt_tiny": "PvtForImageClassification",
+    "pvt_v2_b0": "PvtV2ForImageClassification",
+    "pvt_v2_b2_li": "PvtV2ForImageClassification",
+}
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_converted_pyramid_loads_in_transformers(name: str, tmp_path: Path) -> None:
+    edits = ["stages.*.tokens.eps=1e-6", "stages.*.attention.eps=1e-6"]
+    torch.manual_seed(0)
+    ours = hexavit.create_model(name, num_classes=7, img_size=64, overrides=edits).eval()
+    report = convert(ours.state_dict(), tmp_path / "hf", "huggingface", model=ours.architecture)
+    assert not report.notes
+    peer, info = getattr(transformers, PEERS[name]).from_pretrained(tmp_path / "hf", output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    with torch.no_grad():
+        assert off(ours(images(64)), peer.eval()(images(64)).logits) <= 2e-5
+
+
+def test_the_one_eps_of_transformers_pyramids_is_told(tmp_path: Path) -> None:
+    model = hexavit.create_model("pvt_v2_b0", num_classes=7)
+    notes = convert(model.state_dict(), tmp_path / "a.safetensors", "huggingface", model=model.architecture).notes
+    assert len(notes) == 2
+    assert all("one eps" in note and "activation" not in note for note in notes)
+
+
+@pytest.mark.parametrize("name", ["pvt_tiny", "pvt_v2_b2_li", "twins_pcpvt_small", "p2t_tiny", "rest_lite"])
+def test_a_pyramid_in_its_authors_layout_and_back(name: str, tmp_path: Path) -> None:
+    model = hexavit.create_model(name)
+    state = model.state_dict()
+    convert(state, tmp_path / "a.pth", "authors", model=name)
+    report = convert(tmp_path / "a.pth", tmp_path / "own.safetensors", "hexavit", model=name)
+    assert report.origin == "authors" or name.startswith("twins")  # whose names are timm's
+    assert same(load_file(tmp_path / "own.safetensors"), state)
+
+
+@pytest.mark.parametrize("name", ["pvt_v2_b0", "twins_pcpvt_small"])
+def test_a_converted_pyramid_loads_in_timm(name: str, tmp_path: Path) -> None:
+    ours = hexavit.create_model(name, num_classes=7).eval()
+    convert(ours.state_dict(), tmp_path / "t.safetensors", "timm", model=ours.architecture)
+    peer = timm.create_model(name, num_classes=7).eval()
+    peer.load_state_dict(load_file(tmp_path / "t.safetensors"))
+    with torch.no_grad():
+        assert off(ours(images(64)), peer(images(64))) <= 2e-5

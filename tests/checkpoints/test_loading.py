@@ -243,3 +243,17 @@ def test_half_precision_is_widened_and_said() -> None:
         nano(), {key: t.half() if t.is_floating_point() else t for key, t in authors(nano()).items()}
     )
     assert report.notes == ("converted from torch.float16 to torch.float32",)
+
+
+def test_biases_of_other_windows_are_resized_when_asked() -> None:
+    small = hexavit.create_model("swin_nano")
+    large = hexavit.create_model("swin_nano", img_size=64, overrides=["stages.*.attention.window=5"])
+    with pytest.raises(
+        CheckpointError, match="its position biases are for windows of 3 x 3, the model's for 5 x 5: adapt"
+    ):
+        hexavit.load_checkpoint(large, small.state_dict())
+    report = hexavit.load_checkpoint(large, small.state_dict(), adapt="position")
+    assert set(report.adapted) == {key for key in small.state_dict() if key.endswith("position.table")}
+    table = small.state_dict()["stages.0.blocks.1.attention.position.table"]  # (5 x 5 offsets, 1 head)
+    told = torch.nn.functional.interpolate(table.t().view(1, 1, 5, 5), size=(9, 9), mode="bicubic").view(1, 81).t()
+    assert torch.equal(large.state_dict()["stages.0.blocks.1.attention.position.table"], told)

@@ -39,6 +39,29 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
         "locality": ["stages.0.feedforward=mlp"],
         "excitation": ["stages.0.feedforward.excite=none"],
     },
+    "pvt_nano": {
+        "spatial reduction": ["stages.0.attention.sr_ratio=1"],
+        "position tables": ["stages.*.position=none"],
+    },
+    "pvt_v2_nano": {
+        "overlap": ["stages.1.tokens=conv(kernel=2, stride=2)"],
+        "depth-wise convolution": ["stages.*.feedforward=mlp"],
+        "norms behind stages": ["stages.*.residual.stage_norm=false"],
+    },
+    "twins_pcpvt_nano": {
+        "position generator": ["stages.*.position=none"],
+        "sub-sampling": ["stages.0.attention.sr_ratio=1"],
+    },
+    "p2t_nano": {
+        "pyramid pooling": ["stages.*.attention.method=conv"],
+        "inverted residual": ["stages.*.feedforward=mlp"],
+    },
+    "rest_nano": {
+        "pixel attention": ["stages.*.position=none"],
+        "head mixing": ["stages.*.attention.mix_heads=false"],
+        "depth-wise reduction": ["stages.0.attention.method=conv"],
+        "stem": ["stages.0.tokens=conv(kernel=4, stride=4)"],
+    },
     "swin_nano": {
         "windows": ["stages.*.attention=global"],
         "shift": ["stages.*.blocks.1.attention.shifted=false"],
@@ -85,7 +108,8 @@ def test_what_is_new_changes_the_output(name: str, mechanism: str) -> None:
     model = hexavit.create_model(name).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
+            # Enough that what starts near 0 (position biases, Swin V2's norms) can be seen.
+            parameter.add_(0.1 * torch.randn_like(parameter))
     without = hexavit.create_model(name, overrides=MECHANISMS[name][mechanism]).eval()
     held = without.state_dict()
     shared = {k: v for k, v in model.state_dict().items() if k in held and held[k].shape == v.shape}

@@ -199,6 +199,40 @@ def test_vit_is_that_of_transformers(size: tuple[int, int]) -> None:
     assert_same(peer, ours, size, "huggingface")
 
 
+@pytest.mark.parametrize("size", [(64, 64), (64, 96)])
+@pytest.mark.parametrize("name", ["pvt_v2_b0", "pvt_v2_b2_li", "twins_pcpvt_small"])
+def test_a_pyramid_is_that_of_timm(name: str, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    peer = stirred(timm.create_model(name, num_classes=10))
+    assert_same(peer, hexavit.create_model(name, num_classes=10), size, "timm")
+
+
+ONE_EPS = ["stages.*.tokens.eps=1e-6", "stages.*.attention.eps=1e-6"]
+"""transformers computes every norm of the PVTs with one eps."""
+
+
+def test_pvt_is_that_of_transformers() -> None:
+    torch.manual_seed(0)
+    peer = stirred(transformers.PvtForImageClassification(transformers.PvtConfig(num_labels=10, image_size=64)))
+    ours = hexavit.create_model("pvt_tiny", num_classes=10, img_size=64, overrides=ONE_EPS)
+    assert_same(peer, ours, (64, 64), "huggingface")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 96)])
+@pytest.mark.parametrize(("name", "linear"), [("pvt_v2_b0", False), ("pvt_v2_b2_li", True)])
+def test_pvt_v2_is_that_of_transformers(name: str, linear: bool, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    stages = hexavit.models.resolve(name).stages
+    config = transformers.PvtV2Config(
+        num_labels=10,
+        hidden_sizes=[stage.dim for stage in stages],
+        depths=[stage.depth for stage in stages],
+        linear_attention=linear,
+    )
+    peer = stirred(transformers.PvtV2ForImageClassification(config))
+    assert_same(peer, hexavit.create_model(name, num_classes=10, overrides=ONE_EPS), size, "huggingface")
+
+
 @pytest.mark.parametrize(("size", "window"), [((64, 64), 4), ((128, 96), 2)])
 def test_swin_is_that_of_timm(size: tuple[int, int], window: int) -> None:
     """At (64, 64) the last two windows shrink to their maps; timm would shrink each side by itself."""
@@ -297,6 +331,5 @@ def test_twins_svt_is_that_of_timm(size: tuple[int, int]) -> None:
     """None of whose maps windows of 7 divide: both pad."""
     torch.manual_seed(0)
     peer = stirred(timm.create_model("twins_svt_small", img_size=size, num_classes=10))
-    assert_same(
-        peer, hexavit.create_model("twins_svt_small", img_size=size, num_classes=10), size, "authors"
-    )  # whose names are timm's
+    ours = hexavit.create_model("twins_svt_small", img_size=size, num_classes=10)
+    assert_same(peer, ours, size, hexavit.checkpoints.origin.find_origin(peer.state_dict(), "peer").name)

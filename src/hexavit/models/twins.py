@@ -183,6 +183,6 @@ _ONLY = {
     "norm_eps": ("1e-06",),
 }
 LAYOUTS = (
-    Layout("authors", "twins", TABLE, only=_ONLY, suffixes=(".pth", ".safetensors")),
     Layout("timm", "twins", TABLE, only=_ONLY),
+    Layout("authors", "twins", TABLE, only=_ONLY, suffixes=(".pth", ".safetensors")),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,27 +18,52 @@ def adaptive_average(image: Tensor, size: Size) -> Tensor:
     Bin i of n covers rows floor(i H / n) to ceil((i + 1) H / n). Where sizes are symbols (an export with dynamic
     sizes), the bins become two averaging matrices, as exporters write the bins of the traced size into the graph.
     """
-    height, width = image.shape[2:]
-    if all(isinstance(n, int) for n in (height, width, *size)):
+    if known(*image.shape[2:], *size):
         return F.adaptive_avg_pool2d(image, size)
-    rows, columns = averaging(size[0], height, image), averaging(size[1], width, image)
+    return _by_matrices(image, size, 0)
+
+
+def known(*sizes: int) -> bool:
+    """Whether all are numbers, not symbols of a graph."""
+    return all(isinstance(n, int) for n in sizes)
+
+
+def bordered_average(image: Tensor, size: Size) -> Tensor:
+    """`adaptive_average` with a row and a column of zeros behind the last: (B, C, h + 1, w + 1).
+
+    For symbols: a size that is 1 where a graph is traced would be taken to be 1 for ever, and no side of this is.
+    """
+    return _by_matrices(image, size, 1)
+
+
+def without_borders(sizes: Sequence[Size], device: torch.device) -> Tensor:
+    """Where in grids of (h + 1) x (w + 1), one behind the other, those of h x w stand."""
+    number = torch.arange(sum(h * w for h, w in sizes), device=device)
+    place, start, bordered = torch.zeros_like(number), 0, 0
+    for h, w in sizes:
+        here = number - start
+        inside = (here >= 0) & (here < h * w)
+        place = place + inside * (here + here // w + bordered)  # a border a row before it
+        start, bordered = start + h * w, bordered + (h + 1) * (w + 1)
+    return place
+
+
+def _by_matrices(image: Tensor, size: Size, border: int) -> Tensor:
+    rows, columns = (averaging(n, length, border, image) for n, length in zip(size, image.shape[2:], strict=True))
     return rows @ image @ columns.mT
 
 
-def averaging(bins: int, length: int, like: Tensor) -> Tensor:
-    """The matrix (bins, length) that averages `length` values into adaptive bins."""
+def averaging(bins: int, length: int, border: int, like: Tensor) -> Tensor:
+    """The matrix (bins + border, length) that averages `length` values into adaptive bins, and zeros behind."""
     at = torch.arange(length, device=like.device)
-    number = torch.arange(bins, device=like.device)[:, None]
-    inside = ((at + 1) * bins > number * length) & (at * bins < (number + 1) * length)
+    number = torch.arange(bins + border, device=like.device)[:, None]
+    inside = ((at + 1) * bins > number * length) & (at * bins < (number + 1) * length) & (number < bins)
     weight = inside.to(like.dtype)
-    return weight / weight.sum(dim=1, keepdim=True)
+    return weight / weight.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def half_even(length: int, ratio: int) -> int:
-    """round(length / ratio), halves to the even number, and at least 1; in whole numbers without a branch, so that it
-    holds for symbols too."""
-    rounded = (2 * length + ratio) // (2 * ratio)  # halves go up
-    rest = (2 * length + ratio) % (2 * ratio)
-    is_half = 1 - (rest + 2 * ratio - 1) // (2 * ratio)
-    rounded = rounded - is_half * (rounded % 2)
-    return rounded + 1 // (rounded + 1)
+    """round(length / ratio), halves to the even number, and at least 1; without a branch, so that it holds for symbols
+    too: every 2 ratio of length give two, one of them beyond ratio / 2, the other from 3 ratio / 2 on."""
+    rounded = (2 * length + 3 * ratio - 1) // (4 * ratio) + (2 * length + ratio) // (4 * ratio)
+    return torch.sym_max(rounded, 1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hexavit.parts.contract import Size
-from hexavit.parts.pooling import adaptive_average, half_even
+from hexavit.parts.pooling import adaptive_average, bordered_average, half_even, known, without_borders
 
 
 class Reduction(Protocol):
@@ -97,11 +97,14 @@ class PyramidPool(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) to (B, M, C)."""
-        levels = []
-        for ratio, conv in zip(self.ratios, self.convs, strict=True):
-            pooled = adaptive_average(image, _pooled(image.shape[2:], ratio))
-            levels.append(as_tokens(pooled + conv(pooled)))
-        return torch.cat(levels, dim=1)
+        sizes = [_pooled(image.shape[2:], ratio) for ratio in self.ratios]
+        if known(*(side for size in sizes for side in size)):
+            return torch.cat([self._level(i, adaptive_average(image, size)) for i, size in enumerate(sizes)], dim=1)
+        bordered = [self._level(i, bordered_average(image, size)) for i, size in enumerate(sizes)]
+        return torch.cat(bordered, dim=1).index_select(1, without_borders(sizes, image.device))
+
+    def _level(self, i: int, pooled: Tensor) -> Tensor:
+        return as_tokens(pooled + self.convs[i](pooled))
 
     def tokens(self, size: Size) -> int:
         """The sum over the ratios."""

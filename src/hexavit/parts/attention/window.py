@@ -174,7 +174,7 @@ class WindowAttention(Attention):
         q, k, v = (split_heads(t, self.heads) for t in (q, k, v))
         if self.logit_scale is not None:
             scale = self.logit_scale.clamp(max=math.log(100.0)).exp().to(q.dtype)
-            q, k = F.normalize(q, dim=-1) * scale, F.normalize(k, dim=-1)
+            q, k = q * (scale / _length(q)), k * _length(k).reciprocal()
         return q, k, v
 
     def _extra(self, extra: Tensor, kv: Tensor) -> Tensor:
@@ -260,9 +260,16 @@ def shifted_order(size: Size, side: int, shift: int, device: torch.device) -> _O
     return _Order(places, back, (len(inside), len(right), len(bottom), 1))
 
 
+def _length(x: Tensor) -> Tensor:
+    """The lengths (..., 1) of vectors (..., d)."""
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return length.clamp_min(1e-12)
+
+
 def _padded(size: Size, side: int) -> Size:
     """The next larger map of whole windows."""
-    return -(-size[0] // side) * side, -(-size[1] // side) * side
+    # Not -(-n // side): ONNX rounds a negative quotient towards 0.
+    return (size[0] + side - 1) // side * side, (size[1] + side - 1) // side * side
 
 
 def _cropped(grid: Tensor, size: Size) -> Tensor:

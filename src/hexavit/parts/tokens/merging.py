@@ -47,7 +47,7 @@ class PatchMerging(PartModule):
 
     def out_size(self, size: Size) -> Size:
         """ceil(H / 2), ceil(W / 2)."""
-        return -(-size[0] // 2), -(-size[1] // 2)
+        return (size[0] + 1) // 2, (size[1] + 1) // 2
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """4 C_in C H' W'."""

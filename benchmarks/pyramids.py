@@ -1,0 +1,80 @@
+"""Peak memory of pyramids at 1024 x 1024 beside timm's, and how much of the time goes into copies.
+
+    python benchmarks/pyramids.py [--models NAME ...] [--size N]
+
+float32, batch 1, eager inference, random weights. Peak memory is that over weights and input, each model in a process of
+its own; the share of copies is that of `aten::copy_` in a profile of one pass at 224, batch 2, one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+
+import torch
+from measure import in_own_process, peak_bytes
+from peers import MODELS
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+PYRAMIDS = tuple(name for name in MODELS if not name.startswith(("vit", "deit", "cait")))
+LIBRARIES = ("hexavit", "timm")
+
+
+def build(library: str, name: str) -> nn.Module:
+    """A model with random weights, for inference."""
+    torch.manual_seed(0)
+    if library == "hexavit":
+        import hexavit
+
+        return hexavit.create_model(name).eval()
+    import timm
+
+    model: nn.Module = timm.create_model(name).eval()
+    return model
+
+
+def inference(model: nn.Module, batch: int, size: int) -> Callable[[], object]:
+    """One pass over random images."""
+    images = torch.randn(batch, 3, size, size)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return model(images)
+
+    return run
+
+
+def copies(library: str, name: str) -> float:
+    """The share of one pass's time that is spent in copies."""
+    run = inference(build(library, name), 2, 224)
+    run()
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        run()
+    spent = {event.key: event.self_cpu_time_total for event in seen.key_averages()}
+    return float(spent.get("aten::copy_", 0) / sum(spent.values()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=PYRAMIDS)
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--one", nargs=2, metavar=("LIBRARY", "MODEL"), help="used by itself, in a process of its own")
+    asked = parser.parse_args()
+    if asked.one:
+        torch.set_num_threads(1)
+        share = copies(*asked.one)
+        torch.set_num_threads(2)
+        print(json.dumps({"peak": peak_bytes(inference(build(*asked.one), 1, asked.size)), "copies": share}))
+        return
+    for name in asked.models:
+        told = {each: in_own_process(__file__, "--one", each, name, "--size", str(asked.size)) for each in LIBRARIES}
+        for library in LIBRARIES:
+            peak, share = told[library]["peak"] / 2**20, told[library]["copies"]
+            print(f"{name:22} {library:8} peak {peak:8.1f} MiB   copies {share:6.1%}", flush=True)
+        print(f"{'':22} {told['hexavit']['peak'] / told['timm']['peak']:.3f} of the memory", flush=True)
+
+
+if __name__ == "__main__":
+    main()
