@@ -2,8 +2,8 @@
 
     python benchmarks/pyramids.py [--models NAME ...] [--size N]
 
-float32, batch 1, eager inference, random weights. Peak memory is that over weights and input, each model in a process of
-its own; the share of copies is that of `aten::copy_` in a profile of one pass at 224, batch 2, one thread.
+float32, batch 1, eager inference, random weights. Peak memory is that over weights and input, each model in a process
+of its own; the share of copies is that of `aten::copy_` in a profile of one pass at 224, batch 2, one thread.
 """
 
 from __future__ import annotations

@@ -112,8 +112,12 @@ class ConvMLP(PartModule):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to the same."""
-        x = self.first_act(self.norm1(_as_map(self.fc1(tokens.grid))))  # (B, R, H, W)
-        x = self.act(self.norm2(self.conv(x)))
+        # One step a line: what a step has read is free before the next one asks for memory.
+        x = self.norm1(_as_map(self.fc1(tokens.grid)))  # (B, R, H, W)
+        x = self.first_act(x)
+        x = self.conv(x)
+        x = self.norm2(x)
+        x = self.act(x)
         if self.excite is not None:
             x = x * self.excite(x.mean(dim=(2, 3)))[:, :, None, None]
         x = self.norm3(_as_map(self.fc2(x.permute(0, 2, 3, 1))))  # (B, C, H, W)

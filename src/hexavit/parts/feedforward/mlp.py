@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from hexavit.parts.contract import PartModule, Size, Tokens, rows
 from hexavit.parts.layers import ScaledLinear, activation
 from hexavit.parts.registry import register_part
+
+PIECE = 2**19
+"""Hidden values of one piece: they stay in the processor's cache, and in memory that is held already."""
 
 
 @register_part("feedforward", "mlp")
@@ -39,7 +43,22 @@ class MLP(PartModule):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, M, C) to the same."""
-        return tokens.join().each(self._transform)  # two products for a few extra tokens would cost more
+        # Two products for a few extra tokens would cost more.
+        return tokens.join().each(self._by_rows if self._in_pieces() else self._transform)
+
+    def _in_pieces(self) -> bool:
+        """Whether rows go through in pieces: in plain inference on the CPU, where fresh memory costs as the product."""
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        return not torch.is_grad_enabled() and not traced and not self.training and self.fc1.weight.is_cpu
+
+    def _by_rows(self, x: Tensor) -> Tensor:
+        rows, piece = x.flatten(0, 1), max(64, PIECE // self.fc1.out_features)
+        if len(rows) <= piece:
+            return self._transform(x)
+        out = torch.empty_like(rows)
+        for given, place in zip(rows.split(piece), out.split(piece), strict=True):
+            place.copy_(self._transform(given))
+        return out.view_as(x)
 
     def _transform(self, x: Tensor) -> Tensor:
         out: Tensor = self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
