@@ -16,7 +16,7 @@ demo: $(VENV)/.user-ready  ## train a small CvT on handwritten digits, then pred
 	$(BIN)/hexavit demo
 
 test: $(VENV)/.dev-ready  ## run the quick tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 slow: $(VENV)/.dev-ready  ## run the tests marked slow
 	$(BIN)/python -m pytest -m slow

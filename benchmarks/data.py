@@ -28,6 +28,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before PyTorch is loaded
+
 import numpy as np
 import torch
 from PIL import Image
@@ -40,7 +42,7 @@ from hexavit.inference.ahead import decode_ahead
 from hexavit.training import TrainConfig, train
 from hexavit.training.augment import training_transform
 from hexavit.training.data import open_source
-from hexavit.training.data.loading import Images, make_loader
+from hexavit.training.data.loading import Images, choose_workers, make_loader
 from hexavit.training.quiet import quiet_lightning
 
 CLASSES = 10
@@ -75,7 +77,8 @@ class Bench:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
         source = open_source(str(folder))
         images = Images(source, range(len(source.names)), training_transform(self.spec, asked.augment), seed=0)
-        self.loader = make_loader(images, batch_size=asked.batch_size, workers=asked.workers, training=True)
+        workers = choose_workers(asked.workers, source, free=False)
+        self.loader = make_loader(images, batch_size=asked.batch_size, workers=workers, training=True)
         size = (asked.batch_size, self.spec.channels, *self.spec.size)
         self.batch, self.labels = torch.randn(size), torch.randint(CLASSES, (asked.batch_size,))
         self.steps = len(self.loader)
@@ -155,15 +158,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the input pipeline beside the model.")
     parser.add_argument("--model", default="cvt_13")
     parser.add_argument("--img-size", type=int, default=224)
-    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--augment", default="rand", choices=["none", "shift", "crop", "rand"])
     parser.add_argument("--cores", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--workers", type=int, default=None, help="of training; by default as many as cores")
+    parser.add_argument("--workers", type=int, default=None, help="of training; by default as `train` has it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=["predict", "train"], default=None)
     asked = parser.parse_args()
-    asked.workers = asked.cores if asked.workers is None else asked.workers
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[: asked.cores]))
     torch.set_num_threads(asked.cores)

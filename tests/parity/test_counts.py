@@ -1,4 +1,4 @@
-"""Every published size of the columnar systems: the authors' parameters and multiply-adds, counted here again."""
+"""Every published size that was counted: the authors' parameters and multiply-adds, counted here again."""
 
 import pytest
 
@@ -57,6 +57,33 @@ t2t_vit_24 64.106 13.662
 t2t_vit_t_14 21.541 6.089
 t2t_vit_t_19 39.173 9.785
 t2t_vit_t_24 64.101 14.967
+pvt_tiny 13.229 1.933
+pvt_small 24.486 3.816
+pvt_medium 44.208 6.659
+pvt_large 61.369 9.814
+pvt_v2_b0 3.667 0.566
+pvt_v2_b1 14.009 2.108
+pvt_v2_b2 25.363 4.027
+pvt_v2_b2_li 22.554 3.889
+pvt_v2_b3 45.239 6.897
+pvt_v2_b4 62.556 10.101
+pvt_v2_b5 81.956 11.717
+twins_pcpvt_small 24.106 3.81
+twins_pcpvt_base 43.828 6.65
+twins_pcpvt_large 60.990 9.81
+twins_svt_small 24.061 2.93
+twins_svt_base 56.071 8.56
+twins_svt_large 99.271 15.11
+rest_lite 10.508 1.533
+rest_small 13.680 2.093
+rest_base 30.327 4.626
+rest_large 51.676 8.360
+p2t_tiny 11.591 1.789
+p2t_small 24.080 3.774
+p2t_base 36.066 6.532
+p2t_large 54.477 9.828
+localvit_pvt_tiny 13.456 1.978
+localvit_swin_tiny_patch4_window7_224 29.079 4.543
 t2t_vit_14_resnext 21.546 4.783
 t2t_vit_14_wide 25.156 5.229
 vit_p_1gf 4.830 1.079

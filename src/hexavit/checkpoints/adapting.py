@@ -22,7 +22,7 @@ Adaptation = Literal["classes", "channels", "position"]
 ADAPTATIONS: tuple[Adaptation, ...] = get_args(Adaptation)
 
 _HEAD = ("head.fc.weight", "head.fc.bias")
-_FIRST = "stages.0.tokens.conv.weight"
+_TOKENS = "stages.0.tokens."
 
 
 def chosen(adapt: bool | str | Collection[str]) -> frozenset[str]:
@@ -127,16 +127,19 @@ class Adapter:
     # Channels
 
     def _fit_channels(self, out: dict[str, Tensor], target: Mapping[str, Tensor]) -> None:
-        if _FIRST not in out or _FIRST not in target:
-            return
-        weight, shape = out[_FIRST], target[_FIRST].shape
+        inside = getattr(self.model.get_submodule(_TOKENS[:-1]), "first_conv", None)
+        first = f"{_TOKENS}{inside}.weight"
+        of_tokens = [{key for key in keys if key.startswith(_TOKENS)} for keys in (out, target)]
+        if inside is None or first not in out or of_tokens[0] != of_tokens[1]:
+            return  # other tokens: then it is no matter of channels
+        weight, shape = out[first], target[first].shape
         if weight.shape == shape or weight.ndim != 4 or (weight.shape[0], weight.shape[2:]) != (shape[0], shape[2:]):
-            return  # equal, or of another kernel: then it is no matter of channels
+            return  # equal, or of another kernel
         here, there = weight.shape[1], shape[1]
         if "channels" not in self.asked:
             self.wanting.append(f"it reads {here} channels, the model {there}: adapt='channels' sums or repeats them")
             return
-        out[_FIRST], self.done[_FIRST] = adapt_channels(weight, there)
+        out[first], self.done[first] = adapt_channels(weight, there)
 
     # Position tables
 

@@ -51,6 +51,8 @@ _FILES = {
     "localvit_tiny_mlp4_act3_r192": "localvit_t.pth",
     "localvit_tiny_mlp4_act3_r4": "localvit_t_se4.pth",
     "localvit_small_mlp4_act3_r384": "localvit_s.pth",
+    "localvit_pvt_tiny": "localvit_pvt.pth",
+    "localvit_swin_tiny_patch4_window7_224": "localvit_swin.pth",
 }
 
 
@@ -126,6 +128,7 @@ register(
         "LocalViT on PVT-Tiny",
         PAPER,
         published=(Published(_README, 224, 13.5, top1=0.781),),
+        weights=(_weight("localvit_pvt_tiny", 0.781),),
     )
 )
 
@@ -164,6 +167,7 @@ register(
         "LocalViT on Swin-T",
         PAPER,
         published=(Published(_README, 224, 29.1, top1=0.8186),),
+        weights=(_weight("localvit_swin_tiny_patch4_window7_224", 0.8186),),
     )
 )
 

@@ -199,7 +199,7 @@ def _loop(
     device = pick_device(config.device)
     loading: dict[str, Any] = {
         "batch_size": config.batch_size,
-        "workers": choose_workers(config.workers, varied.source),
+        "workers": choose_workers(config.workers, varied.source, free=device.type != "cpu"),
         "pin_memory": device.type == "cuda",
         "processes": launch.processes,
     }

@@ -196,8 +196,9 @@ def _leave_later(*_: object) -> None:
     signal.alarm(15)
 
 
-def choose_workers(asked: int | None, source: Source) -> int:
-    """As many reading processes as asked for; by default none for images in memory, else one a core up to eight."""
+def choose_workers(asked: int | None, source: Source, *, free: bool = True) -> int:
+    """As many reading processes as asked for; by default none for images in memory, else one a core up to eight, or,
+    where the cores are not `free` but compute as well, half as many: more would keep the model waiting."""
     if asked is not None:
         return asked
-    return 0 if source.hints.in_memory else min(cores(), 8)
+    return 0 if source.hints.in_memory else min(cores() if free else max(1, cores() // 2), 8)
