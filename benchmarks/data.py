@@ -43,7 +43,7 @@ from hexavit.training import TrainConfig, train
 from hexavit.training.augment import training_transform
 from hexavit.training.data import open_source
 from hexavit.training.data.loading import Images, choose_workers, make_loader
-from hexavit.training.quiet import quiet_lightning
+from hexavit.training.loop.quiet import quiet_lightning
 
 CLASSES = 10
 

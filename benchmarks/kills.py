@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.killing import kill, whole
-from tests.training.test_kills import settings
+from tests.training.loop.test_kills import settings
 
 EVERY = {0.0: "step", 1e9: "epoch"}
 

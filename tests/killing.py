@@ -123,9 +123,9 @@ def _watch(mark: Callable[..., None], out: Path) -> None:
     """Call ``mark`` at every moment; and note each step that is taken in a file."""
     from torch.optim import AdamW
 
-    from hexavit.training.accumulation import Accumulation
-    from hexavit.training.module import Classifier
-    from hexavit.training.recorder import Recorder
+    from hexavit.training.loop.accumulation import Accumulation
+    from hexavit.training.loop.module import Classifier
+    from hexavit.training.loop.recorder import Recorder
 
     def around(owner: Any, name: str, said: Callable[..., str]) -> None:
         inner = getattr(owner, name)

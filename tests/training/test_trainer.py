@@ -17,8 +17,8 @@ import hexavit
 from hexavit.errors import CheckpointError, DataError, HexavitError, RunError
 from hexavit.inference import Run
 from hexavit.training import TrainConfig, resume, train
-from hexavit.training.checkpoints import before, read_checkpoint, write_checkpoint
-from hexavit.training.module import Classifier
+from hexavit.training.loop.checkpoints import before, read_checkpoint, write_checkpoint
+from hexavit.training.loop.module import Classifier
 
 
 def test_a_run_folder_holds_what_it_promises() -> None:

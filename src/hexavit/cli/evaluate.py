@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from hexavit.cli._parser import Parser, add_json, add_run, open_run
 from hexavit.training.config import OnBadImage
-from hexavit.training.evaluation import Among, Part, judge
+from hexavit.training.judging.evaluation import Among, Part, judge
 
 
 def add_arguments(parser: Parser) -> None:
@@ -42,7 +42,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         on_bad_image=asked.on_bad_image,
     )
     if asked.report is not None:
-        from hexavit.training.report import write_report
+        from hexavit.training.judging.report import write_report
 
         write_report(judged, asked.report)
     found = judged.evaluation

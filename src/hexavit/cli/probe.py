@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from hexavit.cli._parser import Parser, add_json, add_run, open_run
 from hexavit.training.config import OnBadImage
-from hexavit.training.probing import Fitted, HeldOut, probe
+from hexavit.training.judging.probing import Fitted, HeldOut, probe
 
 
 def add_arguments(parser: Parser) -> None:

@@ -15,7 +15,7 @@ from hexavit.training.config import TrainConfig, read_recipe, settings
 
 
 def add_arguments(parser: Parser) -> None:
-    from hexavit.training.choosing import CHOSEN
+    from hexavit.training.choices.choosing import CHOSEN
 
     parser.add_argument("images", metavar="DATA", nargs="?", type=str, default=None, help="the same as --data DATA")
     parser.add_argument("--out", type=str, default=None, help="the run folder; by default runs/DATA-MODEL, or the next")
@@ -71,12 +71,12 @@ def _take_data(given: dict[str, Any]) -> None:
 
 def _chosen(given: dict[str, Any]) -> TrainConfig:
     """The settings with what was not given chosen, and why."""
-    from hexavit.training.choosing import CHOSEN, choose
+    from hexavit.training.choices.choosing import CHOSEN, choose
 
     if given.keys() >= CHOSEN:
         return TrainConfig.from_mapping(given)
 
-    from hexavit.training.situation import look
+    from hexavit.training.choices.situation import look
 
     config, reasons = choose(look(given), given)
     if _leads():

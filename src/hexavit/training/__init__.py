@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hexavit.training.config import TrainConfig
-    from hexavit.training.evaluation import Evaluation, evaluate
+    from hexavit.training.judging.evaluation import Evaluation, evaluate
     from hexavit.training.trainer import Trained, resume, train
 
 __all__ = ["Evaluation", "TrainConfig", "Trained", "evaluate", "resume", "train"]
 
 _HOMES = {
-    "Evaluation": "evaluation",
+    "Evaluation": "judging.evaluation",
     "TrainConfig": "config",
     "Trained": "trainer",
-    "evaluate": "evaluation",
+    "evaluate": "judging.evaluation",
     "resume": "trainer",
     "train": "trainer",
 }

@@ -14,7 +14,6 @@ from hexavit.errors import DataError
 from hexavit.inference.opening import start_from
 from hexavit.inference.preprocess import InputSpec
 from hexavit.inference.run import Run
-from hexavit.training.checkpoints import State, newest_checkpoint
 from hexavit.training.claim import claim, claimable
 from hexavit.training.config import TrainConfig
 from hexavit.training.data import Source, Split, open_source
@@ -22,8 +21,9 @@ from hexavit.training.data.readable import only_readable
 from hexavit.training.data.split import as_record, from_record, make_split
 from hexavit.training.data.statistics import suited_to
 from hexavit.training.files import write_json, write_text
-from hexavit.training.lessons import Lesson, make_lesson
-from hexavit.training.optimisation import drop_path_edits, freeze
+from hexavit.training.loop.checkpoints import State, newest_checkpoint
+from hexavit.training.loop.optimisation import drop_path_edits, freeze
+from hexavit.training.objectives.lessons import Lesson, make_lesson
 from hexavit.training.randomness import seeded
 
 Tell = Callable[[str], None]

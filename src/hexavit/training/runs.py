@@ -18,7 +18,7 @@ from rich.text import Text
 from hexavit.errors import HexavitError, RunError
 from hexavit.inference.images import shown
 from hexavit.inference.run import Run
-from hexavit.training.choosing import in_words
+from hexavit.training.choices.choosing import in_words
 from hexavit.training.config import read_recipe
 
 State = Literal["finished", "unfinished", "broken"]

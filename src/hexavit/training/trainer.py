@@ -17,26 +17,26 @@ from hexavit.errors import DataError, RunError
 from hexavit.inference.device import pick_device
 from hexavit.inference.run import Run
 from hexavit.training.augment import training_transform
-from hexavit.training.batch_norm import sync_batch_norms
-from hexavit.training.checkpoints import WholeCheckpointIO
 from hexavit.training.claim import unfinished
 from hexavit.training.config import TrainConfig, checked_value, read_recipe
 from hexavit.training.curves import draw_curves
 from hexavit.training.data.loading import Images, choose_workers, make_loader, stop_workers
 from hexavit.training.files import write_json
-from hexavit.training.label_maps import MappedImages
-from hexavit.training.leaving import Leave
-from hexavit.training.module import Classifier, NotFiniteError
-from hexavit.training.nonfinite import keep_batch
-from hexavit.training.position import Position
+from hexavit.training.loop.batch_norm import sync_batch_norms
+from hexavit.training.loop.checkpoints import WholeCheckpointIO
+from hexavit.training.loop.leaving import Leave
+from hexavit.training.loop.module import Classifier, NotFiniteError
+from hexavit.training.loop.nonfinite import keep_batch
+from hexavit.training.loop.position import Position
+from hexavit.training.loop.processes import Launch, own_processes
+from hexavit.training.loop.progress import make_progress
+from hexavit.training.loop.quiet import quiet_lightning
+from hexavit.training.loop.recorder import Recorder, Row
+from hexavit.training.loop.timing import TimeLeft, offer_smaller
+from hexavit.training.loop.tracking import check_trackers, make_trackers, telling
+from hexavit.training.objectives.label_maps import MappedImages
 from hexavit.training.preparing import Ready, new_run, standing_run
-from hexavit.training.processes import Launch, own_processes
-from hexavit.training.progress import make_progress
-from hexavit.training.quiet import quiet_lightning
 from hexavit.training.randomness import seeded
-from hexavit.training.recorder import Recorder, Row
-from hexavit.training.timing import TimeLeft, offer_smaller
-from hexavit.training.tracking import check_trackers, make_trackers, telling
 
 _PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 

@@ -6,8 +6,8 @@ from hexavit.inference.preprocess import InputSpec
 from hexavit.training.augment import training_transform
 from hexavit.training.data import ImageFolder
 from hexavit.training.data.loading import UNCOUNTED, BatchShares, EpochSampler, Images, make_loader
-from hexavit.training.processes import Processes
-from hexavit.training.quiet import quiet_lightning
+from hexavit.training.loop.processes import Processes
+from hexavit.training.loop.quiet import quiet_lightning
 
 SPEC = InputSpec((16, 16), 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0, "center")
 

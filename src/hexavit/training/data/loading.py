@@ -15,7 +15,7 @@ from hexavit.inference.ahead import cores
 from hexavit.inference.images import shown
 from hexavit.inference.preprocess import Transform
 from hexavit.training.data.source import Source
-from hexavit.training.processes import Processes
+from hexavit.training.loop.processes import Processes
 from hexavit.training.randomness import derive, seeded
 
 UNCOUNTED = -1

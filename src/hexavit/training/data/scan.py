@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from hexavit.errors import DataError
 from hexavit.training.data.loading import choose_workers
 from hexavit.training.data.source import Source
-from hexavit.training.quiet import quiet_lightning
+from hexavit.training.loop.quiet import quiet_lightning
 
 _FEW = 256  # below it, starting processes takes longer than reading
 

@@ -1,0 +1,1 @@
+"""The steps of a training, and what keeps them from being lost."""

@@ -1,0 +1,100 @@
+"""A full disk, a folder that cannot be written: one sentence, nothing half written, and the run goes on afterwards."""
+
+import errno
+import os
+import resource
+import sys
+from pathlib import Path
+
+import pytest
+from tests.killing import in_process
+from tests.using import digits_folder, history, silent, tiny, trained
+
+from hexavit.errors import RunError
+from hexavit.inference import Run
+from hexavit.training import resume, train
+from hexavit.training.loop.checkpoints import before, read_checkpoint
+
+
+def fill_the_disk(data: str, out: Path) -> None:
+    """Train; in the second epoch no file may grow over a megabyte any more, which the checkpoint does."""
+    from hexavit.cli import main
+    from hexavit.training.loop.module import Classifier
+
+    step = Classifier.training_step
+
+    def full(self: Classifier, *args: object) -> object:
+        if self.current_epoch == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, resource.RLIM_INFINITY))
+        return step(self, *args)  # type: ignore[arg-type]
+
+    Classifier.training_step = full  # type: ignore[assignment,method-assign]
+    log = os.open(out.with_suffix(".log"), os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 2)
+    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    recipe = out.with_suffix(".yaml")
+    recipe.write_text(tiny(data, save_every=0).to_yaml())
+    sys.exit(main(["train", "--out", str(out), "--config", str(recipe)]))
+
+
+def test_a_disk_that_is_full_stops_it_with_a_sentence(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    assert in_process(fill_the_disk, str(digits_folder()), run.path) == 2
+    told = run.path.with_suffix(".log").read_text()
+    assert told == f"error: {run.checkpoint}: this file cannot be written (File too large)\n"
+    assert read_checkpoint(run.checkpoint)["position"]["epoch"] == 1
+    assert read_checkpoint(before(run.checkpoint))["position"]["done"] == 3
+    assert not list(run.path.rglob(".*.part"))
+    resume(run.path, console=silent())
+    assert history(run) == history(trained())
+    assert run.weights("last").read_bytes() == trained().weights("last").read_bytes()
+
+
+@pytest.mark.parametrize("write", range(0, 24, 3))
+def test_at_whatever_write_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int) -> None:
+    run, written, fsync = Run(tmp_path / "run"), [], os.fsync
+
+    def full(file: int) -> None:
+        written.append(file)
+        if len(written) > write:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(RunError, match=r"this file cannot be written \(No space left on device\)"):
+            train(tiny(digits_folder(), save_every=0.0), run.path, console=silent())
+    assert not list(run.path.rglob(".*.part"))
+    if run.config.exists():
+        resume(run.path, console=silent())
+    else:
+        train(tiny(digits_folder(), save_every=0.0), run.path, console=silent())
+    assert history(run) == history(trained())
+    for which in ("best", "last"):
+        assert run.weights(which).read_bytes() == trained().weights(which).read_bytes()  # type: ignore[arg-type]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(RunError, match=r"run: this folder cannot be made \(Read-only file system\)"):
+        train(tiny(digits_folder()), tmp_path / "run", console=silent())
+
+
+def test_a_folder_that_turns_read_only_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path / "run")
+    replaced = os.replace
+
+    def refused(source: object, target: Path) -> None:
+        if Path(target).name == "last.safetensors":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        replaced(source, target)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", refused)
+        with pytest.raises(RunError, match=r"last.safetensors: this file cannot be written \(Permission denied\)"):
+            train(tiny(digits_folder()), run.path, console=silent())
+    resume(run.path, console=silent())
+    assert history(run) == history(trained())

@@ -1,0 +1,91 @@
+import io
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from tests.using import history, silent, trained
+
+from hexavit.errors import CheckpointError
+from hexavit.inference import Run
+from hexavit.training import resume
+from hexavit.training.loop.checkpoints import before, newest_checkpoint, read_checkpoint, write_checkpoint
+from hexavit.training.loop.position import Position
+
+
+def state(number: int) -> dict[str, object]:
+    return {"position": Position(epoch=number).as_dict(), "weights": torch.full((1000,), float(number))}
+
+
+def written(tmp_path: Path, count: int) -> Run:
+    run = Run(tmp_path)
+    for number in range(count):
+        write_checkpoint(run.checkpoint, state(number))
+    return run
+
+
+def test_the_checkpoint_before_is_kept(tmp_path: Path) -> None:
+    run = written(tmp_path, 3)
+    assert read_checkpoint(run.checkpoint)["position"]["epoch"] == 2
+    assert read_checkpoint(before(run.checkpoint))["position"]["epoch"] == 1
+    assert len(list(run.checkpoint.parent.iterdir())) == 2
+
+
+def test_without_links_it_is_kept_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refused)
+    run = written(tmp_path, 3)
+    assert read_checkpoint(before(run.checkpoint))["position"]["epoch"] == 1
+
+
+def test_other_programs_read_it_as_well(tmp_path: Path) -> None:
+    run = written(tmp_path, 1)
+    assert torch.load(run.checkpoint, weights_only=True)["position"]["epoch"] == 0
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("harm", ["flip", "cut"])
+def test_a_damaged_one_is_noticed_and_the_one_before_taken(tmp_path: Path, place: float, harm: str) -> None:
+    run = written(tmp_path, 2)
+    content = bytearray(run.checkpoint.read_bytes())
+    at = int(place * len(content))
+    content[at] ^= 1
+    run.checkpoint.write_bytes(bytes(content if harm == "flip" else content[:at]))
+    told: list[str] = []
+    found = newest_checkpoint(run, told.append)
+    assert found is not None
+    assert found[0] == before(run.checkpoint)
+    assert found[1]["position"]["epoch"] == 0
+    assert len(told) == 1
+    assert "last.ckpt: this checkpoint is damaged or not safe to read; going on from the one before it" in told[0]
+
+
+def test_with_both_damaged_it_is_said_how_to_begin_anew(tmp_path: Path) -> None:
+    run = written(tmp_path, 2)
+    for path in (run.checkpoint, before(run.checkpoint)):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(
+        CheckpointError, match=r"none before it is whole; to begin anew: hexavit train --config .* --ov"
+    ):
+        newest_checkpoint(run, print)
+    assert newest_checkpoint(Run(tmp_path / "none"), print) is None
+
+
+def test_a_run_goes_on_from_the_one_before(tmp_path: Path) -> None:
+    run = Run(shutil.copytree(trained().path, tmp_path / "run"))
+    run.metrics.unlink()
+    run.checkpoint.write_bytes(b"not what it was")
+    shown = io.StringIO()
+    again = resume(run.path, console=Console(file=shown, width=500)).run
+    assert "going on from the one before it, before.ckpt" in shown.getvalue()
+    assert history(again) == history(trained())
+    assert again.weights("last").read_bytes() == trained().weights("last").read_bytes()
+    for path in (run.checkpoint, before(run.checkpoint)):
+        path.write_bytes(b"")
+    run.metrics.unlink()
+    with pytest.raises(CheckpointError, match="none before it is whole"):
+        resume(run.path, console=silent())

@@ -1,0 +1,163 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.using import digits_folder
+from torchvision.transforms import ColorJitter
+
+from hexavit.cli import main
+from hexavit.errors import DataError
+from hexavit.inference import Run
+from hexavit.inference.preprocess import InputSpec
+from hexavit.training.data import open_source
+from hexavit.training.data.loading import Draw, Images
+from hexavit.training.objectives.label_maps import LabelMaps, MappedImages, TrackedTransform
+from hexavit.training.objectives.token_labels import token_label_targets
+from hexavit.training.randomness import seeded
+
+CELLS, SIDE, LEVELS = 18, 4, 9
+
+
+def chequered(generator: np.random.Generator, height: int, width: int) -> tuple[Image.Image, torch.Tensor]:
+    """An image of 3 x 3 fields, each of a grey that tells its class, and the map (2, 5, 18, 18) of the same."""
+    fields = generator.permutation(LEVELS).reshape(3, 3)
+    cells = torch.from_numpy(np.kron(fields, np.ones((CELLS // 3,) * 2)))
+    pixels = np.kron(fields, np.ones((height // 3, width // 3))) * 30
+    others = torch.stack([(cells + shift) % LEVELS for shift in range(5)])  # five different classes in every cell
+    logits = torch.tensor([20.0, 1.0, 1.0, 1.0, 1.0])[:, None, None].expand(5, CELLS, CELLS)
+    return Image.fromarray(pixels.astype(np.uint8)).convert("RGB"), torch.stack((logits, others.float()))
+
+
+@pytest.mark.parametrize("kind", ["none", "crop", "rand"])
+@pytest.mark.parametrize("size", [(72, 72), (72, 144), (144, 72)])
+@pytest.mark.parametrize("mode", ["center", "squash"])
+def test_labels_lie_where_their_pixels_lie(kind: str, size: tuple[int, int], mode: str) -> None:
+    spec = InputSpec((64, 64), 3, (0.0,) * 3, (1.0,) * 3, "bilinear", 0.8, mode)
+    cut = TrackedTransform(spec, kind, magnitude=9, erasing=0.0)  # type: ignore[arg-type]
+    cut.after = [step for step in cut.after if "ToTensor" in str(step)]  # colours tell the classes here
+    mirrored, compared = set(), 0
+    for seed in range(24):
+        image, map_ = chequered(np.random.default_rng(seed), *size)
+        with seeded(seed, "test"):
+            pixels, crop, mirror = cut(image)
+        mirrored.add(mirror)
+        if mirror:
+            map_ = map_.flip(-1)
+        target = token_label_targets(
+            map_[None, 0], map_[None, 1], crop[None], torch.tensor([0]), num_classes=LEVELS, size=SIDE, swapped=False
+        )
+        found = target[0, :, 2:].argmax(0).view(SIDE, SIDE)
+        tokens = pixels[0].unfold(0, 16, 16).unfold(1, 16, 16)  # (4, 4, 16, 16)
+        for row, column in np.ndindex(SIDE, SIDE):
+            seen = tokens[row, column] * 255 / 30
+            if seen.max() - seen.min() < 0.1:  # one field alone
+                assert found[row, column] == seen.mean().round()
+                compared += 1
+    assert compared > 60
+    assert mirrored == ({False} if kind == "none" else {False, True})
+
+
+def test_of_rand_augment_only_colours_are_left() -> None:
+    spec = InputSpec((64, 64), 3, (0.0,) * 3, (1.0,) * 3, "bilinear", 0.8, "center")
+    (policy,) = (step for step in TrackedTransform(spec, "rand").after if hasattr(step, "ops"))
+    assert len(policy.ops) == 10
+    assert not any(each.name.startswith(("Shear", "Rotate", "Translate")) for each in policy.ops)
+    assert any(isinstance(step, ColorJitter) for step in TrackedTransform(spec, "crop").after)
+
+
+def write_maps(folder: Path, classes: int = 3, form: str = "pt", last: int = 6) -> Path:
+    """A map for each image of :func:`digits_folder`, sure of the true class everywhere."""
+    source = open_source(str(digits_folder()))
+    for name, label in zip(source.names, source.labels, strict=True):
+        values = torch.zeros(2, 2, last, last)
+        values[0, 0], values[1, 0], values[1, 1] = 5.0, label, (label + 1) % classes
+        file = (folder / name).with_suffix(f".{form}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if form == "pt":
+            torch.save(values.half(), file)
+        else:
+            np.save(file, values.numpy())
+    return folder
+
+
+def test_maps_are_read_with_their_images(tmp_path: Path) -> None:
+    source = open_source(str(digits_folder()))
+    numbers = range(len(source.names))
+    spec = InputSpec((32, 32), 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9, "center")
+    for form in ("pt", "npy"):
+        maps = LabelMaps(write_maps(tmp_path / form, form=form), source, numbers)
+        images = MappedImages(Images(source, numbers, spec.transform(), seed=0), maps, spec, "crop")
+        image, (label, logits, classes, crop) = images[Draw(0, 7)]
+        assert image.shape == (3, 32, 32)
+        assert (label, logits.shape, classes[0, 0, 0]) == (source.labels[7], (2, 6, 6), source.labels[7])
+        assert torch.equal(images[Draw(0, 7)][0], image)
+        assert 0 <= float(crop[0]) <= 1
+        assert not torch.equal(images[Draw(1, 7)][0], image)
+    with pytest.raises(DataError, match="shift would turn images under their maps"):
+        MappedImages(images, maps, spec, "shift")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"nonsense", "this label map is damaged or not safe to read"),
+        (torch.zeros(3, 4), "a label map is (2, k, n, n) of finite numbers"),
+        (torch.full((2, 2, 6, 6), 3.0), "names the class 3 of 3"),
+        (torch.zeros(2, 2, 5, 5), "this label map is (2, 2, 5, 5), and others are (2, 2, 6, 6)"),
+        (None, "of 30 images 1 have no label map, such as zero/0000.png, whose map would be zero/0000.pt"),
+    ],
+)
+def test_wrong_maps_are_named(tmp_path: Path, content: object, sentence: str) -> None:
+    source = open_source(str(digits_folder()))
+    file = write_maps(tmp_path / "maps") / "zero" / "0000.pt"
+    file.unlink()
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        torch.save(content, file)
+    with pytest.raises(DataError) as refusal:
+        LabelMaps(tmp_path / "maps", source, range(30)).load(source.names.index("zero/0000.png"))
+    assert sentence in str(refusal.value)
+
+
+def train(capsys: pytest.CaptureFixture[str], out: Path, *arguments: object) -> str:
+    small = "--epochs", 1, "--batch-size", 12, "--img-size", 32, "--workers", 0, "--device", "cpu"
+    status = main(["train", str(digits_folder()), *map(str, small), "--out", str(out), *map(str, arguments)])
+    told = capsys.readouterr()
+    return told.out if status == 0 else told.err
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("more", [[], ["--mix-token"], ["--augment", "rand", "--magnitude", "5"]])
+def test_token_labels_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]) -> None:
+    maps = write_maps(tmp_path / "maps")
+    told = train(capsys, tmp_path / "run", "--model", "lvvit_nano", "--label-maps", maps, *more)
+    assert "held-out accuracy" in told
+    run = Run.open(tmp_path / "run")
+    assert f"label_maps: {maps}" in run.config.read_text()
+    assert run.model().eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_mix_token_without_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "held-out accuracy" in train(capsys, tmp_path / "run", "--model", "lvvit_nano", "--mix-token")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "cvt_nano", "--mix-token"], "mix_token needs a model with head=token_labels, such as lvvit_nano"),
+        (["--model", "lvvit_nano", "--mix-token", "--mixup", 0.2], "go without mixup and cutmix: set these to 0"),
+        (["--model", "lvvit_nano", "--label-maps", "nowhere"], "nowhere: there is no such folder of label maps"),
+        (["--model", "lvvit_nano", "--label-maps", "MAPS", "--augment", "shift"], "shift would turn images under"),
+        (["--model", "lvvit_nano", "--mix-token", "--teacher", "x"], "need different heads: choose one"),
+    ],
+)
+def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], sentence: str) -> None:
+    maps = write_maps(tmp_path / "maps")
+    told = train(capsys, tmp_path / "run", *(maps if each == "MAPS" else each for each in arguments))
+    assert sentence in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,143 @@
+"""Objectives against figures of the authors' own code, on made inputs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.parity import golden
+
+import hexavit
+from hexavit.errors import HexavitError
+from hexavit.training.objectives.distillation import Distillation
+from hexavit.training.objectives.losses import CrossEntropy, EveryAnswer
+from hexavit.training.objectives.token_labels import Box, TokenLabels, mixed_tokens, token_label_targets
+
+REFERENCE = Path(__file__).parents[2] / "parity" / "reference"
+
+
+def record(path: str) -> dict[str, Any]:
+    return json.loads((REFERENCE / path).read_text())
+
+
+def drawn(seed: int, *shape: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "alpha", "tau"),
+    [
+        ("soft_tau3_alpha0.1", "soft", 0.1, 3.0),
+        ("soft_tau1_alpha0.5", "soft", 0.5, 1.0),
+        ("hard_alpha0.5", "hard", 0.5, 1.0),
+    ],
+)
+def test_distillation_is_the_authors(name: str, kind: Any, alpha: float, tau: float) -> None:
+    told = record("DeiT/distillation_loss.json")
+    answers = (drawn(5, 4, 1000), drawn(6, 4, 1000))
+    loss = Distillation(CrossEntropy(), kind, alpha, tau)(
+        answers, torch.tensor(told["inputs"]["labels"]), 2 * drawn(7, 4, 1000)
+    )
+    assert loss.item() == pytest.approx(told["loss"][name], rel=1e-6)
+
+
+def targets(size: int = 14, **options: Any) -> torch.Tensor:
+    inputs = record("LV-ViT/token_label_loss.json")["inputs"]
+    b, k, h, w = torch.meshgrid(*(torch.arange(n) for n in (2, 5, 18, 18)), indexing="ij")
+    return token_label_targets(
+        3 * golden.image((2, 5, 18, 18), seed=1).abs(),
+        (37 * h + 91 * w + 211 * k + 13 * b) % 1000,
+        torch.tensor(inputs["crop_top_left_height_width"]),
+        torch.tensor(inputs["ground_truth"]),
+        num_classes=1000,
+        size=size,
+        **options,
+    )
+
+
+def assert_told(found: torch.Tensor, told: dict[str, Any]) -> None:
+    assert list(found.shape) == told["shape"]
+    assert found.double().mean().item() == pytest.approx(told["mean"], rel=1e-5)
+    assert found.double().norm().item() == pytest.approx(told["norm"], rel=1e-5)
+    torch.testing.assert_close(found.flatten()[:4], torch.tensor(told["first"]), rtol=1e-4, atol=0)
+
+
+def test_token_label_targets_are_the_authors() -> None:
+    told = record("LV-ViT/token_label_loss.json")
+    found = targets()
+    assert_told(found, told["targets"])
+    assert_told(0.7 * found + 0.3 * found.flip(0), told["targets_mixed_lam_0.7"])
+    assert_told(targets(size=1), told["targets_label_size_1"])
+    columns = {"class_token_target_top3": 1, "patch0_target_top3": 2, "patch13_target_top3": 15}
+    for name, column in {**columns, "patch182_target_top3": 184}.items():
+        for image, best in enumerate(told[name]):
+            for place, value in best:
+                assert found[image, place, column].item() == pytest.approx(value, rel=1e-4)
+
+
+def test_rows_and_columns_of_a_crop_as_they_are() -> None:
+    assert not torch.allclose(targets(), targets(swapped=False))
+
+
+def test_token_label_loss_is_the_authors() -> None:
+    told = record("LV-ViT/token_label_loss.json")
+    answers = (drawn(3, 2, 1000), drawn(4, 2, 196, 1000))
+    box, target = Box(2, 3, 9, 12), targets()
+    assert TokenLabels()(answers, target, box).item() == pytest.approx(told["loss"], rel=1e-6)
+    assert TokenLabels()(answers, target).item() == pytest.approx(told["loss_without_mix_token"], rel=1e-6)
+    assert TokenLabels(0.5)(answers, target, box).item() == pytest.approx(told["loss_dense_weight_0.5"], rel=1e-6)
+    truth = TokenLabels(truth=True)(answers, target, box)
+    assert truth.item() == pytest.approx(told["loss_with_ground_truth"], rel=1e-6)
+
+
+def test_labels_hold_for_every_token_where_there_is_no_map() -> None:
+    answers = (drawn(3, 2, 5), drawn(4, 2, 6, 5))
+    labels = torch.tensor([1, 4])
+    expected = CrossEntropy()(answers[0], labels) + CrossEntropy()(
+        answers[1].flatten(0, 1), labels.repeat_interleave(6)
+    )
+    torch.testing.assert_close(TokenLabels()(answers, labels), expected)
+    torch.testing.assert_close(EveryAnswer()(answers, labels), expected / 2)
+    mixed = torch.nn.functional.one_hot(labels, 5).float()
+    torch.testing.assert_close(EveryAnswer()(answers, mixed), expected / 2)
+
+
+def test_mix_token_is_the_authors() -> None:
+    told, base = record("LV-ViT/mix_token.json"), record("LV-ViT/lvvit_t_224.json")
+    model = hexavit.create_model("lvvit_t_224").eval()
+    hexavit.load_checkpoint(model, golden.state_of(base))
+    model.head.train()  # both answers, with batch norms on their running statistics
+    (top, bottom), (left, right) = told["box"]["rows"], told["box"]["columns"]
+    x = golden.image(told["input"])
+    with torch.no_grad(), mixed_tokens(model, Box(top, left, bottom, right)):
+        first, tokens = model(x)
+    torch.testing.assert_close(first[:, :8], torch.tensor(told["class_logits"]), rtol=2e-5, atol=2e-5)
+    assert_told(tokens, told["token_logits"])
+    with torch.no_grad():
+        assert_told(model(x)[1], told["token_logits_without_mixing"])
+
+
+def test_boxes() -> None:
+    torch.manual_seed(0)
+    boxes = [Box.draw((6, 9)) for _ in range(200)]
+    assert all(0 <= b.top <= b.bottom <= 6 and 0 <= b.left <= b.right <= 9 for b in boxes)
+    assert {b.area for b in boxes} >= {0, 4}
+    x = torch.randn(3, 54, 2)
+    for box in boxes[:20]:
+        assert torch.equal(box.swap(box.swap(x, (6, 9)), (6, 9)), x)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda x: Distillation(CrossEntropy())(x, x, x), "use head=two_heads"),
+        (lambda x: TokenLabels()(x, x), "use head=token_labels"),
+        (lambda x: Distillation(CrossEntropy(), tau=0), "its tau above 0"),
+        (lambda x: CrossEntropy()((x, x), x), "this model gives several"),
+    ],
+)
+def test_refusals(call: Any, sentence: str) -> None:
+    with pytest.raises(HexavitError, match=sentence):
+        call(torch.zeros(2, 3))

@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import pytest
+import torch
+from tests.using import CLASSES, digits_folder, trained
+
+import hexavit
+from hexavit.cli import main
+from hexavit.errors import HexavitError
+from hexavit.inference import InputSpec, Ready, Run
+from hexavit.training import resume
+from hexavit.training.loop.module import Classifier
+from hexavit.training.objectives.teacher import Teacher, open_teacher
+
+SPEC = InputSpec((32, 32), 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9, "center")
+
+
+def ready(classes: tuple[str, ...], spec: InputSpec = SPEC) -> Ready:
+    torch.manual_seed(0)
+    model = hexavit.create_model("cvt_nano", num_classes=len(classes), in_chans=spec.channels, img_size=spec.size)
+    return Ready(model, classes, spec, "best")
+
+
+def test_answers_stand_in_the_order_of_the_data() -> None:
+    of_teacher = ready(("c", "a", "b"))
+    images = torch.randn(2, 3, 32, 32)
+    found = Teacher(of_teacher, ("a", "b", "c"), SPEC, "it")(images)
+    torch.testing.assert_close(found, of_teacher.model(images)[:, [1, 2, 0]].detach())
+    assert not found.requires_grad
+    few = Teacher(of_teacher, ("c", "b"), SPEC, "it")(images)
+    torch.testing.assert_close(few, of_teacher.model(images)[:, [0, 2]].detach())
+    with pytest.raises(HexavitError, match="it: this teacher knows no class 'd', which the data has"):
+        Teacher(of_teacher, ("a", "d"), SPEC, "it")
+
+
+def test_nameless_classes_are_taken_in_their_order() -> None:
+    of_teacher = ready(("class 0", "class 1"))
+    assert Teacher(of_teacher, ("x", "y"), SPEC, "it").columns.tolist() == [0, 1]
+    with pytest.raises(HexavitError, match="knows no class 'x'"):
+        Teacher(of_teacher, ("x", "y", "z"), SPEC, "it")
+
+
+def test_images_are_made_anew_for_the_teacher() -> None:
+    own = InputSpec((48, 48), 1, (0.3,), (0.2,), "bicubic", 0.9, "center")
+    of_teacher = ready(("a", "b"), own)
+    seen: list[torch.Tensor] = []
+    of_teacher.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    Teacher(of_teacher, ("a", "b"), SPEC, "it")((torch.full((2, 3, 32, 32), 0.8) - 0.5) / 0.5)
+    assert seen[0].shape == (2, 1, 48, 48)
+    torch.testing.assert_close(seen[0], torch.full_like(seen[0], (0.8 - 0.3) / 0.2), rtol=1e-3, atol=1e-3)
+    grey = InputSpec((32, 32), 1, (0.5,), (0.5,), "bilinear", 0.9, "center")
+    seen.clear()
+    colour = ready(("a", "b"))
+    colour.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    Teacher(colour, ("a", "b"), grey, "it")(torch.zeros(2, 1, 32, 32))
+    assert seen[0].shape == (2, 3, 32, 32)
+
+
+def test_a_file_of_weights_teaches(tmp_path: Path) -> None:
+    spec = trained().input_spec()
+    images = torch.randn(2, 3, 32, 32)
+    by_run, by_file = (open_teacher(str(s), CLASSES, spec) for s in (trained().path, trained().weights("best")))
+    assert by_file.columns.tolist() == by_run.columns.tolist() == [0, 1, 2]
+    assert by_file(images).shape == by_run(images).shape
+
+
+def train(capsys: pytest.CaptureFixture[str], out: Path, *arguments: object) -> str:
+    small = "--epochs", 1, "--batch-size", 12, "--img-size", 32, "--workers", 0, "--device", "cpu"
+    status = main(["train", str(digits_folder()), *map(str, small), "--out", str(out), *map(str, arguments)])
+    told = capsys.readouterr()
+    return told.out if status == 0 else told.err
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(
+    "more", [[], ["--distillation", "soft", "--distillation-alpha", 0.1, "--distillation-tau", 3, "--mixup", 0.5]]
+)
+def test_distillation_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    answer = Teacher.__call__
+
+    def counted(self: Teacher, images: torch.Tensor) -> torch.Tensor:
+        asked.append(len(images))
+        return answer(self, images)
+
+    monkeypatch.setattr(Teacher, "__call__", counted)
+    told = train(capsys, tmp_path / "run", "--model", "deit_nano", "--teacher", trained().path, *more)
+    assert "held-out accuracy" in told
+    assert asked == [12, 12]
+    run = Run.open(tmp_path / "run")
+    assert f"teacher: {trained().path}" in run.config.read_text()
+    assert not any("teacher" in key for key in torch.load(run.checkpoint, weights_only=True)["state_dict"])
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_taught_training_resumes_with_its_teacher(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Classifier.training_step
+    arguments = "--model", "deit_nano", "--teacher", trained().path, "--epochs", 2
+
+    def interrupted(self: Classifier, batch: object, batch_idx: int) -> torch.Tensor:
+        if (self.current_epoch, batch_idx) == (1, 1):
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)  # type: ignore[arg-type]
+
+    train(capsys, tmp_path / "whole", *arguments)
+    with monkeypatch.context() as patched:
+        patched.setattr(Classifier, "training_step", interrupted)
+        train(capsys, tmp_path / "parts", *arguments)
+    resume(tmp_path / "parts")
+    assert Run(tmp_path / "parts").weights("last").read_bytes() == Run(tmp_path / "whole").weights("last").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "cvt_nano", "--teacher", "RUN"], "a teacher needs a model with head=two_heads, such as deit_nano"),
+        (["--model", "deit_nano", "--teacher", "nowhere"], "nowhere: there is no such run folder, file or model"),
+        (["--model", "deit_nano", "--teacher", "RUN", "--distillation-alpha", 2], "distillation_alpha is at most 1"),
+        (["--model", "deit_nano", "--teacher", "RUN", "--distillation-tau", 0], "distillation_tau is above 0"),
+    ],
+)
+def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], sentence: str) -> None:
+    told = train(capsys, tmp_path / "run", *(trained().path if each == "RUN" else each for each in arguments))
+    assert sentence in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "run").exists()
