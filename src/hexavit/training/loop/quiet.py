@@ -7,7 +7,6 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
@@ -27,8 +26,6 @@ def quiet_lightning() -> Iterator[None]:
     levels, interrupt = [logger.level for logger in loggers], signal.getsignal(signal.SIGINT)
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    memory: Any = torch.utils.deterministic
-    fills, memory.fill_uninitialized_memory = memory.fill_uninitialized_memory, False  # costs a third of a step
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
@@ -48,4 +45,3 @@ def quiet_lightning() -> Iterator[None]:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        memory.fill_uninitialized_memory = fills
