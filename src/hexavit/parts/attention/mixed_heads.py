@@ -44,11 +44,11 @@ class TalkingHeads(GlobalAttention):
 
     def before_softmax(self, logits: Tensor) -> Tensor:
         """Logits (B, h, N, M), mixed over h."""
-        return _over_heads(logits, self.mix_before.weight, self.mix_before.bias)
+        return over_heads(logits, self.mix_before.weight, self.mix_before.bias)
 
     def after_softmax(self, attention: Tensor) -> Tensor:
         """Maps (B, h, N, M), mixed over h."""
-        return _over_heads(attention, self.mix_after.weight, self.mix_after.bias)
+        return over_heads(attention, self.mix_after.weight, self.mix_after.bias)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """4 M C A + 2 M^2 A + 2 h^2 M^2."""
@@ -92,7 +92,7 @@ class ReAttention(GlobalAttention):
     def after_softmax(self, attention: Tensor) -> Tensor:
         """Maps (B, h, N, M), mixed over h and normed."""
         theta = self.theta
-        mixed: Tensor = self.norm(_over_heads(attention, theta.weight.flatten(1), theta.bias))
+        mixed: Tensor = self.norm(over_heads(attention, theta.weight.flatten(1), theta.bias))
         return mixed if self.transform == 1 else mixed * self.transform
 
     def macs(self, size: Size, extra: int = 0) -> int:
@@ -100,7 +100,7 @@ class ReAttention(GlobalAttention):
         return super().macs(size, extra) + (self.heads * rows(size, extra)) ** 2
 
 
-def _over_heads(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def over_heads(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A linear (h', h) over the heads of (B, h, N, M).
 
     As a product a map and not as a 1 x 1 convolution, which on a CPU is rearranged at a hundred times the cost.

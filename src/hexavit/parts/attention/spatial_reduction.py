@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from hexavit.errors import nearest
 from hexavit.parts.attention.base import Attention, head_width, split_heads
+from hexavit.parts.attention.mixed_heads import over_heads
 from hexavit.parts.attention.reductions import PooledConv, PyramidPool, Reduction, StridedConv
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.registry import register_part
@@ -114,7 +115,9 @@ class SpatialReduction(Attention):
 
     def before_softmax(self, logits: Tensor) -> Tensor:
         """Logits (B, h, Q, M), mixed over h."""
-        return logits if self.mix is None else self.mix(logits)
+        if self.mix is None:
+            return logits
+        return over_heads(logits, self.mix.weight.flatten(1), self.mix.bias)
 
     def after_softmax(self, attention: Tensor) -> Tensor:
         """Maps (B, h, Q, M), each of mean 0 and variance 1 over Q and M, where heads are mixed."""
