@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
+from hexavit.parts.plain import Linear
 from hexavit.parts.registry import register_part
 
 
@@ -39,10 +40,10 @@ class ClassAttention(Attention):
         self.dim, self.heads = dim, heads
         self.head_dim = head_width(dim, heads, head_dim)
         inner = heads * self.head_dim
-        self.q = nn.Linear(dim, inner, bias=qkv_bias)
-        self.k = nn.Linear(dim, inner, bias=qkv_bias)
-        self.v = nn.Linear(dim, inner, bias=qkv_bias)
-        self.proj = nn.Linear(inner, dim)
+        self.q = Linear(dim, inner, bias=qkv_bias)
+        self.k = Linear(dim, inner, bias=qkv_bias)
+        self.v = Linear(dim, inner, bias=qkv_bias)
+        self.proj = Linear(inner, dim)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + N, C) to the same, image tokens unchanged."""

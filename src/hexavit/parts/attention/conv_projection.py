@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hexavit.errors import nearest
 from hexavit.parts.attention.base import Attention, Scale, attention_scale, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
+from hexavit.parts.plain import Linear
 from hexavit.parts.registry import register_part
 
 Method = Literal["dw_bn", "avg", "linear"]
@@ -111,10 +112,10 @@ class ConvProjection(Attention):
         elif method == "avg":
             self.pool = nn.AvgPool2d(kernel, stride_kv, padding_kv, ceil_mode=True)
         inner = heads * self.head_dim
-        self.proj_q = nn.Linear(dim, inner, bias=qkv_bias)
-        self.proj_k = nn.Linear(dim, inner, bias=qkv_bias)
-        self.proj_v = nn.Linear(dim, inner, bias=qkv_bias)
-        self.proj = nn.Linear(inner, dim)
+        self.proj_q = Linear(dim, inner, bias=qkv_bias)
+        self.proj_k = Linear(dim, inner, bias=qkv_bias)
+        self.proj_v = Linear(dim, inner, bias=qkv_bias)
+        self.proj = Linear(inner, dim)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to (B, P + H' W', C)."""

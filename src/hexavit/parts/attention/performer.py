@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
+from hexavit.parts.plain import Linear
 from hexavit.parts.registry import register_part
 
 
@@ -79,8 +80,8 @@ class PerformerAttention(Attention):
         if features <= 0:
             raise ValueError(f"features is a share of the head's width, more than 0, not {features}")
         self.features = max(1, round(features * self.head_dim))
-        self.qkv = nn.Linear(dim, 3 * heads * self.head_dim, bias=qkv_bias)
-        self.proj = nn.Linear(heads * self.head_dim, dim)
+        self.qkv = Linear(dim, 3 * heads * self.head_dim, bias=qkv_bias)
+        self.proj = Linear(heads * self.head_dim, dim)
         self.w = nn.Parameter(random_features(self.features, self.head_dim), requires_grad=False)
 
     def forward(self, tokens: Tokens) -> Tokens:

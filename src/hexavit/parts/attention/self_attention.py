@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, Scale, attention_scale, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
+from hexavit.parts.plain import Linear
 from hexavit.parts.registry import register_part
 
 
@@ -41,8 +42,8 @@ class GlobalAttention(Attention):
         self.dim, self.heads = dim, heads
         self.head_dim = head_width(dim, heads, head_dim)
         self.scale = attention_scale(scale, dim, self.head_dim)
-        self.qkv = nn.Linear(dim, 3 * heads * self.head_dim, bias=qkv_bias)
-        self.proj = nn.Linear(heads * self.head_dim, dim)
+        self.qkv = Linear(dim, 3 * heads * self.head_dim, bias=qkv_bias)
+        self.proj = Linear(heads * self.head_dim, dim)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + N, C) to the same."""

@@ -13,6 +13,7 @@ from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.attention.mixed_heads import over_heads
 from hexavit.parts.attention.reductions import PooledConv, PyramidPool, Reduction, StridedConv
 from hexavit.parts.contract import Size, Tokens, rows
+from hexavit.parts.plain import Linear
 from hexavit.parts.registry import register_part
 
 Method = Literal["conv", "depthwise", "pool", "pyramid"]
@@ -78,9 +79,9 @@ class SpatialReduction(Attention):
         self.dim, self.heads = dim, heads
         self.head_dim = head_width(dim, heads, head_dim)
         inner = heads * self.head_dim
-        self.q = nn.Linear(dim, inner, bias=qkv_bias)
-        self.kv = nn.Linear(dim, 2 * inner, bias=qkv_bias)
-        self.proj = nn.Linear(inner, dim)
+        self.q = Linear(dim, inner, bias=qkv_bias)
+        self.kv = Linear(dim, 2 * inner, bias=qkv_bias)
+        self.proj = Linear(inner, dim)
         self.reduction: Reduction | None = None
         if method == "pool":
             self.reduction = PooledConv(dim, side)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens
 from hexavit.parts.layers import Memory
+from hexavit.parts.plain import Linear, linear
 from hexavit.parts.registry import register_part
 
 MASKED = -100.0
@@ -86,11 +87,11 @@ class WindowAttention(Attention):
         inner = heads * self.head_dim
         self.scale = 1.0 if cosine else self.head_dim**-0.5
         self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10.0))) if cosine else None
-        self.qkv = nn.Linear(dim, 3 * inner, bias=qkv_bias and key_bias)
+        self.qkv = Linear(dim, 3 * inner, bias=qkv_bias and key_bias)
         apart = qkv_bias and not key_bias
         self.q_bias = nn.Parameter(torch.zeros(inner)) if apart else None
         self.v_bias = nn.Parameter(torch.zeros(inner)) if apart else None
-        self.proj = nn.Linear(inner, dim)
+        self.proj = Linear(inner, dim)
         self._orders = Memory()
         self._masked = Memory(most=1)
 
@@ -166,7 +167,7 @@ class WindowAttention(Attention):
         bias: Tensor | None = self.qkv.bias
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        q, k, v = F.linear(x, self.qkv.weight, bias).chunk(3, dim=2)
+        q, k, v = linear(x, self.qkv.weight, bias).chunk(3, dim=2)
         return q, k, v
 
     def _heads(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

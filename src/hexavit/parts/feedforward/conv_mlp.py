@@ -11,7 +11,11 @@ from torch.nn import functional as F
 
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.layers import activation
+from hexavit.parts.plain import Linear, in_pieces, plain
 from hexavit.parts.registry import register_part
+
+PIECE = 2**22
+"""Hidden values of one piece: in plain inference they stay in the processor's cache, and in memory that is held."""
 
 Excite = Literal["se", "eca", "eca_hard"]
 
@@ -24,7 +28,7 @@ class SqueezeExcite(nn.Module):
         hidden = dim // reduction
         if hidden < 1:
             raise ValueError(f"reduction={reduction} leaves nothing of {dim} channels")
-        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        self.fc1, self.fc2 = Linear(dim, hidden), Linear(hidden, dim)
 
     def forward(self, mean: Tensor) -> Tensor:
         """Means (B, C) to weights (B, C)."""
@@ -96,9 +100,9 @@ class ConvMLP(PartModule):
         if hidden < 1:
             raise ValueError(f"ratio={ratio} leaves no hidden width at dim={dim}")
         self.extra, self.kernel, self.reduction = extra, kernel, reduction
-        self.fc1 = nn.Linear(dim, hidden, bias=bias)
+        self.fc1 = Linear(dim, hidden, bias=bias)
         self.conv = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, groups=hidden, bias=bias)
-        self.fc2 = nn.Linear(hidden, dim, bias=bias)
+        self.fc2 = Linear(hidden, dim, bias=bias)
         self.norm1 = nn.BatchNorm2d(hidden) if norm else nn.Identity()
         self.norm2 = nn.BatchNorm2d(hidden) if norm else nn.Identity()
         self.norm3 = nn.BatchNorm2d(dim) if norm else nn.Identity()
@@ -112,8 +116,29 @@ class ConvMLP(PartModule):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to the same."""
+        grid = tokens.grid
+        image = self._by_bands(grid) if not self.training and plain(grid) else self._transform(grid)
+        out = tokens.with_image(image.flatten(1, 2))
+        held = tokens.extra
+        return out.replace_extra(torch.zeros_like(held)) if self.extra == "zero" and held is not None else out
+
+    def _by_bands(self, grid: Tensor) -> Tensor:
+        """Some images at once, or of a large one some rows, with as many more as the kernel reaches over."""
+        height, width, reach = *grid.shape[1:3], self.kernel // 2
+        row = width * self.fc1.out_features
+        if height * row <= PIECE or self.excite is not None:  # whose weights are of the whole image
+            return in_pieces(self._transform, grid, max(1, PIECE // (height * row)))
+        out, rows = torch.empty_like(grid), max(8 * reach, PIECE // row)
+        for given, place in zip(grid.split(1), out.split(1), strict=True):
+            for top in range(0, height, rows):
+                start = max(0, top - reach)
+                band = self._transform(given[:, start : top + rows + reach])
+                place[:, top : top + rows] = band[:, top - start : top - start + rows]
+        return out
+
+    def _transform(self, grid: Tensor) -> Tensor:
         # One step a line: what a step has read is free before the next one asks for memory.
-        x = self.norm1(_as_map(self.fc1(tokens.grid)))  # (B, R, H, W)
+        x = self.norm1(_as_map(self.fc1(grid)))  # (B, R, H, W)
         x = self.first_act(x)
         x = self.conv(x)
         x = self.norm2(x)
@@ -121,9 +146,8 @@ class ConvMLP(PartModule):
         if self.excite is not None:
             x = x * self.excite(x.mean(dim=(2, 3)))[:, :, None, None]
         x = self.norm3(_as_map(self.fc2(x.permute(0, 2, 3, 1))))  # (B, C, H, W)
-        out = tokens.with_image(x.permute(0, 2, 3, 1).flatten(1, 2))
-        held = tokens.extra
-        return out.replace_extra(torch.zeros_like(held)) if self.extra == "zero" and held is not None else out
+        out: Tensor = x.permute(0, 2, 3, 1)
+        return out
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """(2 R C + k^2 R) H W, and those of `excite`."""

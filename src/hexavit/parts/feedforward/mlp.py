@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from hexavit.parts.contract import PartModule, Size, Tokens, rows
 from hexavit.parts.layers import ScaledLinear, activation
+from hexavit.parts.plain import Linear, in_pieces, plain
 from hexavit.parts.registry import register_part
 
 PIECE = 2**19
@@ -38,27 +38,16 @@ class MLP(PartModule):
             self.act: nn.Module = activation("silu")
             self.fc2: nn.Linear = ScaledLinear(hidden, dim, 1 / 1.702)
         else:
-            self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), activation(act), nn.Linear(hidden, dim)
+            self.fc1, self.act, self.fc2 = Linear(dim, hidden), activation(act), Linear(hidden, dim)
         self.drop = nn.Dropout(drop)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, M, C) to the same."""
         # Two products for a few extra tokens would cost more.
-        return tokens.join().each(self._by_rows if self._in_pieces() else self._transform)
-
-    def _in_pieces(self) -> bool:
-        """Whether rows go through in pieces: in plain inference on the CPU, where fresh memory costs as the product."""
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
-        return not torch.is_grad_enabled() and not traced and not self.training and self.fc1.weight.is_cpu
+        return tokens.join().each(self._by_rows if not self.training and plain(tokens.image) else self._transform)
 
     def _by_rows(self, x: Tensor) -> Tensor:
-        rows, piece = x.flatten(0, 1), max(64, PIECE // self.fc1.out_features)
-        if len(rows) <= piece:
-            return self._transform(x)
-        out = torch.empty_like(rows)
-        for given, place in zip(rows.split(piece), out.split(piece), strict=True):
-            place.copy_(self._transform(given))
-        return out.view_as(x)
+        return in_pieces(self._transform, x.flatten(0, 1), max(64, PIECE // self.fc1.out_features)).view_as(x)
 
     def _transform(self, x: Tensor) -> Tensor:
         out: Tensor = self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))

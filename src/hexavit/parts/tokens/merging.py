@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hexavit.parts.contract import PartModule, Size, Tokens
+from hexavit.parts.plain import Linear
 from hexavit.parts.registry import register_part
 
 
@@ -33,7 +34,7 @@ class PatchMerging(PartModule):
         super().__init__()
         self.before = norm == "before"
         self.norm = nn.LayerNorm(4 * in_dim if self.before else dim, eps=norm_eps)
-        self.reduction = nn.Linear(4 * in_dim, dim, bias=False)
+        self.reduction = Linear(4 * in_dim, dim, bias=False)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, H, W, C_in) to (B, H', W', C)."""

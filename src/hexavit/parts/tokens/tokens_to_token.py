@@ -13,6 +13,7 @@ from hexavit.parts.attention.performer import performer_attention, performer_map
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.feedforward.conv_mlp import ConvMLP
 from hexavit.parts.feedforward.mlp import MLP
+from hexavit.parts.plain import Linear
 from hexavit.parts.registry import register_part
 
 Kind = Literal["performer", "transformer"]
@@ -50,8 +51,8 @@ class T2TLayer(Attention):
         super().__init__(proj_drop=0.1 if kind == "performer" else 0.0)
         self.kind, self.in_dim, self.dim = kind, in_dim, dim
         self.norm1 = nn.LayerNorm(in_dim, eps=norm_eps)
-        self.qkv = nn.Linear(in_dim, 3 * dim, bias=kind == "performer")
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(in_dim, 3 * dim, bias=kind == "performer")
+        self.proj = Linear(dim, dim)
         self.norm2 = CarriedNorm(dim) if local else nn.LayerNorm(dim, eps=norm_eps)
         self.feedforward = ConvMLP(dim, ratio=1.0, act="hardswish", bias=False) if local else MLP(dim, ratio=1.0)
         if kind == "performer":
@@ -118,7 +119,7 @@ class TokensToToken(PartModule):
         self.layers = nn.ModuleList(
             T2TLayer(width, token_dim, norm_eps, kind, local) for width in (49 * in_dim, 9 * token_dim)
         )
-        self.proj = nn.Linear(9 * token_dim, dim)
+        self.proj = Linear(9 * token_dim, dim)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, H, W, C_in) to (B, H / 16, W / 16, C)."""
