@@ -14,24 +14,25 @@ from collections.abc import Callable
 
 import torch
 from measure import in_own_process, peak_bytes
-from peers import MODELS
+from peers import TIMM
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-PYRAMIDS = tuple(name for name in MODELS if not name.startswith(("vit", "deit", "cait")))
+PYRAMIDS = tuple(name for name in TIMM if not name.startswith(("vit", "deit", "cait")))
 LIBRARIES = ("hexavit", "timm")
 
 
-def build(library: str, name: str) -> nn.Module:
-    """A model with random weights, for inference."""
+def build(library: str, name: str, size: int) -> nn.Module:
+    """A model with random weights for images of a size, for inference."""
     torch.manual_seed(0)
     if library == "hexavit":
         import hexavit
 
-        return hexavit.create_model(name).eval()
+        return hexavit.create_model(name, img_size=size).eval()
     import timm
 
-    model: nn.Module = timm.create_model(name).eval()
+    sized = {} if name.startswith("pvt") else {"img_size": size}  # timm's PVT v2 has no size
+    model: nn.Module = timm.create_model(name, **sized).eval()
     return model
 
 
@@ -48,7 +49,7 @@ def inference(model: nn.Module, batch: int, size: int) -> Callable[[], object]:
 
 def copies(library: str, name: str) -> float:
     """The share of one pass's time that is spent in copies."""
-    run = inference(build(library, name), 2, 224)
+    run = inference(build(library, name, 224), 2, 224)
     run()
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         run()
@@ -66,7 +67,9 @@ def main() -> None:
         torch.set_num_threads(1)
         share = copies(*asked.one)
         torch.set_num_threads(2)
-        print(json.dumps({"peak": peak_bytes(inference(build(*asked.one), 1, asked.size)), "copies": share}))
+        print(
+            json.dumps({"peak": peak_bytes(inference(build(*asked.one, asked.size), 1, asked.size)), "copies": share})
+        )
         return
     for name in asked.models:
         told = {each: in_own_process(__file__, "--one", each, name, "--size", str(asked.size)) for each in LIBRARIES}
