@@ -91,7 +91,8 @@ def test_a_build_without_onednn_goes_the_ordinary_way(monkeypatch: pytest.Monkey
         assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
 
 
-def test_pieces_cover_every_row() -> None:
+def test_pieces_are_even_and_cover_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "PIECE", 12)
     x = torch.arange(14.0).view(7, 2)
     calls: list[int] = []
 
@@ -99,10 +100,11 @@ def test_pieces_cover_every_row() -> None:
         calls.append(len(given))
         return given * 2
 
-    assert torch.equal(in_pieces(double, x, 3), x * 2)
-    assert calls == [3, 3, 1]
-    assert torch.equal(in_pieces(double, x, 7), x * 2)
-    assert calls[3:] == [7]
+    for width, expected in {2: [4, 3], 1: [7], 5: [2, 2, 2, 1], 100: [1] * 7}.items():
+        calls.clear()
+        assert torch.equal(in_pieces(double, x, width), x * 2)
+        assert calls == expected
+    assert in_pieces(double, x[:0], 3).shape == (0, 2)
 
 
 def test_a_linear_is_a_linear() -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from hexavit.parts import Tokens
-from hexavit.parts.feedforward import ConvMLP, conv_mlp
+from hexavit.parts import Tokens, plain
+from hexavit.parts.feedforward import ConvMLP
 
 CASES = {
     "plain": {"norm": False, "first_act": None},
@@ -26,15 +26,15 @@ def test_bands_give_what_the_whole_gives(case: str, piece: int, monkeypatch: pyt
     whole = part(tokens).image.detach()
     heights: list[tuple[int, ...]] = []
     part.conv.register_forward_pre_hook(lambda _, given: heights.append((len(given[0]), given[0].shape[2])))
-    monkeypatch.setattr(conv_mlp, "PIECE", piece)
+    monkeypatch.setattr(plain, "PIECE", piece)
     with torch.no_grad():
         torch.testing.assert_close(part(tokens).image, whole)
-    rows = {"wide": [18, 6], "plain": [9, 10, 5], "norm": [9, 10, 5], "excite": [20]}[case]
+    rows = {"wide": [12, 12], "plain": [8, 9, 7], "norm": [8, 9, 7], "excite": [20]}[case]
     assert heights == ([(2, 20), (1, 20)] if piece > 32 * 220 else [(1, n) for n in rows * 3])
 
 
 def test_a_band_is_never_narrower_than_its_borders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conv_mlp, "PIECE", 1)
+    monkeypatch.setattr(plain, "PIECE", 1)
     part, tokens = ConvMLP(8, norm=False, kernel=3).eval(), Tokens(torch.randn(1, 220, 8), (20, 11))
     with torch.no_grad():
         banded = part(tokens).image

@@ -11,11 +11,8 @@ from torch.nn import functional as F
 
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.layers import activation
-from hexavit.parts.plain import Linear, in_pieces, plain
+from hexavit.parts.plain import Linear, even_share, in_pieces, plain
 from hexavit.parts.registry import register_part
-
-PIECE = 2**22
-"""Hidden values of one piece: in plain inference they stay in the processor's cache, and in memory that is held."""
 
 Excite = Literal["se", "eca", "eca_hard"]
 
@@ -126,9 +123,10 @@ class ConvMLP(PartModule):
         """Some images at once, or of a large one some rows, with as many more as the kernel reaches over."""
         height, width, reach = *grid.shape[1:3], self.kernel // 2
         row = width * self.fc1.out_features
-        if height * row <= PIECE or self.excite is not None:  # whose weights are of the whole image
-            return in_pieces(self._transform, grid, max(1, PIECE // (height * row)))
-        out, rows = torch.empty_like(grid), max(8 * reach, PIECE // row)
+        rows = even_share(height, row, least=8 * reach)
+        if rows == height or self.excite is not None:  # whose weights are of the whole image
+            return in_pieces(self._transform, grid, height * row)
+        out = torch.empty_like(grid)
         for given, place in zip(grid.split(1), out.split(1), strict=True):
             for top in range(0, height, rows):
                 start = max(0, top - reach)

@@ -9,9 +9,6 @@ from hexavit.parts.layers import ScaledLinear, activation
 from hexavit.parts.plain import Linear, in_pieces, plain
 from hexavit.parts.registry import register_part
 
-PIECE = 2**19
-"""Hidden values of one piece: they stay in the processor's cache, and in memory that is held already."""
-
 
 @register_part("feedforward", "mlp")
 class MLP(PartModule):
@@ -47,7 +44,7 @@ class MLP(PartModule):
         return tokens.join().each(self._by_rows if not self.training and plain(tokens.image) else self._transform)
 
     def _by_rows(self, x: Tensor) -> Tensor:
-        return in_pieces(self._transform, x.flatten(0, 1), max(64, PIECE // self.fc1.out_features)).view_as(x)
+        return in_pieces(self._transform, x.flatten(0, 1), self.fc1.out_features).view_as(x)
 
     def _transform(self, x: Tensor) -> Tensor:
         out: Tensor = self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
