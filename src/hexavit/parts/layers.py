@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from hexavit.errors import nearest
 from hexavit.parts.contract import Size
+from hexavit.parts.plain import linear, plain
 
 
 class QuickGELU(nn.Module):
@@ -63,7 +64,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 
 
 class ScaledLinear(nn.Linear):
-    """a x W + c b: factors on a linear's product and on its bias, at no cost, since they ride on the product's own."""
+    """a x W + c b: factors on a linear's product and on its bias, at no cost where they ride on the product's own."""
 
     def __init__(self, in_features: int, out_features: int, scale: float, bias_scale: float = 1.0) -> None:
         super().__init__(in_features, out_features)
@@ -71,6 +72,8 @@ class ScaledLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) to (..., C')."""
+        if plain(x):  # oneDNN's product takes no factors; the weights are few beside the product
+            return linear(x, self.weight * self.scale, self.bias * self.bias_scale)
         rows = x.reshape(-1, self.in_features)
         out = torch.addmm(self.bias, rows, self.weight.t(), beta=self.bias_scale, alpha=self.scale)
         return out.view(*x.shape[:-1], self.out_features)
