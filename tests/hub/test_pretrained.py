@@ -208,3 +208,14 @@ def test_a_file_behind_a_link(own_weight: Weight, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UnreachableError, match="and HF_HUB_OFFLINE is set; fetch file"):
         hexavit.create_model("cvt_nano", pretrained=True)
+
+
+def test_a_page_behind_a_link(own_weight: Weight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a store of files gives one that asks whether the file may be fetched."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+    page = tmp_path / "download"
+    page.write_text("\n<!DOCTYPE html><title>Quota exceeded</title>")
+    swap(monkeypatch, replace(own_weight, hub_id=None, link=f"{page.as_uri()}#nano.pth"))
+    with pytest.raises(UnreachableError, match=r"nano\.pth is not in .* gives a page in its place; fetch"):
+        hexavit.create_model("cvt_nano", pretrained=True)
+    assert not list((tmp_path / "cache" / "checkpoints").iterdir())

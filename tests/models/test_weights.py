@@ -9,6 +9,7 @@ import torch
 import hexavit
 from hexavit._backbone import Backbone
 from hexavit.errors import HexavitError
+from hexavit.hub.fetching import link_name
 from hexavit.models import Entry, Weight, build_model, find_weight, model_entry, register, resolve
 
 ALL = hexavit.list_weights()
@@ -59,7 +60,8 @@ def test_a_weight_is_whole(name: str) -> None:
 
 def test_files_behind_links_have_names_of_their_own() -> None:
     """They share one folder of the cache."""
-    files = [weight.link.rpartition("/")[2] for weight in map(find_weight, ALL) if weight.link]
+    files = [link_name(weight.link) for weight in map(find_weight, ALL) if weight.link]
+    assert all(re.fullmatch(r"[\w.-]+\.(pth|tar)(\.tar)?", file) for file in files)
     assert len(files) == len(set(files)) > 15
 
 

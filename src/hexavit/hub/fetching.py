@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 
@@ -81,7 +82,7 @@ def fetch_link(link: str) -> Path:
     """
     from huggingface_hub import constants
 
-    path = Path(torch.hub.get_dir()) / "checkpoints" / link.rpartition("/")[2]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / link_name(link)
     if path.is_file():
         return path
     if constants.HF_HUB_OFFLINE:
@@ -91,7 +92,18 @@ def fetch_link(link: str) -> Path:
         torch.hub.download_url_to_file(link, str(path), progress=False)  # whole or not at all
     except (OSError, http.client.HTTPException) as error:
         raise UnreachableError(f"{path.name} is not in {path.parent}, and {link} does not give it") from error
+    with path.open("rb") as file:
+        page = file.read(64).lstrip().startswith(b"<")  # no file of weights begins so
+    if page:
+        path.unlink()
+        raise UnreachableError(f"{path.name} is not in {path.parent}, and {link} gives a page in its place")
     return path
+
+
+def link_name(link: str) -> str:
+    """The name of the file behind a link: what stands behind its #, else the end of its path."""
+    parts = urlsplit(link)
+    return parts.fragment or parts.path.rpartition("/")[2]
 
 
 def verify(path: Path, known: str | None) -> str:

@@ -24,17 +24,18 @@ from hexavit.layouts import POINTWISE, As, Layout
 from hexavit.models.pvt import DIMS, HEADS, RATIOS
 from hexavit.models.pyramids import AUTHORS_STAGE, EPS, numbered, overlapping, pyramid
 from hexavit.models.registry import Entry, Published, register
+from hexavit.models.weights import Weight
 
 PAPER = "https://arxiv.org/abs/2106.12011"
 _README = "yuhuan-wu/P2T, README.md"
 _POOLS = ((12, 16, 20, 24), (6, 8, 10, 12), (3, 4, 5, 6), (1, 2, 3, 4))
 
-# name, widths, depths, drop path, published (millions of parameters, GFLOPs, top-1)
+# name, widths, depths, drop path, published (millions of parameters, GFLOPs, top-1), the weights' place on Google Drive
 _VARIANTS = (
-    ("tiny", (48, 96, 240, 384), (2, 2, 6, 3), 0.1, (11.6, 1.8, 0.798)),
-    ("small", DIMS, (2, 2, 9, 3), 0.1, (24.1, 3.7, 0.824)),
-    ("base", DIMS, (3, 4, 18, 3), 0.3, (36.2, 6.5, 0.835)),
-    ("large", (64, 128, 320, 640), (3, 8, 27, 3), 0.3, (54.5, 9.8, 0.839)),
+    ("tiny", (48, 96, 240, 384), (2, 2, 6, 3), 0.1, (11.6, 1.8, 0.798), "1x9EweWx77pXrHOCc7RJF3sYK2rht0_4m"),
+    ("small", DIMS, (2, 2, 9, 3), 0.1, (24.1, 3.7, 0.824), "1FlwhyVKw0zqj2mux248gIQFQ8DGPi8rS"),
+    ("base", DIMS, (3, 4, 18, 3), 0.3, (36.2, 6.5, 0.835), "1iZoWexUTPUDSIZiJHNRt2zZl2kFj68F4"),
+    ("large", (64, 128, 320, 640), (3, 8, 27, 3), 0.3, (54.5, 9.8, 0.839), "13jBJ7ShDJd1juViC-zPtfLXYPRwkNfya"),
 )
 
 
@@ -63,7 +64,22 @@ def _p2t(
     return Architecture(name, stages, Part("pool", norm=False), img_size=(img_size, img_size))
 
 
-for _size, _dims, _depths, _drop, (_params, _gflops, _top1) in _VARIANTS:
+def _weight(size: str, top1: float, place: str) -> Weight:
+    return Weight(
+        tag="in1k",
+        # What stands behind # is the name of the file in the cache: the address has none.
+        link=f"https://drive.usercontent.google.com/download?id={place}&export=download&confirm=t#p2t_{size}.pth",
+        img_size=224,
+        trained_on=("ImageNet-1k",),
+        license="cc-by-nc-sa-4.0",
+        code_license="cc-by-nc-sa-4.0",
+        top1=top1,
+        source=_README,
+        note="an older file of the same name, of the preprint's other architecture, is in circulation and does not fit",
+    )
+
+
+for _size, _dims, _depths, _drop, (_params, _gflops, _top1), _place in _VARIANTS:
     register(
         Entry(
             _p2t(f"p2t_{_size}", _dims, _depths, _drop),
@@ -71,6 +87,7 @@ for _size, _dims, _depths, _drop, (_params, _gflops, _top1) in _VARIANTS:
             f"P2T-{_size.capitalize()}",
             PAPER,
             published=(Published(_README, 224, _params, _gflops, _top1),),
+            weights=(_weight(_size, _top1, _place),),
         )
     )
 
