@@ -14,8 +14,9 @@ PIECE = 2**21
 """Values of one piece at its widest: they stay in the processor's cache, and in memory that is held already."""
 
 # What Inductor calls for a linear on the CPU: `F.linear` goes to MKL in float32, 3 to 14 % slower over whole models.
-# No public function reaches it; a build without oneDNN lacks it.
-_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+# No public function reaches it; a build without oneDNN lacks it, and beside x86 `F.linear` has other ways.
+_X86 = torch.backends.cpu.get_cpu_capability().startswith("AVX")
+_ONEDNN = torch.ops.mkldnn._linear_pointwise if _X86 and torch.backends.mkldnn.is_available() else None
 
 
 def plain(x: Tensor) -> bool:
