@@ -66,5 +66,7 @@ def half_even(length: int, ratio: int) -> int:
     """round(length / ratio), halves to the even number, and at least 1; without a branch, so that it holds for symbols
     too: every 2 ratio of length give two, one of them beyond ratio / 2, the other from 3 ratio / 2 on."""
     rounded = (2 * length + 3 * ratio - 1) // (4 * ratio) + (2 * length + ratio) // (4 * ratio)
+    if known(rounded):  # torch 2.11 captures no `sym_max` of numbers
+        return max(rounded, 1)
     at_least: int = torch.sym_max(rounded, 1)  # type: ignore[assignment]  # a symbol stands for a whole number
     return at_least
