@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -83,7 +83,7 @@ class StageModule(nn.Module):
         if not self.grad_checkpointing or not torch.is_grad_enabled():
             out = block(tokens)
         elif torch.compiler.is_compiling():  # it recomputes without calling the block again, and takes no context
-            out = checkpoint(block, tokens, use_reentrant=False)
+            out = _captured(block, tokens)
         else:
             out = checkpoint(block, tokens, use_reentrant=False, context_fn=partial(_contexts, block))
         return _with_class_tokens(out) if self.collects else out
@@ -98,6 +98,27 @@ class StageModule(nn.Module):
     def leave(self, tokens: Tokens) -> Tokens:
         """The last block's output to the stage's: normed, where its residual says so."""
         return tokens if self.norm is None else tokens.each(self.norm)
+
+
+def _captured(block: nn.Module, tokens: Tokens) -> Tokens:
+    """A checkpoint inside a graph, through tensors alone: all that torch 2.11 takes there, and gives back."""
+    attention, layout, size = block.attention, tokens.layout, tokens.size
+    prefix = tokens.prefix if tokens.joined else 0
+    had = sorted(tokens.carry)
+    has = sorted({*had, *(name for part in block.children() for name in getattr(part, "gives", ()))})
+
+    def apart(whole: Tokens, names: Sequence[str]) -> tuple[Tensor | None, ...]:
+        body = (whole.sequence, None) if tokens.joined else (whole.image, whole.extra)
+        return (*body, *(whole.carry[name] for name in names))
+
+    def whole(apart: Sequence[Any], names: Sequence[str], size: Size) -> Tokens:
+        carry = dict(zip(names, apart[2:], strict=True))
+        return Tokens(apart[0], size, extra=apart[1], prefix=prefix, layout=layout, carry=carry)
+
+    out = checkpoint(
+        lambda *given: apart(block(whole(given, had, size)), has), *apart(tokens, had), use_reentrant=False
+    )
+    return whole(out, has, attention.out_size(size) if isinstance(attention, PartModule) else size)
 
 
 CLASS_TOKENS = "class_tokens"
