@@ -112,10 +112,11 @@ class Layout:
     `origin` is the word for it (`authors`, `huggingface`, `timm`, `torchvision`, `vit_pytorch`, `hexavit`); two
     layouts may share it, and the first is the one that is written. `only` lists, by a path ending of
     `Architecture.leaves`, the values that the layout's library can compute; anything else is refused when writing.
-    `says` is a sentence on what it
-    computes in its own way, by such an ending and the value that it computes with. `base` is the prefix that keys lack
-    in the file of a model without a head; `suffixes` are those of the files that the origin writes, the usual one
-    first, and none is a folder with the configuration that `config` makes of an architecture.
+    `says` is a sentence on what it computes in its own way, by such an ending and the value that it computes with.
+    `base` is the prefix that keys lack in the file of a model without a head; `suffixes` are those of the files
+    that the origin writes, the usual one first, and none is a folder with the configuration that `config` makes of
+    an architecture. `computed` gives the tensors that its library wants in a file although they follow from the
+    architecture.
     """
 
     origin: str
@@ -126,6 +127,7 @@ class Layout:
     base: str = ""
     suffixes: tuple[str, ...] = (".safetensors", ".pth")
     config: Callable[[Architecture], dict[str, Any]] | None = None
+    computed: Callable[[Architecture], dict[str, Tensor]] | None = None
 
     def refuses(self, architecture: Architecture) -> list[str]:
         """The choices of an architecture that the layout has no word for, as `path=value`."""
