@@ -16,7 +16,7 @@ from hexavit.checkpoints.origin import Origin
 from hexavit.checkpoints.stored import listed
 from hexavit.checkpoints.writing import write_json, write_state
 from hexavit.errors import CheckpointError, nearest
-from hexavit.layouts import Layout
+from hexavit.layouts import OWN_SUFFIXES, Layout
 from hexavit.models import LAYOUTS, list_models, model_entry, resolve
 
 Target = Literal["authors", "huggingface", "timm", "torchvision", "vit_pytorch", "hexavit"]
@@ -85,7 +85,7 @@ def convert(
     path, notes = Path(out), config_notes(contents, architecture) if architecture else []
     if layout is None and to == "timm":
         notes.append(f"timm has no {family}: these are hexavit's names, which its model in timm's registry reads")
-    suffixes = layout.suffixes if layout else (".safetensors", ".pth")
+    suffixes = layout.written_as if layout else OWN_SUFFIXES
     if path.suffix not in suffixes:
         words = ", ".join(suffix or "a folder" for suffix in suffixes)
         raise CheckpointError(f"{path}: the layout {to!r} is written as {words}, not as {path.suffix or 'a folder'}")

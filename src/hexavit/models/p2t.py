@@ -138,6 +138,5 @@ LAYOUTS = (
             "head.norm": ("false",),
             "norm_eps": ("1e-06",),
         },
-        suffixes=(".pth", ".safetensors"),
     ),
 )

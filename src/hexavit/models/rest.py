@@ -136,6 +136,5 @@ LAYOUTS = (
             "head": ("pool",),
             "norm_eps": ("1e-05",),
         },
-        suffixes=(".pth", ".safetensors"),
     ),
 )

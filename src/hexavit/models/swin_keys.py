@@ -185,26 +185,11 @@ def transformers_config(architecture: Architecture) -> dict[str, Any]:
 
 
 LAYOUTS = (
-    Layout("authors", "swin", {**TRUNK, **BIAS, **MLP, **AUTHORS_END}, only=_ONLY, suffixes=(".pth",)),
+    Layout("authors", "swin", {**TRUNK, **BIAS, **MLP, **AUTHORS_END}, only=_ONLY),
     Layout("timm", "swin", {**TRUNK, **BIAS, **MLP, **TIMM_END}, only=_ONLY),
     *(
-        Layout(
-            "huggingface",
-            "swin",
-            table,
-            only=_ONLY,
-            base="swin.",
-            suffixes=("", ".safetensors", ".pth"),
-            config=transformers_config,
-        )
+        Layout("huggingface", "swin", table, only=_ONLY, base="swin.", config=transformers_config)
         for table in (_HF_FILES, _HF_MODULES)
     ),
-    Layout(
-        "torchvision",
-        "swin",
-        _torchvision(),
-        only=_ONLY,
-        suffixes=(".pth", ".safetensors"),
-        computed=torchvision_index,
-    ),
+    Layout("torchvision", "swin", _torchvision(), only=_ONLY, computed=torchvision_index),
 )

@@ -109,23 +109,14 @@ def transformers_config(architecture: Architecture) -> dict[str, Any]:
 
 
 LAYOUTS = (
-    Layout("authors", "swin_v2", {**_TRUNK, **AUTHORS_END}, only=_ONLY, suffixes=(".pth",)),
+    Layout("authors", "swin_v2", {**_TRUNK, **AUTHORS_END}, only=_ONLY),
     Layout("timm", "swin_v2", {**_TRUNK, **TIMM_END}, only=_ONLY),
-    Layout(
-        "huggingface",
-        "swin_v2",
-        _HF,
-        only=_ONLY,
-        base="swinv2.",
-        suffixes=("", ".safetensors", ".pth"),
-        config=transformers_config,
-    ),
+    Layout("huggingface", "swin_v2", _HF, only=_ONLY, base="swinv2.", config=transformers_config),
     Layout(
         "torchvision",
         "swin_v2",
         _torchvision(),
         only={**_ONLY, "position.pretrained_window": ("0",)},
-        suffixes=(".pth", ".safetensors"),
         computed=_torchvision_tables,
     ),
 )

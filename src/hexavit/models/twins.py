@@ -167,5 +167,5 @@ _ONLY = {
 }
 LAYOUTS = (
     Layout("timm", "twins", TABLE, only=_ONLY),
-    Layout("authors", "twins", TABLE, only=_ONLY, suffixes=(".pth", ".safetensors")),
+    Layout("authors", "twins", TABLE, only=_ONLY),
 )

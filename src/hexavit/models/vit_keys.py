@@ -174,15 +174,7 @@ HF_MODULES: Table = _transformers(
     "mlp.fc2",
 )
 HUGGINGFACE, HUGGINGFACE_MODULES = (
-    Layout(
-        "huggingface",
-        "vit",
-        table,
-        only=_HF_ONLY,
-        base="vit.",
-        suffixes=("", ".safetensors", ".pth"),
-        config=transformers_config,
-    )
+    Layout("huggingface", "vit", table, only=_HF_ONLY, base="vit.", config=transformers_config)
     for table in (HF_FILES, HF_MODULES)
 )
 
@@ -214,7 +206,7 @@ _TORCHVISION_ONLY = {
     "head": ("class_token",),
 }
 TORCHVISION, TORCHVISION_FILES = (
-    Layout("torchvision", "vit", table, only=_TORCHVISION_ONLY, suffixes=(".pth", ".safetensors"))
+    Layout("torchvision", "vit", table, only=_TORCHVISION_ONLY)
     for table in (_torchvision("0", "3"), _torchvision("linear_1", "linear_2"))
 )
 
