@@ -27,6 +27,14 @@ from hexavit.architecture import Architecture, Part
 from hexavit.parts.registry import options
 
 State = Mapping[str, Tensor]
+OWN_SUFFIXES = (".safetensors", ".pth")
+_PTH = (".pth", ".safetensors")
+_SUFFIXES = {
+    "authors": _PTH,
+    "huggingface": ("", ".safetensors", ".pth"),
+    "torchvision": _PTH,
+    "vit_pytorch": _PTH,
+}
 _CYCLE = re.compile(r"\.cycle\.\d+")
 """Where a column changes over the blocks, what stands between its name and its options."""
 
@@ -112,10 +120,11 @@ class Layout:
     `origin` is the word for it (`authors`, `huggingface`, `timm`, `torchvision`, `vit_pytorch`, `hexavit`); two
     layouts may share it, and the first is the one that is written. `only` lists, by a path ending of
     `Architecture.leaves`, the values that the layout's library can compute; anything else is refused when writing.
-    `says` is a sentence on what it
-    computes in its own way, by such an ending and the value that it computes with. `base` is the prefix that keys lack
-    in the file of a model without a head; `suffixes` are those of the files that the origin writes, the usual one
-    first, and none is a folder with the configuration that `config` makes of an architecture.
+    `says` is a sentence on what it computes in its own way, by such an ending and the value that it computes with.
+    `base` is the prefix that keys lack in the file of a model without a head; `suffixes` are those of its files,
+    where they are not the origin's usual ones: an empty one is a folder with the configuration that `config` makes
+    of an architecture. `computed` gives the tensors that its library wants in a file although they follow from the
+    architecture.
     """
 
     origin: str
@@ -124,8 +133,9 @@ class Layout:
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     says: Mapping[str, str] = field(default_factory=dict)
     base: str = ""
-    suffixes: tuple[str, ...] = (".safetensors", ".pth")
+    suffixes: tuple[str, ...] = ()
     config: Callable[[Architecture], dict[str, Any]] | None = None
+    computed: Callable[[Architecture], dict[str, Tensor]] | None = None
 
     def refuses(self, architecture: Architecture) -> list[str]:
         """The choices of an architecture that the layout has no word for, as `path=value`."""
@@ -148,6 +158,11 @@ class Layout:
             if here:
                 found.append((said, choice, ", ".join(sorted(here))))
         return found
+
+    @property
+    def written_as(self) -> tuple[str, ...]:
+        """The suffixes of its files: `suffixes`, else what is usual for the origin."""
+        return self.suffixes or _SUFFIXES.get(self.origin, OWN_SUFFIXES)
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:

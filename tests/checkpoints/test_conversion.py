@@ -144,6 +144,8 @@ def test_what_a_configuration_says_beyond_the_keys_is_told(tmp_path: Path) -> No
     notes = hexavit.load_checkpoint(vit(), tmp_path / "hf").notes
     assert "hidden_act 'gelu_tanh'; this model computes gelu" in notes[0]
     assert "norm_eps=1e-12" in notes[1]
+    converted = convert(tmp_path / "hf", tmp_path / "again", "huggingface").notes
+    assert [note for note in converted if note.startswith("config.json")] == list(notes)
 
 
 def test_both_numberings_of_the_authors_arrays_are_read(tmp_path: Path) -> None:

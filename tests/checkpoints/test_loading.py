@@ -119,6 +119,28 @@ def test_rows_of_the_head_are_picked() -> None:
         hexavit.load_checkpoint(model, authors(donor), classes=[6, 0])
 
 
+@pytest.mark.parametrize("name", ["deit_nano", "lvvit_nano"])
+def test_a_head_with_two_classifiers_is_adapted_and_picked_as_a_whole(name: str) -> None:
+    donor, own = (hexavit.create_model(name, num_classes=n) for n in (7, 2))
+    report = hexavit.load_checkpoint(own, donor.state_dict(), classes=[6, 0])
+    assert {"head.fc.weight", "head.fc2.weight"} < set(report.adapted)
+    assert torch.equal(own.head.fc2.bias, donor.head.fc2.bias[[6, 0]])
+    report = hexavit.load_checkpoint(own, donor.state_dict(), adapt="classes")
+    assert set(report.missing) == {f"head.{fc}.{kind}" for fc in ("fc", "fc2") for kind in ("weight", "bias")}
+
+
+def test_a_file_or_a_model_without_a_head_is_told_from_one_of_other_classes() -> None:
+    headless, model = nano(0), nano(5)
+    with pytest.raises(
+        CheckpointError, match=r"no classes and the model 5: adapt='classes' keeps the model's own head$"
+    ):
+        hexavit.load_checkpoint(model, authors(headless))
+    with pytest.raises(CheckpointError, match="5 classes and the model none: adapt='classes' leaves the file's head"):
+        hexavit.load_checkpoint(headless, authors(model))
+    with pytest.raises(CheckpointError, match="it has none"):
+        hexavit.load_checkpoint(model, authors(headless), classes=[0, 1, 2, 3, 4])
+
+
 @pytest.mark.parametrize("chans", [1, 2, 4, 8])
 def test_channels_are_adapted_when_asked(chans: int) -> None:
     donor, model = nano(), nano(in_chans=chans)
@@ -230,7 +252,7 @@ def test_a_refusal_leaves_the_model_as_it_was(spoil: str) -> None:
 def test_files_of_other_families_are_refused_with_the_origins_there_are() -> None:
     from torchvision.models import resnet18
 
-    with pytest.raises(CheckpointError, match=r"of no origin known here: hexavit, authors \("):
+    with pytest.raises(CheckpointError, match=r"of no origin known here: hexavit, or authors,"):
         hexavit.load_checkpoint(nano(), resnet18().state_dict())
     with pytest.raises(CheckpointError, match="no place in the model"):
         hexavit.load_checkpoint(nano(), vit().state_dict())

@@ -13,7 +13,7 @@ import hexavit
 from hexavit.checkpoints.writing import write_state
 from hexavit.errors import CheckpointError, HexavitError
 from hexavit.hub import load_published
-from hexavit.hub.fetching import UnreachableError, sha256_of
+from hexavit.hub.fetching import UnreachableError, link_name, sha256_of
 from hexavit.models import Weight, model_entry, registry
 from hexavit.models.cvt_keys import LAYOUTS
 
@@ -210,12 +210,25 @@ def test_a_file_behind_a_link(own_weight: Weight, tmp_path: Path, monkeypatch: p
         hexavit.create_model("cvt_nano", pretrained=True)
 
 
-def test_a_page_behind_a_link(own_weight: Weight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a store of files gives one that asks whether the file may be fetched."""
+@pytest.mark.parametrize(
+    ("given", "what"), [("\n<!DOCTYPE html><title>Quota exceeded</title>", "a page"), ("", "nothing")]
+)
+def test_a_page_or_nothing_behind_a_link(
+    given: str, what: str, own_weight: Weight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a store of files gives a page that asks whether the file may be fetched."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
     page = tmp_path / "download"
-    page.write_text("\n<!DOCTYPE html><title>Quota exceeded</title>")
+    page.write_text(given)
     swap(monkeypatch, replace(own_weight, hub_id=None, link=f"{page.as_uri()}#nano.pth"))
-    with pytest.raises(UnreachableError, match=r"nano\.pth is not in .* gives a page in its place; fetch"):
+    with pytest.raises(UnreachableError, match=rf"nano\.pth is not in .* gives {what} in its place; fetch"):
         hexavit.create_model("cvt_nano", pretrained=True)
     assert not list((tmp_path / "cache" / "checkpoints").iterdir())
+
+
+def test_the_name_behind_a_link_stays_in_the_cache() -> None:
+    assert link_name("https://example.org/a/b.pth?download=1") == "b.pth"
+    assert link_name("https://example.org/uc?id=3#../../b.pth") == "b.pth"
+    for link in ("https://example.org/", "https://example.org/a#.."):
+        with pytest.raises(CheckpointError, match="ends with no name of a file: give it one behind a #"):
+            link_name(link)

@@ -4,6 +4,7 @@ Gradients are compared under our names: the peer's gradients go through the same
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -297,6 +298,35 @@ def swin_of_torchvision(version: int, window: int) -> Any:
     tables = {name: table.clone() for name, table in peer.named_buffers()}
     peer.load_state_dict(tables | dict(stirred(peer).named_parameters()))
     return peer
+
+
+def vit_of_torchvision() -> Any:
+    torch.manual_seed(0)
+    return stirred(torchvision.models.VisionTransformer(64, 16, 12, 3, 192, 768, num_classes=10))
+
+
+def test_vit_is_that_of_torchvision() -> None:
+    ours = hexavit.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10)
+    assert_same(vit_of_torchvision(), ours, (64, 64), "torchvision")
+
+
+def test_vits_published_files_of_torchvision_name_the_mlp_in_another_way() -> None:
+    state = vit_of_torchvision().state_dict()
+    old = {key.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): t for key, t in state.items()}
+    models = [hexavit.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10) for _ in range(2)]
+    for model, given in zip(models, (state, old), strict=True):
+        assert hexavit.load_checkpoint(model, given).origin == "torchvision"
+    assert all(torch.equal(*pair) for pair in zip(*(m.state_dict().values() for m in models), strict=True))
+
+
+@pytest.mark.parametrize("name", ["vit_b_32", "swin_t", "swin_v2_t"])
+def test_what_is_written_for_torchvision_is_loaded_by_it_as_a_whole(name: str, tmp_path: Path) -> None:
+    peer = torchvision.models.get_model(name)
+    before = {key: tensor.clone() for key, tensor in peer.state_dict().items()}
+    for source, out, to in ((before, "own.pth", "hexavit"), (tmp_path / "own.pth", "again.pth", "torchvision")):
+        hexavit.checkpoints.convert(source, tmp_path / out, to)
+    peer.load_state_dict(torch.load(tmp_path / "again.pth"), strict=True)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in peer.state_dict().items())
 
 
 @pytest.mark.parametrize("size", [(64, 64), (72, 104)])

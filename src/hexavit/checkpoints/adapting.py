@@ -14,6 +14,7 @@ from hexavit._backbone import Backbone
 from hexavit.errors import CheckpointError, nearest
 from hexavit.models.imagenet import IMAGENET_1K, imagenet_classes
 from hexavit.parts.contract import Size
+from hexavit.parts.heads import Head
 from hexavit.parts.layers import resize_table
 from hexavit.parts.positions import LearnedPosition, RelativeBias
 from hexavit.parts.positions.relative import resize_offsets
@@ -21,7 +22,6 @@ from hexavit.parts.positions.relative import resize_offsets
 Adaptation = Literal["classes", "channels", "position"]
 ADAPTATIONS: tuple[Adaptation, ...] = get_args(Adaptation)
 
-_HEAD = ("head.fc.weight", "head.fc.bias")
 _TOKENS = "stages.0.tokens."
 
 
@@ -37,6 +37,12 @@ def chosen(adapt: bool | str | Collection[str]) -> frozenset[str]:
     for name in sorted(names - set(ADAPTATIONS)):
         raise CheckpointError(f"there is nothing to adapt by the name {name!r}: {nearest(name, ADAPTATIONS)}")
     return names
+
+
+def classifier_keys(model: Backbone) -> tuple[str, ...]:
+    """The tensors of a model's last linears, which have a row a class; a head may have two of them."""
+    names = model.head.classifiers if isinstance(model.head, Head) else ()
+    return tuple(f"head.{name}.{kind}" for name in names for kind in ("weight", "bias"))
 
 
 def _near(name: str, names: Sequence[str]) -> str:
@@ -83,20 +89,26 @@ class Adapter:
             self._pick(out, here, there)
         elif here != there:
             if "classes" not in self.asked:
-                self.wanting.append(
-                    f"it answers {here} classes and the model {there}: adapt='classes' keeps the model's own head, and "
-                    f"classes=[...] picks rows of the file's"
-                )
-            for key in _HEAD:
+                self.wanting.append(self._other_classes(here, there))
+            for key in classifier_keys(self.model):
                 if out.pop(key, None) is not None or key in target:
                     self.kept[key] = f"the file answers {here} classes, the model {there}"
 
+    @staticmethod
+    def _other_classes(here: int, there: int) -> str:
+        said = f"it answers {here or 'no'} classes and the model {there or 'none'}: adapt='classes' "
+        if not there:
+            return f"{said}leaves the file's head aside"
+        return f"{said}keeps the model's own head" + (", and classes=[...] picks rows of the file's" if here else "")
+
     def _pick(self, out: dict[str, Tensor], here: int, there: int) -> None:
         assert self.classes is not None
+        if not here:
+            raise CheckpointError("classes picks rows of the file's head, and it has none")
         rows = [self._row(one, here) for one in self.classes]
         if len(rows) != there:
             raise CheckpointError(f"classes picks {len(rows)} rows for a model of {there} classes: give one a class")
-        for key in _HEAD:
+        for key in classifier_keys(self.model):
             if key in out:
                 out[key] = out[key][torch.tensor(rows)]
                 self.done[key] = f"{there} of {here} rows picked"
@@ -122,7 +134,8 @@ class Adapter:
 
     @staticmethod
     def _rows(state: Mapping[str, Tensor]) -> int:
-        return state[_HEAD[0]].shape[0] if _HEAD[0] in state and state[_HEAD[0]].ndim == 2 else 0
+        weight = state.get("head.fc.weight")
+        return weight.shape[0] if weight is not None and weight.ndim == 2 else 0
 
     # Channels
 

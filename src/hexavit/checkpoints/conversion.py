@@ -11,12 +11,12 @@ from torch import Tensor
 
 from hexavit.architecture import Architecture
 from hexavit.checkpoints.guessing import guess
-from hexavit.checkpoints.loading import check_numbers, read_state, refuse_unexplained
+from hexavit.checkpoints.loading import check_numbers, config_notes, read_state, refuse_unexplained
 from hexavit.checkpoints.origin import Origin
 from hexavit.checkpoints.stored import listed
 from hexavit.checkpoints.writing import write_json, write_state
 from hexavit.errors import CheckpointError, nearest
-from hexavit.layouts import Layout
+from hexavit.layouts import OWN_SUFFIXES, Layout
 from hexavit.models import LAYOUTS, list_models, model_entry, resolve
 
 Target = Literal["authors", "huggingface", "timm", "torchvision", "vit_pytorch", "hexavit"]
@@ -82,10 +82,10 @@ def convert(
     architecture = _architecture(done.state, origin.family, model, overrides, activation)
     family = _family(origin, architecture, contents.where)
     layout = _layout(to, family, architecture)
-    path, notes = Path(out), []
+    path, notes = Path(out), config_notes(contents, architecture) if architecture else []
     if layout is None and to == "timm":
         notes.append(f"timm has no {family}: these are hexavit's names, which its model in timm's registry reads")
-    suffixes = layout.suffixes if layout else (".safetensors", ".pth")
+    suffixes = layout.written_as if layout else OWN_SUFFIXES
     if path.suffix not in suffixes:
         words = ", ".join(suffix or "a folder" for suffix in suffixes)
         raise CheckpointError(f"{path}: the layout {to!r} is written as {words}, not as {path.suffix or 'a folder'}")
@@ -171,7 +171,8 @@ def _written(
     if done.unexplained or done.broken:
         what = listed([*done.unexplained, *done.broken])
         raise CheckpointError(f"the layout {layout.origin!r} of {layout.family} has no word for {what}")
-    return done.state
+    computed = layout.computed(architecture) if layout.computed and architecture else {}
+    return {**done.state, **computed}
 
 
 def _heads(architecture: Architecture | None) -> Callable[[str], int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from hexavit._backbone import Backbone, FeatureBackbone
+from hexavit.architecture import Architecture
 from hexavit.checkpoints.adapting import Adapter, chosen, is_norm_counter
 from hexavit.checkpoints.origin import Origin, find_origin
 from hexavit.checkpoints.reading import read_contents, read_tensor
 from hexavit.checkpoints.report import LoadReport
-from hexavit.checkpoints.stored import Contents, listed, printable
+from hexavit.checkpoints.stored import Contents, Stored, listed, printable
 from hexavit.checkpoints.unwrap import Weights, find_weights
 from hexavit.errors import CheckpointError
 from hexavit.layouts import Translation
@@ -83,7 +84,7 @@ def load_checkpoint(
         missing=fit.missing | {key: why for key, why in adapter.kept.items() if key in target},
         left_over=left | dict.fromkeys((*done.unexplained, *done.broken), f"{origin.name}'s layout has no word for it"),
         dropped=unused | heads | _dropped(done, weights, contents),
-        notes=(*_config_notes(contents, trunk), *_notes(origin, trunk, fit.fitting, target)),
+        notes=(*config_notes(contents, trunk.architecture), *_notes(origin, trunk, fit.fitting, target)),
     )
 
 
@@ -153,8 +154,24 @@ def read_state(
     contents = read_contents(source)
     weights = find_weights(contents, entry)
     origin = find_origin(weights.tensors, contents.where)
-    state = {key: read_tensor(contents, key, stored) for key, stored in weights.tensors.items()}
-    return contents, weights, origin, origin.to_ours(state)
+    return contents, weights, origin, origin.to_ours(_Reading(contents, weights.tensors))
+
+
+@dataclass(frozen=True)
+class _Reading(Mapping[str, Tensor]):
+    """Tensors that are read when they are asked for and not kept, so that what they become is the only copy."""
+
+    contents: Contents
+    tensors: Mapping[str, Stored]
+
+    def __getitem__(self, key: str) -> Tensor:
+        return read_tensor(self.contents, key, self.tensors[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
 
 
 def refuse_unexplained(done: Translation, origin: Origin, where: str) -> None:
@@ -200,11 +217,11 @@ def _notes(origin: Origin, model: Backbone, loaded: Mapping[str, Tensor], target
     return [*notes, *(f"converted from {change}" for change in types)]
 
 
-def _config_notes(contents: Contents, model: Backbone) -> list[str]:
-    """Where the configuration beside the weights names another computation than the model's: keys do not show it."""
+def config_notes(contents: Contents, architecture: Architecture) -> list[str]:
+    """Where the configuration beside the weights names another computation, which keys do not show."""
     act = contents.config.get("hidden_act")
     act = {"gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}.get(act, act) if isinstance(act, str) else None
-    here = {v for path, v in model.architecture.leaves().items() if path.endswith(".feedforward.act")}
+    here = {v for path, v in architecture.leaves().items() if path.endswith(".feedforward.act")}
     notes = []
     if act is not None and here != {act}:
         notes.append(
@@ -212,10 +229,10 @@ def _config_notes(contents: Contents, model: Backbone) -> list[str]:
             "stages.*.feedforward.act to match"
         )
     eps = contents.config.get("layer_norm_eps")
-    if isinstance(eps, float) and contents.config.get("model_type") != "cvt" and eps != model.architecture.norm_eps:
+    if isinstance(eps, float) and contents.config.get("model_type") != "cvt" and eps != architecture.norm_eps:
         # CvT's in transformers is written down and read by nobody.
         notes.append(
-            f"config.json says layer_norm_eps {eps:g}; this model has {model.architecture.norm_eps:g}: override "
+            f"config.json says layer_norm_eps {eps:g}; this model has {architecture.norm_eps:g}: override "
             f"norm_eps={eps:g} to match"
         )
     return notes

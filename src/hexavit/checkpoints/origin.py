@@ -37,7 +37,9 @@ class Origin:
         """A state of this origin under our names."""
         if self.layout is None:
             return Translation(dict(state), {key: (key,) for key in state})
-        return self.layout.to_ours({self.prefix + key: tensor for key, tensor in state.items()})
+        if self.prefix:
+            state = {self.prefix + key: tensor for key, tensor in state.items()}
+        return self.layout.to_ours(state)
 
 
 def find_origin(keys: Iterable[str], where: str) -> Origin:
@@ -54,8 +56,10 @@ def find_origin(keys: Iterable[str], where: str) -> Origin:
             if explained > most:
                 best, most = Origin(layout, prefix), explained
     if 2 * most < len(names) or not names:
-        known = sorted({f"{layout.origin} ({layout.family})" for layout in LAYOUTS})
+        origins = sorted({layout.origin for layout in LAYOUTS})
+        families = sorted({layout.family for layout in LAYOUTS})
         raise CheckpointError(
-            f"{where}: its keys ({listed(names, 5)}) are of no origin known here: hexavit, {', '.join(known)}"
+            f"{where}: its keys ({listed(names, 5)}) are of no origin known here: hexavit, or {', '.join(origins)}, of "
+            f"{', '.join(families)}"
         )
     return best

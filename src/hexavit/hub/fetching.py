@@ -90,20 +90,28 @@ def fetch_link(link: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(link, str(path), progress=False)  # whole or not at all
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise UnreachableError(f"{path.name} is not in {path.parent}, and {link} does not give it") from error
     with path.open("rb") as file:
-        page = file.read(64).lstrip().startswith(b"<")  # no file of weights begins so
-    if page:
+        head = file.read(64).lstrip()
+    if not head or head.startswith(b"<"):  # no file of weights begins so
         path.unlink()
-        raise UnreachableError(f"{path.name} is not in {path.parent}, and {link} gives a page in its place")
+        what = "a page" if head else "nothing"
+        raise UnreachableError(f"{path.name} is not in {path.parent}, and {link} gives {what} in its place")
     return path
 
 
 def link_name(link: str) -> str:
-    """The name of the file behind a link: what stands behind its #, else the end of its path."""
+    """The name of the file behind a link: what stands behind its #, else the end of its path; never a folder's.
+
+    Raises:
+        CheckpointError: it has none.
+    """
     parts = urlsplit(link)
-    return parts.fragment or parts.path.rpartition("/")[2]
+    name = Path(parts.fragment or parts.path).name
+    if name in ("", ".."):
+        raise CheckpointError(f"{link} ends with no name of a file: give it one behind a #")
+    return name
 
 
 def verify(path: Path, known: str | None) -> str:

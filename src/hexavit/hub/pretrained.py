@@ -13,13 +13,13 @@ from torch import nn
 from hexavit._backbone import Backbone, FeatureBackbone
 from hexavit.architecture import Architecture
 from hexavit.checkpoints import LoadReport, load_checkpoint
+from hexavit.checkpoints.adapting import classifier_keys
 from hexavit.errors import HexavitError
 from hexavit.hub.fetching import UnreachableError, fetch_first, fetch_link, verify
 from hexavit.models import Weight, build_model, find_weight, list_weights, model_entry, pretrained_cfg
 from hexavit.parts.contract import Size
 
 _log = logging.getLogger("hexavit")
-HEAD = ("head.fc.weight", "head.fc.bias")
 
 
 def create_model(
@@ -106,7 +106,9 @@ def load_published(model: nn.Module, name: str) -> LoadReport:
     report = replace(report, notes=(*report.notes, *([weight.note] if weight.note else []), checked))
     if path.name not in weight.sha256:
         _log.warning("%s: %s", name, checked)
-    if at_start := [key for key in report.missing if key not in HEAD and not key.endswith("num_batches_tracked")]:
+    trunk = model.model if isinstance(model, FeatureBackbone) else model
+    own = classifier_keys(trunk)
+    if at_start := [key for key in report.missing if key not in own and not key.endswith("num_batches_tracked")]:
         _log.warning("%s: %d tensors of other parts stay at their start, %s first", name, len(at_start), at_start[0])
     return report
 

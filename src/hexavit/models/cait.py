@@ -137,6 +137,6 @@ _TABLE: Table = {
 _ONLY = {"head": ("class_token",), "norm_eps": ("1e-06",), "feedforward": ("mlp",), "feedforward.act": ("gelu",)}
 LAYOUTS = (
     Layout("timm", "cait", _TABLE, only=_ONLY),
-    Layout("authors", "cait", _TABLE, only=_ONLY, suffixes=(".pth",)),
+    Layout("authors", "cait", _TABLE, only=_ONLY),
 )
 """The authors' names are timm's."""

@@ -107,6 +107,5 @@ LAYOUTS = (
             "lca.feedforward.fc2.*": "head.feedforward.fc2.*",
         },
         only={"head": ("layer_class_attention",), "norm_eps": ("1e-06",), "feedforward": ("conv_mlp",)},
-        suffixes=(".pth",),
     ),
 )

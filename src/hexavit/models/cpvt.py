@@ -69,6 +69,5 @@ LAYOUTS = (
         "cpvt",
         {**COLUMN, "pos_block.{}.proj.0.*": "stages.0.blocks.{}.position.conv.*"},
         only={"attention": ("global",), "norm_eps": ("1e-06",), "feedforward": ("mlp",), "feedforward.act": ("gelu",)},
-        suffixes=(".pth",),
     ),
 )

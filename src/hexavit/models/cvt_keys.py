@@ -52,7 +52,6 @@ AUTHORS = Layout(
         "tokens.norm": ("true",),
         "norm_eps": ("1e-05",),
     },
-    suffixes=(".pth", ".safetensors"),
 )
 
 _HF_STAGE = "cvt.encoder.stages.{}"
@@ -131,7 +130,6 @@ HUGGINGFACE = Layout(
     only={**AUTHORS.only, "feedforward.act": ("gelu", "quick_gelu"), "attention.method": ("dw_bn",)},
     says={"feedforward.act=gelu": "transformers' CvT computes exact GELU, whatever the weights were trained with"},
     base="cvt.",
-    suffixes=("", ".safetensors", ".pth"),
     config=transformers_config,
 )
 
@@ -180,7 +178,6 @@ VIT_PYTORCH = Layout(
         "head": ("pool",),
         "head.norm": ("false",),
     },
-    suffixes=(".pth", ".safetensors"),
 )
 
 LAYOUTS = (AUTHORS, HUGGINGFACE, VIT_PYTORCH)

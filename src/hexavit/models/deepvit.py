@@ -98,6 +98,5 @@ LAYOUTS = (
             "blocks.{}.attn.var_norm.*": "stages.0.blocks.{}.attention.norm.*",
         },
         only={"head": ("class_token",), "norm_eps": ("1e-06",), "feedforward": ("mlp",), "feedforward.act": ("gelu",)},
-        suffixes=(".pth",),
     ),
 )

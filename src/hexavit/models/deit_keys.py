@@ -55,18 +55,10 @@ _HF_ONLY = {**_ONLY, "head": ("two_heads",), "norm_eps": ("1e-06", "1e-12")}
 LAYOUTS = (
     Layout("timm", "deit", _TWO, only=_DISTILLED),
     Layout("timm", "deit", COLUMN, only=_PLAIN),
-    Layout("authors", "deit", _TWO, only=_DISTILLED, suffixes=(".pth",)),
-    Layout("authors", "deit", COLUMN, only=_PLAIN, suffixes=(".pth",)),
+    Layout("authors", "deit", _TWO, only=_DISTILLED),
+    Layout("authors", "deit", COLUMN, only=_PLAIN),
     *(
-        Layout(
-            "huggingface",
-            "deit",
-            _teacher(table),
-            only=_HF_ONLY,
-            base="deit.",
-            suffixes=("", ".safetensors", ".pth"),
-            config=deit_config,
-        )
+        Layout("huggingface", "deit", _teacher(table), only=_HF_ONLY, base="deit.", config=deit_config)
         for table in (HF_FILES, HF_MODULES)
     ),
 )

@@ -223,20 +223,13 @@ _EXCITED = {"feedforward.excite": ("se", "eca", "eca_hard")}
 _DEIT = {"tokens": ("conv",), "attention": ("global",), "norm_eps": ("1e-06",)}
 _POOLED = {**_ONLY, "head": ("pool",)}
 LAYOUTS = (
-    Layout("authors", "localvit", _table(True), only={**_ONLY, **_DEIT, **_EXCITED}, suffixes=(".pth",)),
-    Layout(
-        "authors",
-        "localvit",
-        _table(False),
-        only={**_ONLY, **_DEIT, "feedforward.excite": ("none",)},
-        suffixes=(".pth",),
-    ),
+    Layout("authors", "localvit", _table(True), only={**_ONLY, **_DEIT, **_EXCITED}),
+    Layout("authors", "localvit", _table(False), only={**_ONLY, **_DEIT, "feedforward.excite": ("none",)}),
     Layout(
         "authors",
         "localvit",
         _T2T,
         only={**_ONLY, **_EXCITED, "tokens": ("tokens_to_token",), "tokens.local": ("true",), "norm_eps": ("1e-05",)},
-        suffixes=(".pth",),
     ),
     Layout(
         "authors",
@@ -252,13 +245,11 @@ LAYOUTS = (
             "tokens.eps": ("1e-05",),
             "norm_eps": ("1e-06",),
         },
-        suffixes=(".pth",),
     ),
     Layout(
         "authors",
         "localvit",
         _SWIN,
         only={**_POOLED, **_EXCITED, "attention": ("window",), "position": ("relative_bias",), "norm_eps": ("1e-05",)},
-        suffixes=(".pth",),
     ),
 )

@@ -114,6 +114,5 @@ LAYOUTS = (
         "lvvit",
         {**COLUMN, **STEM, "aux_head.*": "head.fc2.*"},
         only={"head": ("token_labels",), "norm_eps": ("1e-05",), "feedforward": ("mlp",), "feedforward.act": ("gelu",)},
-        suffixes=(".pth",),
     ),
 )

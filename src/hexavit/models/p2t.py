@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from hexavit.architecture import Architecture, Part
 from hexavit.layouts import POINTWISE, As, Layout
 from hexavit.models.pvt import DIMS, HEADS, RATIOS
-from hexavit.models.pyramids import AUTHORS_STAGE, EPS, numbered, overlapping, pyramid
+from hexavit.models.pyramids import AUTHORS_STAGE, EPS, SMALL, numbered, overlapping, pyramid
 from hexavit.models.registry import Entry, Published, register
 from hexavit.models.weights import Weight
 
@@ -93,16 +93,7 @@ for _size, _dims, _depths, _drop, (_params, _gflops, _top1), _place in _VARIANTS
 
 register(
     Entry(
-        _p2t(
-            "p2t_nano",
-            (32, 64, 96, 128),
-            (1, 1, 2, 1),
-            0.0,
-            heads=(1, 2, 3, 4),
-            pools=((2, 4, 8), (1, 2, 4), (1, 2), (1, 2)),
-            ratios=(4.0,) * 4,
-            img_size=32,
-        ),
+        _p2t("p2t_nano", **SMALL, pools=((2, 4, 8), (1, 2, 4), (1, 2), (1, 2)), ratios=(4.0,) * 4),
         "p2t",
         "P2T at 0.6 million parameters, for small images and quick studies",
         PAPER,
@@ -147,6 +138,5 @@ LAYOUTS = (
             "head.norm": ("false",),
             "norm_eps": ("1e-06",),
         },
-        suffixes=(".pth", ".safetensors"),
     ),
 )

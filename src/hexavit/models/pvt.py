@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hexavit.architecture import Architecture, Part
-from hexavit.models.pyramids import patches, pyramid, reduced
+from hexavit.models.pyramids import REDUCED_LESS, SMALL, patches, pyramid, reduced
 from hexavit.models.registry import Entry, Published, register
 from hexavit.models.weights import Weight
 
@@ -91,16 +91,7 @@ for _size, _depths, _drop, (_params, _gflops, _top1) in _VARIANTS:
 
 register(
     Entry(
-        pvt(
-            "pvt_nano",
-            (1, 1, 2, 1),
-            0.0,
-            dims=(32, 64, 96, 128),
-            heads=(1, 2, 3, 4),
-            sr_ratios=(4, 2, 2, 1),
-            feedforward=[Part("mlp", ratio=4.0)] * 4,
-            img_size=32,
-        ),
+        pvt("pvt_nano", **SMALL, sr_ratios=REDUCED_LESS, feedforward=[Part("mlp", ratio=4.0)] * 4),
         "pvt",
         "PVT at 0.7 million parameters, for small images and quick studies",
         PAPER,

@@ -11,7 +11,6 @@ from hexavit.architecture import Architecture
 from hexavit.layouts import Join, Layout, Table, filled
 from hexavit.models.pyramids import AUTHORS_STAGE, block_table, numbered, parts_of
 
-_PTH = (".pth", ".safetensors")
 _SHARED = {
     "attention": ("spatial_reduction",),
     "attention.head_dim": ("none",),
@@ -180,13 +179,10 @@ def pvt_v2_config(architecture: Architecture) -> dict[str, Any]:
     }
 
 
-_FOLDER = ("", ".safetensors", ".pth")
 LAYOUTS = (
-    Layout("authors", "pvt", AUTHORS, only={**_V1, **_EPS, **_GELU}, suffixes=_PTH),
-    Layout("huggingface", "pvt", _HF, only=_V1, says=_SAYS, base="pvt.", suffixes=_FOLDER, config=pvt_config),
-    Layout("authors", "pvt_v2", AUTHORS_V2, only={**_V2, **_EPS, **_GELU}, suffixes=_PTH),
+    Layout("authors", "pvt", AUTHORS, only={**_V1, **_EPS, **_GELU}),
+    Layout("huggingface", "pvt", _HF, only=_V1, says=_SAYS, base="pvt.", config=pvt_config),
+    Layout("authors", "pvt_v2", AUTHORS_V2, only={**_V2, **_EPS, **_GELU}),
     Layout("timm", "pvt_v2", TIMM_V2, only={**_V2, **_EPS, **_GELU}),
-    Layout(
-        "huggingface", "pvt_v2", _HF_V2, only=_V2, says=_SAYS, base="pvt_v2.", suffixes=_FOLDER, config=pvt_v2_config
-    ),
+    Layout("huggingface", "pvt_v2", _HF_V2, only=_V2, says=_SAYS, base="pvt_v2.", config=pvt_v2_config),
 )

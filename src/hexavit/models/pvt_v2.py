@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from hexavit.architecture import Architecture, Part
 from hexavit.models.pvt import DIMS, HEADS, RATIOS
-from hexavit.models.pyramids import EPS, hub_weight, overlapping, pyramid, reduced
+from hexavit.models.pyramids import EPS, REDUCED_LESS, SMALL, hub_weight, overlapping, pyramid, reduced
 from hexavit.models.registry import Entry, Published, register
 
 PAPER = "https://arxiv.org/abs/2106.13797"
@@ -80,16 +80,7 @@ for _size, _dims, _depths, _ratios, _drop, (_params, _gflops, _top1) in _VARIANT
 
 register(
     Entry(
-        _pvt_v2(
-            "pvt_v2_nano",
-            (32, 64, 96, 128),
-            (1, 1, 2, 1),
-            (4.0,) * 4,
-            0.0,
-            heads=(1, 2, 3, 4),
-            sr_ratios=(4, 2, 2, 1),
-            img_size=32,
-        ),
+        _pvt_v2("pvt_v2_nano", **SMALL, sr_ratios=REDUCED_LESS, ratios=(4.0,) * 4),
         "pvt_v2",
         "PVT v2 at 0.8 million parameters, for small images and quick studies",
         PAPER,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from hexavit.architecture import Column, Part, Stage
 from hexavit.layouts import As, Table
@@ -10,6 +11,17 @@ from hexavit.models.weights import Preprocessing, Weight
 
 EPS = 1e-5
 """Of norms in embeddings and behind reductions, where those of blocks have 1e-6."""
+
+SMALL: Mapping[str, Any] = {
+    "dims": (32, 64, 96, 128),
+    "depths": (1, 1, 2, 1),
+    "drop_path": 0.0,
+    "heads": (1, 2, 3, 4),
+    "img_size": 32,
+}
+"""What the pyramids for small images and quick studies, `*_nano`, have in common."""
+REDUCED_LESS = (4, 2, 2, 1)
+"""Their reductions, where a strided convolution does them."""
 
 ON_HUB = Preprocessing(crop_pct=0.9)
 """timm's, which is not the authors' (a crop of 0.875)."""

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from hexavit.architecture import Architecture, Part
 from hexavit.layouts import Layout, Table
-from hexavit.models.pyramids import block, numbered, pyramid
+from hexavit.models.pyramids import REDUCED_LESS, SMALL, block, numbered, pyramid
 from hexavit.models.registry import Entry, Published, register
 from hexavit.models.weights import Preprocessing
 
@@ -89,15 +89,7 @@ for _size, _dims, _depths, _drop, (_params, _gflops, _top1) in _VARIANTS:
 
 register(
     Entry(
-        _rest(
-            "rest_nano",
-            (32, 64, 96, 128),
-            (1, 1, 2, 1),
-            0.0,
-            heads=(1, 2, 3, 4),
-            sr_ratios=(4, 2, 2, 1),
-            img_size=32,
-        ),
+        _rest("rest_nano", **SMALL, sr_ratios=REDUCED_LESS),
         "rest",
         "ResT at 0.7 million parameters, for small images and quick studies",
         PAPER,
@@ -144,6 +136,5 @@ LAYOUTS = (
             "head": ("pool",),
             "norm_eps": ("1e-05",),
         },
-        suffixes=(".pth", ".safetensors"),
     ),
 )

@@ -6,10 +6,14 @@ that are computed here: which offset a pair has, and the mask of shifted windows
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+from torch import Tensor
 
 from hexavit.architecture import Architecture
 from hexavit.layouts import Join, Layout, Table, filled
+from hexavit.parts.positions.relative import offset_index
 
 _BLOCK = "stages.{}.blocks.{}"
 _STAGES = 4
@@ -139,6 +143,21 @@ def _torchvision() -> Table:
     return table
 
 
+def torchvision_windows(architecture: Architecture) -> Iterator[tuple[str, int]]:
+    """Where torchvision keeps a block's tables, and the side of its window."""
+    for i, stage in enumerate(architecture.stages):
+        for j in range(stage.depth):
+            yield f"features.{2 * i + 1}.{j}.attn", filled("attention", stage.column("attention", j))["window"]
+
+
+def torchvision_index(architecture: Architecture) -> dict[str, Tensor]:
+    """The row of each pair's offset, (w^4,) in every block: torchvision loads no file without it."""
+    return {
+        f"{theirs}.relative_position_index": offset_index((window, window)).flatten()
+        for theirs, window in torchvision_windows(architecture)
+    }
+
+
 def transformers_config(architecture: Architecture) -> dict[str, Any]:
     """The `config.json` with which transformers builds this Swin."""
     stages = architecture.stages
@@ -166,19 +185,11 @@ def transformers_config(architecture: Architecture) -> dict[str, Any]:
 
 
 LAYOUTS = (
-    Layout("authors", "swin", {**TRUNK, **BIAS, **MLP, **AUTHORS_END}, only=_ONLY, suffixes=(".pth",)),
+    Layout("authors", "swin", {**TRUNK, **BIAS, **MLP, **AUTHORS_END}, only=_ONLY),
     Layout("timm", "swin", {**TRUNK, **BIAS, **MLP, **TIMM_END}, only=_ONLY),
     *(
-        Layout(
-            "huggingface",
-            "swin",
-            table,
-            only=_ONLY,
-            base="swin.",
-            suffixes=("", ".safetensors", ".pth"),
-            config=transformers_config,
-        )
+        Layout("huggingface", "swin", table, only=_ONLY, base="swin.", config=transformers_config)
         for table in (_HF_FILES, _HF_MODULES)
     ),
-    Layout("torchvision", "swin", _torchvision(), only=_ONLY, suffixes=(".pth", ".safetensors")),
+    Layout("torchvision", "swin", _torchvision(), only=_ONLY, computed=torchvision_index),
 )

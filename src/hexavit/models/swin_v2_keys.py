@@ -7,10 +7,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from hexavit.architecture import Architecture
 from hexavit.layouts import Join, Layout, Split, Table, filled
 from hexavit.models import swin_keys
-from hexavit.models.swin_keys import AUTHORS_END, MLP, TIMM_END, TRUNK, merging, torchvision_trunk
+from hexavit.models.swin_keys import (
+    AUTHORS_END,
+    MLP,
+    TIMM_END,
+    TRUNK,
+    merging,
+    torchvision_index,
+    torchvision_trunk,
+    torchvision_windows,
+)
+from hexavit.parts.positions.relative import scaled_offsets
 
 _BLOCK = "stages.{}.blocks.{}"
 _ATTENTION = f"{_BLOCK}.attention"
@@ -77,6 +89,14 @@ def _torchvision() -> Table:
     return table
 
 
+def _torchvision_tables(architecture: Architecture) -> dict[str, Tensor]:
+    """What torchvision keeps although it follows from the window: each pair's row, and the scaled offsets."""
+    return torchvision_index(architecture) | {
+        f"{theirs}.relative_coords_table": scaled_offsets((window, window)).view(1, 2 * window - 1, 2 * window - 1, 2)
+        for theirs, window in torchvision_windows(architecture)
+    }
+
+
 def transformers_config(architecture: Architecture) -> dict[str, Any]:
     """The `config.json` with which transformers builds this Swin V2."""
     positions = [filled("position", stage.column("position", 0)) for stage in architecture.stages]
@@ -89,22 +109,14 @@ def transformers_config(architecture: Architecture) -> dict[str, Any]:
 
 
 LAYOUTS = (
-    Layout("authors", "swin_v2", {**_TRUNK, **AUTHORS_END}, only=_ONLY, suffixes=(".pth",)),
+    Layout("authors", "swin_v2", {**_TRUNK, **AUTHORS_END}, only=_ONLY),
     Layout("timm", "swin_v2", {**_TRUNK, **TIMM_END}, only=_ONLY),
-    Layout(
-        "huggingface",
-        "swin_v2",
-        _HF,
-        only=_ONLY,
-        base="swinv2.",
-        suffixes=("", ".safetensors", ".pth"),
-        config=transformers_config,
-    ),
+    Layout("huggingface", "swin_v2", _HF, only=_ONLY, base="swinv2.", config=transformers_config),
     Layout(
         "torchvision",
         "swin_v2",
         _torchvision(),
         only={**_ONLY, "position.pretrained_window": ("0",)},
-        suffixes=(".pth", ".safetensors"),
+        computed=_torchvision_tables,
     ),
 )

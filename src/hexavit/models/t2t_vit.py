@@ -161,7 +161,6 @@ LAYOUTS = tuple(
             "position": ("sine_cosine",),
             "norm_eps": ("1e-05",),
         },
-        suffixes=(".pth",),
     )
     for kind, names in (("performer", {**PERFORMER, **_MLP}), ("transformer", _TRANSFORMER))
 )

@@ -21,10 +21,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hexavit.architecture import Architecture, Part, Pattern
+from hexavit.architecture import Architecture, Column, Part, Pattern
 from hexavit.layouts import Layout, Table
 from hexavit.models.pvt import DIMS, HEADS, RATIOS
-from hexavit.models.pyramids import block_table, hub_weight, patches, pyramid, reduced
+from hexavit.models.pyramids import REDUCED_LESS, SMALL, block_table, hub_weight, patches, pyramid, reduced
 from hexavit.models.registry import Entry, Published, register
 
 PAPER = "https://arxiv.org/abs/2104.13840"
@@ -38,6 +38,20 @@ _VARIANTS = (
 )
 
 
+def _twins(
+    name: str,
+    dims: Sequence[int],
+    depths: Sequence[int],
+    drop_path: float,
+    img_size: int,
+    **columns: Sequence[Column],
+) -> Architecture:
+    """What both kinds share: a generator behind the first block of every stage, and the mean of the tokens."""
+    generator = Pattern([Part("none")], at={0: Part("peg")})
+    stages = pyramid(dims, depths, drop_path, tokens=patches(), position=[generator] * 4, **columns)
+    return Architecture(name, stages, Part("pool"), img_size=(img_size, img_size), init="fan_out")
+
+
 def _pcpvt(
     name: str,
     depths: Sequence[int],
@@ -49,16 +63,9 @@ def _pcpvt(
     ratios: Sequence[float] = RATIOS,
     img_size: int = 224,
 ) -> Architecture:
-    stages = pyramid(
-        dims,
-        depths,
-        drop_path,
-        tokens=patches(),
-        position=[Pattern([Part("none")], at={0: Part("peg")})] * 4,
-        attention=reduced(heads, sr_ratios),
-        feedforward=[Part("mlp", ratio=ratio) for ratio in ratios],
-    )
-    return Architecture(name, stages, Part("pool"), img_size=(img_size, img_size), init="fan_out")
+    feedforward = [Part("mlp", ratio=ratio) for ratio in ratios]
+    attention = reduced(heads, sr_ratios)
+    return _twins(name, dims, depths, drop_path, img_size, attention=attention, feedforward=feedforward)
 
 
 for _size, _depths, _drop, (_params, _gflops, _top1) in _VARIANTS:
@@ -76,16 +83,7 @@ for _size, _depths, _drop, (_params, _gflops, _top1) in _VARIANTS:
 
 register(
     Entry(
-        _pcpvt(
-            "twins_pcpvt_nano",
-            (1, 1, 2, 1),
-            0.0,
-            dims=(32, 64, 96, 128),
-            heads=(1, 2, 3, 4),
-            sr_ratios=(4, 2, 2, 1),
-            ratios=(4.0,) * 4,
-            img_size=32,
-        ),
+        _pcpvt("twins_pcpvt_nano", **SMALL, sr_ratios=REDUCED_LESS, ratios=(4.0,) * 4),
         "twins",
         "Twins-PCPVT at 0.7 million parameters, for small images and quick studies",
         PAPER,
@@ -113,15 +111,8 @@ def _svt(
 ) -> Architecture:
     whole = reduced(heads, sr_ratios)
     local = [Part("window", heads=head, window=window, shrink=False) for head in heads]
-    stages = pyramid(
-        dims,
-        depths,
-        drop_path,
-        tokens=patches(),
-        position=[Pattern([Part("none")], at={0: Part("peg")})] * 4,
-        attention=[Pattern(pair) for pair in zip(local, whole, strict=True)],
-    )
-    return Architecture(name, stages, Part("pool"), img_size=(img_size, img_size), init="fan_out")
+    attention = [Pattern(pair) for pair in zip(local, whole, strict=True)]
+    return _twins(name, dims, depths, drop_path, img_size, attention=attention)
 
 
 for _size, _dim, _head, _depths, _drop, (_params, _gflops, _top1) in _SVT:
@@ -137,18 +128,10 @@ for _size, _dim, _head, _depths, _drop, (_params, _gflops, _top1) in _SVT:
         )
     )
 
+_SMALL_SVT = {**SMALL, "dims": (32, 64, 96, 112), "depths": (2, 2, 2, 2)}
 register(
     Entry(
-        _svt(
-            "twins_svt_nano",
-            (32, 64, 96, 112),
-            (1, 2, 3, 4),
-            (2, 2, 2, 2),
-            0.0,
-            sr_ratios=(4, 2, 2, 1),
-            window=3,
-            img_size=32,
-        ),
+        _svt("twins_svt_nano", **_SMALL_SVT, sr_ratios=REDUCED_LESS, window=3),
         "twins",
         "Twins-SVT at 0.9 million parameters, for small images and quick studies",
         PAPER,
@@ -184,5 +167,5 @@ _ONLY = {
 }
 LAYOUTS = (
     Layout("timm", "twins", TABLE, only=_ONLY),
-    Layout("authors", "twins", TABLE, only=_ONLY, suffixes=(".pth", ".safetensors")),
+    Layout("authors", "twins", TABLE, only=_ONLY),
 )

@@ -1,7 +1,7 @@
-"""ViT's tensors as others name them: timm, its authors' .npz files, and Hugging Face's transformers.
+"""ViT's tensors as others name them: timm, its authors' .npz files, Hugging Face's transformers, torchvision.
 
-q, k and v are one linear here and in timm, three elsewhere. The authors' arrays are transposed, with the heads as
-an axis of their own, and are numbered by order in the published files, by class in those of newer flax.
+q, k and v are one linear here, in timm and in torchvision, three elsewhere. The authors' arrays are transposed, with
+the heads as an axis of their own, and are numbered by order in the published files, by class in those of newer flax.
 """
 
 from __future__ import annotations
@@ -174,16 +174,40 @@ HF_MODULES: Table = _transformers(
     "mlp.fc2",
 )
 HUGGINGFACE, HUGGINGFACE_MODULES = (
-    Layout(
-        "huggingface",
-        "vit",
-        table,
-        only=_HF_ONLY,
-        base="vit.",
-        suffixes=("", ".safetensors", ".pth"),
-        config=transformers_config,
-    )
+    Layout("huggingface", "vit", table, only=_HF_ONLY, base="vit.", config=transformers_config)
     for table in (HF_FILES, HF_MODULES)
 )
 
-LAYOUTS = (TIMM, AUTHORS, AUTHORS_BY_CLASS, HUGGINGFACE, HUGGINGFACE_MODULES)
+
+def _torchvision(fc1: str, fc2: str) -> Table:
+    """torchvision's names; those of the MLP changed after its weights were published."""
+    block = "encoder.layers.encoder_layer_{}"
+    return {
+        "class_token": "stages.0.class_token",
+        "encoder.pos_embedding": "stages.0.position.table",
+        "conv_proj.*": "stages.0.tokens.conv.*",
+        f"{block}.ln_1.*": f"{_OURS}.attention_residual.norm.*",
+        f"{block}.self_attention.in_proj_weight": f"{_OURS}.attention.qkv.weight",
+        f"{block}.self_attention.in_proj_bias": f"{_OURS}.attention.qkv.bias",
+        f"{block}.self_attention.out_proj.*": f"{_OURS}.attention.proj.*",
+        f"{block}.ln_2.*": f"{_OURS}.feedforward_residual.norm.*",
+        f"{block}.mlp.{fc1}.*": f"{_OURS}.feedforward.fc1.*",
+        f"{block}.mlp.{fc2}.*": f"{_OURS}.feedforward.fc2.*",
+        "encoder.ln.*": "head.norm.*",
+        "heads.pre_logits.*": "head.pre_logits.0.*",
+        "heads.head.*": "head.fc.*",
+    }
+
+
+_TORCHVISION_ONLY = {
+    **_ONLY,
+    "attention.qkv_bias": ("true",),
+    "feedforward.act": ("gelu",),
+    "head": ("class_token",),
+}
+TORCHVISION, TORCHVISION_FILES = (
+    Layout("torchvision", "vit", table, only=_TORCHVISION_ONLY)
+    for table in (_torchvision("0", "3"), _torchvision("linear_1", "linear_2"))
+)
+
+LAYOUTS = (TIMM, AUTHORS, AUTHORS_BY_CLASS, HUGGINGFACE, HUGGINGFACE_MODULES, TORCHVISION, TORCHVISION_FILES)

@@ -139,15 +139,7 @@ class ContinuousBias(LogitPosition):
         return _gathered(16 * self.fc2(F.relu(self.fc1(offsets))).sigmoid(), index)
 
     def _offsets(self, scope: Size) -> Tensor:
-        """Scaled offsets ((2 h - 1) (2 w - 1), 2), row by row."""
-        sides = []
-        for n in scope:
-            farthest = max((self.pretrained_window or n) - 1, 1)
-            t = 8 * torch.arange(1 - n, n, dtype=torch.float32) / farthest
-            sides.append(t.sign() * torch.log2(t.abs() + 1) / 3 if self.spacing == "log" else t / 8)
-        rows, columns = sides
-        grid = torch.broadcast_tensors(rows[:, None], columns[None])
-        return torch.stack(grid, dim=-1).flatten(0, 1)
+        return scaled_offsets(scope, self.spacing, self.pretrained_window)
 
     def set_size(self, size: Size) -> None:
         """Compute the offsets of another scope."""
@@ -159,6 +151,18 @@ class ContinuousBias(LogitPosition):
         """O (2 hidden + hidden heads), `size` being the scope."""
         count = (2 * size[0] - 1) * (2 * size[1] - 1)
         return count * self.fc1.out_features * (2 + self.heads)
+
+
+def scaled_offsets(scope: Size, spacing: Spacing = "log", pretrained_window: int = 0) -> Tensor:
+    """What `ContinuousBias` reads of a grid (h, w): its offsets ((2 h - 1) (2 w - 1), 2), row by row."""
+    sides = []
+    for n in scope:
+        farthest = max((pretrained_window or n) - 1, 1)
+        t = 8 * torch.arange(1 - n, n, dtype=torch.float32) / farthest
+        sides.append(t.sign() * torch.log2(t.abs() + 1) / 3 if spacing == "log" else t / 8)
+    rows, columns = sides
+    grid = torch.broadcast_tensors(rows[:, None], columns[None])
+    return torch.stack(grid, dim=-1).flatten(0, 1)
 
 
 def offset_index(scope: Size, device: torch.device | None = None) -> Tensor:

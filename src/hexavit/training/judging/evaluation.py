@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from inspect import signature
+from typing import Any, Literal, ParamSpec
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from hexavit.training.judging.metrics import accuracies, mean_loss
 from hexavit.training.loop.quiet import quiet_lightning
 from hexavit.training.objectives.losses import CrossEntropy
 
+P = ParamSpec("P")
 Part = Literal["auto", "train", "val", "test", "all"]
 Among = Literal["model", "data"]
 
@@ -88,23 +90,6 @@ class Judged:
     source: Source
 
 
-def evaluate(
-    subject: Run | Ready,
-    data: str,
-    *,
-    part: Part = "auto",
-    weights: Weights = "best",
-    batch_size: int = 64,
-    workers: int | None = None,
-    device: Device = "auto",
-    among: Among = "model",
-    on_bad_image: OnBadImage = "error",
-) -> Evaluation:
-    """The figures that :func:`judge` finds, which says what the arguments are."""
-    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": device, "among": among}
-    return judge(subject, data, part=part, weights=weights, on_bad_image=on_bad_image, **options).evaluation
-
-
 @torch.inference_mode()
 def judge(
     subject: Run | Ready,
@@ -153,39 +138,23 @@ def judge(
     place = pick_device(device)
     model = ready.model.to(place)
     columns = None if choice.columns is None else torch.tensor(choice.columns, device=place)
-    count = len(choice.classes)
-    objective = CrossEntropy()
-    overall, loss = accuracies(count).to(place), mean_loss().to(place)
-    calibration = MulticlassCalibrationError(count, n_bins=BINS).to(place)
-    answered: list[tuple[Tensor, ...]] = []
+    sums = _Sums(len(choice.classes), place)
     with quiet_lightning():
         for of_batch, pixels in batches:
             target = torch.tensor([choice.labels[source.labels[number]] for number in of_batch], device=place)
             logits = model(ready.input_spec.normalise(pixels.to(place)))  # (B, K)
-            logits = logits if columns is None else logits[:, columns]
-            loss.update(objective(logits, target), len(target))
-            overall.update(logits, target)
-            probabilities = logits.float().softmax(dim=-1)
-            calibration.update(probabilities, target)
-            confidence, predicted = probabilities.max(dim=-1)
-            of_truth = probabilities.gather(1, target[:, None]).squeeze(1)
-            rows = (torch.tensor(of_batch), target, predicted, confidence, of_truth)
-            answered.append(tuple(each.cpu() for each in rows))
-    if not answered:
+            sums.add(of_batch, logits if columns is None else logits[:, columns], target)
+    if not sums.answered:
         raise DataError(f"{source.identity}: no image of its part {found!r} can be read")
-    answers = Answers(*(torch.cat(column).numpy() for column in zip(*answered, strict=True)))
-    values = {name: float(value) for name, value in overall.compute().items()}
+    answers = sums.answers()
     per_class = answers.per_class(choice.classes)
     evaluation = Evaluation(
         data=data,
         part=found,
         weights=ready.weights,
         count=len(answers.numbers),
-        accuracy=values["accuracy"],
-        top5=values.get("top5"),
-        loss=float(loss.compute()),
+        **sums.figures(),
         interval=answers.interval(),
-        ece=float(calibration.compute()),
         macro_f1=sum(each.f1 for each in per_class) / len(per_class),
         per_class=per_class,
         confused=answers.confused(choice.classes),
@@ -194,6 +163,54 @@ def judge(
         skipped=skipped or {},
     )
     return Judged(evaluation, answers, choice.classes, source)
+
+
+def _figures_of(judging: Callable[P, Judged]) -> Callable[P, Evaluation]:
+    def evaluate(*args: P.args, **options: P.kwargs) -> Evaluation:
+        """The figures that :func:`judge` finds, which says what the arguments are."""
+        return judging(*args, **options).evaluation
+
+    shown = signature(judging).replace(return_annotation="Evaluation")
+    evaluate.__signature__ = shown  # type: ignore[attr-defined]  # a function may have one
+    return evaluate
+
+
+evaluate = _figures_of(judge)
+
+
+class _Sums:
+    """What is added up over the batches, among `count` classes."""
+
+    def __init__(self, count: int, place: torch.device) -> None:
+        self.answered: list[tuple[Tensor, ...]] = []
+        self._objective = CrossEntropy()
+        self._overall, self._loss = accuracies(count).to(place), mean_loss().to(place)
+        self._calibration = MulticlassCalibrationError(count, n_bins=BINS).to(place)
+
+    def add(self, numbers: Sequence[int], logits: Tensor, target: Tensor) -> None:
+        """Images (B,) by number, their logits (B, count) and right classes (B,)."""
+        self._loss.update(self._objective(logits, target), len(target))
+        self._overall.update(logits, target)
+        probabilities = logits.float().softmax(dim=-1)
+        self._calibration.update(probabilities, target)
+        confidence, predicted = probabilities.max(dim=-1)
+        of_truth = probabilities.gather(1, target[:, None]).squeeze(1)
+        rows = (torch.tensor(numbers), target, predicted, confidence, of_truth)
+        self.answered.append(tuple(each.cpu() for each in rows))
+
+    def answers(self) -> Answers:
+        """One an image."""
+        return Answers(*(torch.cat(column).numpy() for column in zip(*self.answered, strict=True)))
+
+    def figures(self) -> dict[str, Any]:
+        """Those over all images, by the names that `Evaluation` has for them."""
+        values = {name: float(value) for name, value in self._overall.compute().items()}
+        return {
+            "accuracy": values["accuracy"],
+            "top5": values.get("top5"),
+            "loss": float(self._loss.compute()),
+            "ece": float(self._calibration.compute()),
+        }
 
 
 @dataclass(frozen=True)
