@@ -43,6 +43,13 @@ def test_json_holds_patterns() -> None:
         ({"head": {"part": "class_tokn"}}, "there is no head 'class_tokn': did you mean 'class_token'"),
         ({"head": {"part": "pool", "options": {"nrm": True}}}, "head 'pool' has no option 'nrm': did you mean 'norm'?"),
         ({"head": "pool"}, 'head is {"part": name'),
+        ({"head": {"part": "pool", "options": 3}}, 'head is {"part": name'),
+        ({"head": {"cycle": [{"part": "pool"}], "at": 3}}, 'head is {"part": name'),
+        ({"head": {"cycle": [{"part": "pool"}], "at": {"x": {"part": "pool"}}}}, 'head is {"part": name'),
+        ({"stages": "three"}, "stages are a JSON list, not 'three'"),
+        ({"norm_eps": "small"}, "norm_eps is a number above 0 and below 1, not 'small'"),
+        ({"init": 3}, "init is a word, not 3"),
+        ({"name": ["a"]}, "name is a word, not ['a']"),
         ({"img_size": [0, 3]}, "img_size is a side or (H, W) in pixels, not [0, 3]"),
     ],
 )
