@@ -16,6 +16,7 @@ def test_an_empty_or_new_folder_is_taken(tmp_path: Path) -> None:
 def test_overwriting_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     copy = shutil.copytree(trained().path, tmp_path / "run")
     (copy / "notes.txt").touch()
+    (copy / "wandb" / "offline-run-1").mkdir(parents=True)
     with pytest.raises(RunError, match="holds a finished run"):
         claim(copy, overwrite=False)
     claim(copy, overwrite=True)

@@ -35,7 +35,7 @@ def test_a_number_without_a_point_is_read_as_one(tmp_path: Path) -> None:
         ({"epochs": 0}, "epochs is at least 1, not 0"),
         ({"lr": 0}, "lr is above 0, not 0.0"),
         ({"mixup": -1}, "mixup is at least 0, not -1.0"),
-        ({"weight_decay": float("nan")}, "weight_decay is at least 0, not nan"),
+        ({"weight_decay": float("nan")}, "weight_decay is a finite number, not nan"),
         ({"label_smoothing": 1}, "label_smoothing is at least 0 and below 1, not 1.0"),
         ({"val_fraction": 1}, "val_fraction is between 0 and 1, not 1.0"),
         ({"layer_decay": 0}, "layer_decay is above 0 and at most 1, not 0.0"),

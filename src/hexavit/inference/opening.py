@@ -83,6 +83,8 @@ def open_model(
     if model is not None:
         if not path.exists():
             raise HexavitError(f"{source}: there is no such file of weights")
+        if Run(path).config.is_file():
+            raise HexavitError(f"{source}: this run knows its model; --model is for a file of weights")
         return _from_file(path, model, headless)
     if path.is_dir():
         if is_pretrained(path) and not Run(path).config.is_file():

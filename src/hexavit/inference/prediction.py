@@ -83,8 +83,9 @@ def predict(
             the first image that cannot be read, when its turn comes.
         RunError: when the run cannot be read.
     """
-    if top < 1 or batch_size < 1 or (threads or 0) < 0:
-        raise HexavitError(f"top and batch size are at least 1, not {top} and {batch_size}; threads at least 0")
+    for name, value, least in (("top", top, 1), ("the batch size", batch_size, 1), ("threads", threads or 0, 0)):
+        if value < least:
+            raise HexavitError(f"{name} is at least {least}, not {value}")
     named = checked(images) if isinstance(images, Sequence) and refuse is raise_it else images
     place = pick_device(device)
     ready = Ready.of_run(source, weights) if isinstance(source, Run) else source

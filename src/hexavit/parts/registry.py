@@ -64,7 +64,7 @@ def part_class(kind: str, name: str) -> type[nn.Module]:
     try:
         return _SHELVES[kind][name]
     except KeyError:
-        hint = "; a part of your own must be registered before its architecture is built"
+        hint = "; a part of your own is registered first, on the command line by --import"
         raise ArchitectureError(f"there is no {kind} {name!r}: {nearest(name, _SHELVES[kind])[:-1]}{hint}") from None
 
 

@@ -83,7 +83,7 @@ def _ours(run: Run) -> bool:
 
 
 def _clear(run: Run) -> None:
-    for folder in (run.checkpoint.parent, run.weights("best").parent, run.tensorboard, run.examples):
+    for folder in (run.checkpoint.parent, run.weights("best").parent, run.tensorboard, run.examples, run.wandb):
         shutil.rmtree(folder, ignore_errors=True)
     for file in _files(run):
         file.unlink(missing_ok=True)

@@ -52,13 +52,13 @@ class Ready:
     found: tuple[Path, State] | None = None
 
 
-def new_run(config: TrainConfig, out: str | Path, overwrite: bool, tell: Tell) -> Ready:
-    """A run folder taken, once all that can be wrong has been looked for.
+def new_run(config: TrainConfig, out: str | Path, overwrite: bool, tell: Tell, source: Source | None = None) -> Ready:
+    """A run folder taken, once all that can be wrong has been looked for; ``source`` is the data, if it is open.
 
     Raises:
         HexavitError: one of its kinds, when the folder, the data, the model or the settings are not right.
     """
-    source = open_source(config.data)
+    source = source or open_source(config.data)
     split = make_split(source, config.val_fraction, config.split_seed)
     model, input_spec = _make_model(config, source, tell)
     lesson = make_lesson(model, config, source, split, input_spec)

@@ -20,7 +20,7 @@ from hexavit.training.data import Source, open_source
 from hexavit.training.data.reading import read_batches
 from hexavit.training.data.split import from_record
 from hexavit.training.judging.answers import BINS, Answers, ClassResult, Confused
-from hexavit.training.judging.metrics import accuracies, mean_loss
+from hexavit.training.judging.metrics import accuracies, figure, mean_loss
 from hexavit.training.loop.quiet import quiet_lightning
 from hexavit.training.objectives.losses import CrossEntropy
 
@@ -147,7 +147,7 @@ def judge(
     left_out = Counter(source.classes[source.labels[n]] for n in numbers if choice.labels[source.labels[n]] is None)
     numbers = [number for number in numbers if choice.labels[source.labels[number]] is not None]
     if not numbers:
-        raise DataError(f"{source.identity}: its part {found!r} has no images")
+        raise DataError(f"{source.place}: its part {found!r} has no images")
     skipped: dict[str, str] | None = {} if on_bad_image == "skip" else None
     batches = read_batches(source, numbers, ready.input_spec, batch_size=batch_size, workers=workers, skipped=skipped)
     place = pick_device(device)
@@ -172,9 +172,9 @@ def judge(
             rows = (torch.tensor(of_batch), target, predicted, confidence, of_truth)
             answered.append(tuple(each.cpu() for each in rows))
     if not answered:
-        raise DataError(f"{source.identity}: no image of its part {found!r} can be read")
+        raise DataError(f"{source.place}: no image of its part {found!r} can be read")
     answers = Answers(*(torch.cat(column).numpy() for column in zip(*answered, strict=True)))
-    values = {name: float(value) for name, value in overall.compute().items()}
+    values = {name: figure(value) for name, value in overall.compute().items()}
     per_class = answers.per_class(choice.classes)
     evaluation = Evaluation(
         data=data,
@@ -183,9 +183,9 @@ def judge(
         count=len(answers.numbers),
         accuracy=values["accuracy"],
         top5=values.get("top5"),
-        loss=float(loss.compute()),
+        loss=figure(loss.compute()),
         interval=answers.interval(),
-        ece=float(calibration.compute()),
+        ece=figure(calibration.compute()),
         macro_f1=sum(each.f1 for each in per_class) / len(per_class),
         per_class=per_class,
         confused=answers.confused(choice.classes),
@@ -217,7 +217,7 @@ def _choice(source: Source, ready: Ready, among: Among) -> _Choice:
     known = [name for name in source.classes if name in numbers]
     if unknown and (among == "model" or len(known) < 2):
         near = nearest(unknown[0], ready.classes)
-        raise DataError(f"{source.identity}: the model knows no class {unknown[0]!r}: {near}")
+        raise DataError(f"{source.place}: the model knows no class {unknown[0]!r}: {near}")
     if among == "model":
         return _Choice(ready.classes, None, [numbers[name] for name in source.classes])
     columns = [numbers[name] for name in known]
@@ -239,5 +239,5 @@ def choose_part(ready: Ready, source: Source, part: Part) -> tuple[str, Sequence
         part = next((name for name in ("test", "val") if name in split), "all")
         return (part, split[part]) if part != "all" else (part, range(len(source.names)))
     if part not in split:
-        raise DataError(f"{source.identity}: this data has no part {part!r}: {nearest(part, ['all', *split])}")
+        raise DataError(f"{source.place}: this data has no part {part!r}: {nearest(part, ['all', *split])}")
     return part, split[part]
