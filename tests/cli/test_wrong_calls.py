@@ -39,6 +39,7 @@ WRONG = {
     "train --img-size 32 DATA --mix-token=maybe": "--mix-token takes true or false, not 'maybe'",
     "train --mix-token OUT": "OUT: this data is neither 'digits' nor a folder",
     "train DATA --lr 1e400": "lr is a finite number, not inf",
+    "train --data digits --config RUN/config.yaml --device cpu --precision float16 --out OUT": "float16 is for GPUs",
     "train DATA --in-chans 0": "in_chans is at least 1, not 0",
     "show cvt_nano --json cvt_nan": "there is no model 'cvt_nan': did you mean 'cvt_nano'?",
     "parts attention.conv": "did you mean 'attention.conv_projection'?",

@@ -30,6 +30,8 @@ def test_what_is_not_a_run_is_never_taken(tmp_path: Path, overwrite: bool) -> No
         claim(tmp_path, overwrite=overwrite)
     with pytest.raises(RunError, match="this is a file"):
         claim(tmp_path / "thesis.tex", overwrite=overwrite)
+    with pytest.raises(RunError, match=r"cannot be made \(Not a directory\)"):
+        claim(tmp_path / "thesis.tex" / "run", overwrite=overwrite)
 
 
 def test_what_a_killed_training_left_before_its_run_began_is_taken(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ def claim(out: str | Path, *, overwrite: bool) -> Run:
         RunError: when it is not :func:`claimable`, or cannot be made.
     """
     run = claimable(out, overwrite=overwrite)
-    _clear(run)
     try:
+        _clear(run)
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{run.path}: this folder cannot be made ({error.strerror})") from error

@@ -11,11 +11,12 @@ from torch import nn
 
 import hexavit
 from hexavit.errors import DataError
+from hexavit.inference.device import pick_device
 from hexavit.inference.opening import start_from
 from hexavit.inference.preprocess import InputSpec
 from hexavit.inference.run import Run
 from hexavit.training.claim import claim, claimable
-from hexavit.training.config import TrainConfig
+from hexavit.training.config import ConfigError, TrainConfig
 from hexavit.training.data import Source, Split, open_source
 from hexavit.training.data.readable import only_readable
 from hexavit.training.data.split import as_record, from_record, make_split
@@ -58,6 +59,8 @@ def new_run(config: TrainConfig, out: str | Path, overwrite: bool, tell: Tell, s
     Raises:
         HexavitError: one of its kinds, when the folder, the data, the model or the settings are not right.
     """
+    if config.precision == "float16" and pick_device(config.device).type == "cpu":
+        raise ConfigError("precision float16 is for GPUs: on the CPU take bfloat16 or float32")
     source = source or open_source(config.data)
     split = make_split(source, config.val_fraction, config.split_seed)
     model, input_spec = _make_model(config, source, tell)
