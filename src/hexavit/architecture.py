@@ -107,6 +107,10 @@ class Stage:
             )
         if not _number(self.drop_path) or not 0 <= self.drop_path < 1:
             raise ArchitectureError(f"drop_path is a probability in [0, 1), not {self.drop_path!r}")
+        for kind in COLUMNS:
+            column = getattr(self, kind)
+            if not isinstance(column, Part | Pattern):
+                raise ArchitectureError(f"{kind} is a Part or a Pattern, as in Part('name'), not {column!r}")
 
     def column(self, kind: str, block: int | None = None) -> Part:
         """The part in a column, at a block for a pattern."""
@@ -144,8 +148,12 @@ class Architecture:
     init: str = "trunc_normal"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stages, list | tuple) or not all(isinstance(each, Stage) for each in self.stages):
+            raise ArchitectureError(f"an architecture's stages are a list of Stage, not {self.stages!r}")
         if not self.stages:
             raise ArchitectureError("an architecture has at least one stage")
+        if not isinstance(self.head, Part):
+            raise ArchitectureError(f"head is a Part, as in Part('pool'), not {self.head!r}")
         if not _is_int(self.in_chans) or self.in_chans < 1 or not _is_int(self.num_classes) or self.num_classes < 0:
             raise ArchitectureError(
                 f"in_chans is at least 1 and num_classes at least 0, not {self.in_chans!r} and {self.num_classes!r}"

@@ -15,6 +15,12 @@ def test_a_config_survives_its_file(tmp_path: Path) -> None:
     assert config.img_size == (48, 48)
 
 
+def test_a_config_in_python_is_checked_too() -> None:
+    assert TrainConfig(**MINIMUM, img_size=48, overrides=["head=pool"]).img_size == (48, 48)
+    with pytest.raises(ConfigError, match="epochs is a whole number, not 'ten'"):
+        TrainConfig(**MINIMUM, epochs="ten")
+
+
 def test_a_number_without_a_point_is_read_as_one(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("lr: 1e-4\nclip_grad: 1\n")
     assert read_recipe(tmp_path / "recipe.yaml") == {"lr": 1e-4, "clip_grad": 1.0}

@@ -76,6 +76,8 @@ class TrainConfig:
     wandb: Annotated[str | None, "log to this project of Weights & Biases as well"] = None
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).copy().items():
+            object.__setattr__(self, name, checked_value(name, value))
         for name, value in asdict(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"{name} is a finite number, not {value}")

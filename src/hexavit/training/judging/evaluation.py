@@ -13,8 +13,8 @@ from torchmetrics.classification import MulticlassCalibrationError
 
 from hexavit.errors import DataError, HexavitError, nearest
 from hexavit.inference.device import Device, pick_device
-from hexavit.inference.opening import Ready
-from hexavit.inference.run import Run, Weights
+from hexavit.inference.opening import Ready, Subject, made_ready
+from hexavit.inference.run import Weights
 from hexavit.training.config import OnBadImage
 from hexavit.training.data import Source, open_source
 from hexavit.training.data.reading import read_batches
@@ -89,7 +89,7 @@ class Judged:
 
 
 def evaluate(
-    subject: Run | Ready,
+    subject: Subject,
     data: str,
     *,
     part: Part = "auto",
@@ -107,7 +107,7 @@ def evaluate(
 
 @torch.inference_mode()
 def judge(
-    subject: Run | Ready,
+    subject: Subject,
     data: str,
     *,
     part: Part = "auto",
@@ -121,7 +121,7 @@ def judge(
     """Judge a model, keeping its answer to every image.
 
     Args:
-        subject: a run folder that :meth:`Run.open` accepted, or what :func:`hexavit.inference.open_model` gave.
+        subject: a run or its folder, a model's name, or what :func:`hexavit.inference.open_model` gave.
         data: ``digits``, or a folder; its classes must be among those of the model.
         part: of the data; ``auto`` is ``test`` where there is one, else what the run held out, else all of it.
         weights: of a run, those of the best or of the last epoch.
@@ -141,7 +141,7 @@ def judge(
     if batch_size < 1:
         raise HexavitError(f"the batch size is at least 1, not {batch_size}")
     source = open_source(data)
-    ready = Ready.of_run(subject, weights) if isinstance(subject, Run) else subject
+    ready = made_ready(subject, weights)
     choice = _choice(source, ready, among)
     found, numbers = choose_part(ready, source, part)
     left_out = Counter(source.classes[source.labels[n]] for n in numbers if choice.labels[source.labels[n]] is None)

@@ -23,8 +23,8 @@ from sklearn.preprocessing import StandardScaler
 
 from hexavit.errors import DataError, HexavitError
 from hexavit.inference.device import Device, pick_device
-from hexavit.inference.opening import Ready
-from hexavit.inference.run import Run, Weights
+from hexavit.inference.opening import Ready, Subject, made_ready
+from hexavit.inference.run import Weights
 from hexavit.training.config import OnBadImage
 from hexavit.training.data import Source, Split, open_source
 from hexavit.training.data.reading import read_batches
@@ -109,7 +109,7 @@ class Features:
 
 
 def probe(
-    subject: Run | Ready,
+    subject: Subject,
     data: str,
     *,
     part: HeldOut = "auto",
@@ -129,7 +129,8 @@ def probe(
     The model is not trained, and its own classifier is not used: its classes may be others than the data's, or none.
 
     Args:
-        subject: a run, or what :func:`hexavit.inference.open_model` gave, with a head or without.
+        subject: a run or its folder, a model's name, or what :func:`hexavit.inference.open_model` gave; a head is not
+            needed.
         data: what training takes; the split is the data's own, or the run's, or made as training makes it.
         part: on which they are judged; ``auto`` is ``test`` where there is one, else ``val``.
         k: how many neighbours are asked; by default chosen by cross-validation on the training images.
@@ -153,7 +154,7 @@ def probe(
     if c is not None and not 0 < c < math.inf:
         raise HexavitError(f"C is above 0, not {c:g}")
     source = open_source(data)
-    ready = Ready.of_run(subject, weights) if isinstance(subject, Run) else subject
+    ready = made_ready(subject, weights, headless=True)
     split = _split(ready, source, val_fraction, split_seed)
     if part == "auto":
         part = "test" if "test" in split else "val"
