@@ -48,7 +48,8 @@ def test_list_by_weights(capsys: pytest.CaptureFixture[str]) -> None:
     assert told == ["cvt_w24.in22k_ft_in1k_384"]
 
 
-def test_show(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     told = ask(capsys, "show", "cvt_13", "--set", "head=pool")
     model = hexavit.create_model("cvt_13", overrides=["head=pool"])
     assert model.architecture.table() in told

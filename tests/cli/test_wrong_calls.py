@@ -29,6 +29,7 @@ WRONG = {
     "train digits --data RUN": "hexavit train takes one data set, not 'digits' and 'RUN'",
     "train digits --from cvt_31 --out OUT": "there is no such run folder, file or model to start from: did you mean",
     "train": "a training needs data: give --data",
+    "demo --out RUN": "RUN: this folder holds a finished run; --overwrite replaces it",
     "show cvt_nan": "there is no model 'cvt_nan': did you mean 'cvt_nano'?",
     "show": "hexavit show needs MODEL",
     "show cvt_nano --set nonsense": "nonsense",
