@@ -10,9 +10,10 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 CLOCKED = ("images_per_second", "seconds")
 _PRELOADED = ["hexavit.training.trainer", "torchmetrics", "matplotlib.figure", "tests.using"]
@@ -84,12 +85,15 @@ def in_processes(calls: Sequence[tuple[Any, ...]]) -> list[int | None]:
         process.start()
     for process in processes:
         process.join()
+        with suppress(ProcessLookupError):  # a killed training leaves its workers
+            os.killpg(cast("int", process.pid), signal.SIGKILL)
     return [process.exitcode for process in processes]
 
 
 def _alone(target: Callable[..., object], *args: object) -> None:
     import torch
 
+    os.setpgrp()
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # the workers', as where nothing is said
     target(*args)

@@ -43,6 +43,13 @@ def test_json_holds_patterns() -> None:
         ({"head": {"part": "class_tokn"}}, "there is no head 'class_tokn': did you mean 'class_token'"),
         ({"head": {"part": "pool", "options": {"nrm": True}}}, "head 'pool' has no option 'nrm': did you mean 'norm'?"),
         ({"head": "pool"}, 'head is {"part": name'),
+        ({"head": {"part": "pool", "options": 3}}, 'head is {"part": name'),
+        ({"head": {"cycle": [{"part": "pool"}], "at": 3}}, 'head is {"part": name'),
+        ({"head": {"cycle": [{"part": "pool"}], "at": {"x": {"part": "pool"}}}}, 'head is {"part": name'),
+        ({"stages": "three"}, "stages are a JSON list, not 'three'"),
+        ({"norm_eps": "small"}, "norm_eps is a number above 0 and below 1, not 'small'"),
+        ({"init": 3}, "init is a word, not 3"),
+        ({"name": ["a"]}, "name is a word, not ['a']"),
         ({"img_size": [0, 3]}, "img_size is a side or (H, W) in pixels, not [0, 3]"),
     ],
 )
@@ -140,9 +147,20 @@ def test_image_size_is_refused(value: object) -> None:
         ({"depth": True}, "a width and a depth of at least 1"),
         ({"ramp": "linear"}, "not 'linear'"),
         ({"drop_path": 1}, "a probability in"),
+        ({"attention": "global"}, "attention is a Part or a Pattern, as in"),
     ],
 )
 def test_a_stage_refuses(fields: dict, sentence: str) -> None:
     good = {"dim": 8, "depth": 1, "tokens": Part("conv", kernel=4, stride=4), "attention": Part("global", heads=1)}
     with pytest.raises(ArchitectureError, match=sentence):
         Stage(**{**good, **fields})
+
+
+def test_an_architecture_is_made_of_stages_and_a_head() -> None:
+    stage = architecture().stages[0]
+    with pytest.raises(ArchitectureError, match="stages are a list of Stage, not"):
+        Architecture("mine", ("first",), Part("pool"))  # type: ignore[arg-type]
+    with pytest.raises(ArchitectureError, match=r"head is a Part, as in Part\('pool'\), not 'pool'"):
+        Architecture("mine", (stage,), "pool")  # type: ignore[arg-type]
+    with pytest.raises(ArchitectureError, match="a model is named, or given as an Architecture, not 3"):
+        hexavit.create_model(3)  # type: ignore[arg-type]

@@ -28,6 +28,8 @@ def refusal(*edits: str, name: str = "cvt_nano") -> str:
         (["stages.1.attention.method=avg", "stages.1.attention.stride_q=2"], ("stride_q=2 needs 'dw_bn'",)),
         (["stages.1.attention.method=linear", "stages.1.attention.share_kv=true"], ("share_kv=True needs 'dw_bn'",)),
         (["stages.1.attention.method=avg", "stages.1.attention.padding_kv=4"], ("at most half its kernel",)),
+        (["stages.2.attention.attn_drop=1.5"], ("stages.2.blocks.0.attention", "attn_drop is a probability", "1.5")),
+        (["stages.0.feedforward.ratio=1e9"], ("stages.0.blocks.0.feedforward=mlp", "no memory for weights")),
         (["stages.0.feedforward.act=gelo"], ("there is no activation 'gelo': did you mean 'gelu'?",)),
         (["stages.0.feedforward.ratio=0.0"], ("leaves no hidden width",)),
         (["stages.0.tokens.kernel=900"], ("leaves no token of a grid of 32x32",)),

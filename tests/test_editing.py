@@ -37,6 +37,13 @@ def test_blocks_make_patterns_and_patterns_take_options() -> None:
     assert whole.stages[2].attention == Part("global", heads=6)
 
 
+def test_no_part_stays_that_no_block_has() -> None:
+    every = CVT.override(["stages.*.blocks.*.attention=global"])
+    assert every.stages == CVT.override(["stages.*.attention=global"]).stages
+    unlike = CVT.override(["stages.1.blocks.0.attention=global", "stages.1.blocks.1.attention.stride_kv=1"])
+    assert unlike.stages[1].attention == Pattern([unlike.stages[1].column("attention", k) for k in range(2)])
+
+
 def test_mapping_and_fields() -> None:
     edited = CVT.override(
         {"head": Part("pool", norm=False), "stages.0.dim": 32, "img_size": (64, 96), "norm_eps": 1e-6}
@@ -71,6 +78,7 @@ def test_mapping_and_fields() -> None:
         ("hed=pool", "an architecture has no 'hed': did you mean 'head'?"),
         ("norm_eps", "an edit is path=value"),
         ("norm_eps=none", "norm_eps takes a value, not none"),
+        ("norm_eps=inf", "norm_eps is a number above 0 and below 1, not 'inf'"),
         ("stages.0.position=learned(heads=3)", "position 'learned' has no option 'heads'"),
         ("stages.0.attention=global(head_dim=4, heads=true)", "heads takes a whole number, not True"),
     ],

@@ -6,6 +6,7 @@ Nothing here holds a weight; `hexavit.Backbone` builds a model from it, `hexavit
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from textwrap import wrap
@@ -104,8 +105,12 @@ class Stage:
             raise ArchitectureError(
                 f"drop_path ramps over the 'stage' or the 'model', or is 'constant', not {self.ramp!r}"
             )
-        if not isinstance(self.drop_path, int | float) or not 0 <= self.drop_path < 1:
+        if not _number(self.drop_path) or not 0 <= self.drop_path < 1:
             raise ArchitectureError(f"drop_path is a probability in [0, 1), not {self.drop_path!r}")
+        for kind in COLUMNS:
+            column = getattr(self, kind)
+            if not isinstance(column, Part | Pattern):
+                raise ArchitectureError(f"{kind} is a Part or a Pattern, as in Part('name'), not {column!r}")
 
     def column(self, kind: str, block: int | None = None) -> Part:
         """The part in a column, at a block for a pattern."""
@@ -143,12 +148,21 @@ class Architecture:
     init: str = "trunc_normal"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stages, list | tuple) or not all(isinstance(each, Stage) for each in self.stages):
+            raise ArchitectureError(f"an architecture's stages are a list of Stage, not {self.stages!r}")
         if not self.stages:
             raise ArchitectureError("an architecture has at least one stage")
+        if not isinstance(self.head, Part):
+            raise ArchitectureError(f"head is a Part, as in Part('pool'), not {self.head!r}")
         if not _is_int(self.in_chans) or self.in_chans < 1 or not _is_int(self.num_classes) or self.num_classes < 0:
             raise ArchitectureError(
                 f"in_chans is at least 1 and num_classes at least 0, not {self.in_chans!r} and {self.num_classes!r}"
             )
+        for name, value in (("name", self.name), ("init", self.init)):
+            if not isinstance(value, str):
+                raise ArchitectureError(f"{name} is a word, not {value!r}")
+        if not _number(self.norm_eps) or not 0 < self.norm_eps < 1:
+            raise ArchitectureError(f"norm_eps is a number above 0 and below 1, not {self.norm_eps!r}")
         object.__setattr__(self, "stages", tuple(self.stages))
         object.__setattr__(self, "img_size", image_size(self.img_size))
 
@@ -201,9 +215,10 @@ class Architecture:
             raise ArchitectureError(f"an architecture is JSON text, and this is not: {error}") from None
         if not isinstance(data, dict) or data.pop("format", None) != 1:
             raise ArchitectureError('an architecture is a JSON object with "format": 1')
-        stages = data.get("stages")
-        if isinstance(stages, list):
-            data["stages"] = tuple(_decode(Stage, stage, f"stages.{i}", KINDS) for i, stage in enumerate(stages))
+        stages = data.get("stages", [])
+        if not isinstance(stages, list):
+            raise ArchitectureError(f"an architecture's stages are a JSON list, not {stages!r}")
+        data["stages"] = tuple(_decode(Stage, stage, f"stages.{i}", KINDS) for i, stage in enumerate(stages))
         architecture: Architecture = _decode(cls, data, "architecture", ("head",))
         return architecture.check()
 
@@ -351,11 +366,17 @@ def _decode(cls: Callable[..., Any], data: Any, where: str, columns: Sequence[st
 
 def _decode_column(data: Any, where: str) -> Column:
     if isinstance(data, dict) and isinstance(data.get("part"), str) and set(data) <= {"part", "options"}:
-        return Part(data["part"], **data.get("options", {}))
+        chosen = data.get("options", {})
+        if isinstance(chosen, dict):
+            return Part(data["part"], **chosen)
     if isinstance(data, dict) and isinstance(data.get("cycle"), list) and set(data) <= {"cycle", "at"}:
-        at = {int(index): _decode_part(part, where) for index, part in data.get("at", {}).items()}
-        return Pattern([_decode_part(part, where) for part in data["cycle"]], at)
-    raise ArchitectureError(f'{where} is {{"part": name, "options": {{...}}}} or {{"cycle": [...], "at": {{...}}}}')
+        at = data.get("at", {})
+        if isinstance(at, dict) and all(re.fullmatch(r"-?\d+", index) for index in at):
+            exceptions = {int(index): _decode_part(part, where) for index, part in at.items()}
+            return Pattern([_decode_part(part, where) for part in data["cycle"]], exceptions)
+    raise ArchitectureError(
+        f'{where} is {{"part": name, "options": {{...}}}} or {{"cycle": [...], "at": {{block: ...}}}}'
+    )
 
 
 def _decode_part(data: Any, where: str) -> Part:

@@ -87,9 +87,9 @@ def find_parts(name: str | None = None) -> list[PartPage]:
     every = [(kind, part) for kind in KINDS for part in part_names(kind)]
     found = [(kind, part) for kind, part in every if name is None or name in (kind, part, f"{kind}.{part}")]
     if not found:
-        raise ArchitectureError(
-            f"there is no shelf or part {name!r}: {nearest(str(name), [*KINDS, *(part for _, part in every)])}"
-        )
+        kind = str(name).partition(".")[0]
+        known = [f"{kind}.{part}" for part in part_names(kind)] if kind in KINDS else [part for _, part in every]
+        raise ArchitectureError(f"there is no shelf or part {name!r}: {nearest(str(name), [*KINDS, *known])}")
     return [part_page(kind, part) for kind, part in found]
 
 

@@ -144,8 +144,16 @@ def _edit_blocks(stage: Stage, path: str, rest: list[str], value: Any) -> Stage:
         part = _edit_part(kind, stage.column(kind, block), path, rest, value)
         cycle, at = ([column], {}) if isinstance(column, Part) else (column.cycle, column.at)
         at = {index: held for index, held in at.items() if index % stage.depth != block}
-        stage = _with(stage, kind, Pattern(cycle, {**at, block: part}))
+        stage = _with(stage, kind, _simplest(stage, kind, Pattern(cycle, {**at, block: part})))
     return stage
+
+
+def _simplest(stage: Stage, kind: str, pattern: Pattern) -> Column:
+    """A pattern without a cycle that no block follows any more."""
+    if len(pattern.at) < stage.depth:
+        return pattern
+    parts = [_with(stage, kind, pattern).column(kind, block) for block in range(stage.depth)]
+    return parts[0] if len(set(parts)) == 1 else Pattern(parts)
 
 
 def _edit_part(kind: str, part: Part, path: str, rest: list[str], value: Any) -> Part:

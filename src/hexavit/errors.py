@@ -26,12 +26,22 @@ class RunError(HexavitError):
     """A run folder that is not one, holds another run, or cannot be written."""
 
 
+_MANY = 60  # more names than that nobody reads in a sentence
+
+
 def nearest(value: str, known: Iterable[str]) -> str:
-    """A tail for a refusal: the nearest valid choice, or all of them when nothing is near."""
+    """A tail for a refusal: the nearest valid choice, or all of them when nothing is near and they are not too many."""
     choices = sorted(known)
-    close = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
+    folded = {choice.casefold().replace("-", "_"): choice for choice in reversed(choices)}
+    asked = value.casefold().replace("-", "_")
+    begun = [choice for choice in folded if choice.startswith(asked + "_")]  # vit_tiny for vit_tiny_patch16_224
+    close = difflib.get_close_matches(asked, folded, n=1, cutoff=0.5)
+    if asked not in folded and begun:
+        close = [min(begun, key=lambda choice: (len(choice), choice))]
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {folded[close[0]]!r}?"
     if not choices:
         return "there is nothing to choose from."
+    if len(choices) > _MANY:
+        return f"there are {len(choices)}, from {choices[0]!r} to {choices[-1]!r}."
     return "choose from " + ", ".join(choices) + "."

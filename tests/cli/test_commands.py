@@ -10,6 +10,7 @@ from tests.using import CLASSES, digits_folder, trained
 import hexavit
 from hexavit.cli import COMMANDS, main
 from hexavit.inference import Run
+from hexavit.training.data import ImageFolder
 
 
 def ask(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -28,7 +29,11 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"usage: hexavit {name} " in ask(capsys, name, "--help")
+    told = ask(capsys, name, "--help")
+    assert f"usage: hexavit {name} " in told
+    assert "--import MODULE" in told
+    assert all(len(line) <= 80 for line in told.splitlines())
+    assert not any(jargon in told for jargon in ("type:", "default: null", "SUPPRESS", "Literal"))
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,7 +48,8 @@ def test_list_by_weights(capsys: pytest.CaptureFixture[str]) -> None:
     assert told == ["cvt_w24.in22k_ft_in1k_384"]
 
 
-def test_show(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     told = ask(capsys, "show", "cvt_13", "--set", "head=pool")
     model = hexavit.create_model("cvt_13", overrides=["head=pool"])
     assert model.architecture.table() in told
@@ -58,6 +64,16 @@ def test_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert read["published"][0]["gflops"] == 4.5
     assert read["weights"][1]["hub_id"] == "microsoft/cvt-13-384"
     assert "weights     cvt_13.in1k_384: apache-2.0; ImageNet-1k; microsoft/cvt-13-384\n" in told
+
+
+@pytest.mark.parametrize("arguments", [("show", "swin_nano"), ("show", "cvt_nano"), ("parts",), ("parts", "position")])
+def test_tables_keep_to_a_narrow_terminal(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    told = ask(capsys, *arguments)
+    assert all(len(line) <= 80 for line in told.splitlines()[1:])  # the first is a model's sentence
+    assert "relative_bias" in told or arguments[-1] == "cvt_nano"
 
 
 def test_profile(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +100,11 @@ def test_train_chooses_what_is_not_given(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given = "--epochs", 1, "--device", "cpu"
+    opened: list[object] = []
+    opens = ImageFolder.__init__
+    monkeypatch.setattr(ImageFolder, "__init__", lambda self, path: opened.append(path) or opens(self, path))
     told = ask(capsys, "train", digits_folder(), *given).splitlines()
+    assert len(opened) == 1  # for all of it: a large folder takes minutes
     assert told[0] == "chosen, and to be had otherwise by the options of these names:"
     assert told[1].startswith("model cvt_nano, img_size 32 x 32: 24 images of 8 pixels or so")
     run = Run.open("runs/digits-cvt_nano")
@@ -107,9 +127,11 @@ def test_evaluate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert all(f"\n{name:<5}       2" in told for name in CLASSES)
 
 
-def test_data_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_data_check(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sheet = tmp_path / "sheet.png"
     told = ask(capsys, "data", "check", digits_folder(), "--sheet", sheet, "--img-size", 32, 32)
+    monkeypatch.chdir(digits_folder().parent)
+    assert ask(capsys, "data", "check", digits_folder()).startswith(f"{digits_folder().name}: 30 images")
     assert f"{digits_folder()}: 30 images in 3 classes; split: automatic" in told
     assert sheet.is_file()
     read = json.loads(ask(capsys, "data", "check", digits_folder(), "--json"))

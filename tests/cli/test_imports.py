@@ -37,7 +37,7 @@ def test_a_file_and_a_module(
         (["--import"], "--import needs a module or a .py file"),
         (["--import=nowhere_at_all"], "--import nowhere_at_all: ModuleNotFoundError: No module named 'nowhere_at_all'"),
         (["--import", "nowhere.py"], "--import nowhere.py: FileNotFoundError"),
-        (["--set", "stages.*.feedforward=halved"], "a part of your own must be registered"),
+        (["--set", "stages.*.feedforward=halved"], "a part of your own is registered first"),
     ],
 )
 def test_refusals(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

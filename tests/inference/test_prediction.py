@@ -41,5 +41,11 @@ def test_a_missing_path_is_refused_before_anything_is_computed() -> None:
 
 
 def test_sizes_are_checked() -> None:
-    with pytest.raises(HexavitError, match="at least 1, not 0 and 64"):
+    with pytest.raises(HexavitError, match="top is at least 1, not 0"):
         predict(trained(), [digits_folder()], top=0)
+
+
+def test_a_run_may_be_named_by_its_folder() -> None:
+    image = digits_folder() / "zero" / "0000.png"
+    (named,), (opened,) = (list(predict(one, [image], device="cpu")) for one in (str(trained().path), trained()))
+    assert named == opened

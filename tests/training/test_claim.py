@@ -16,6 +16,7 @@ def test_an_empty_or_new_folder_is_taken(tmp_path: Path) -> None:
 def test_overwriting_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     copy = shutil.copytree(trained().path, tmp_path / "run")
     (copy / "notes.txt").touch()
+    (copy / "wandb" / "offline-run-1").mkdir(parents=True)
     with pytest.raises(RunError, match="holds a finished run"):
         claim(copy, overwrite=False)
     claim(copy, overwrite=True)
@@ -29,6 +30,8 @@ def test_what_is_not_a_run_is_never_taken(tmp_path: Path, overwrite: bool) -> No
         claim(tmp_path, overwrite=overwrite)
     with pytest.raises(RunError, match="this is a file"):
         claim(tmp_path / "thesis.tex", overwrite=overwrite)
+    with pytest.raises(RunError, match=r"cannot be made \(Not a directory\)"):
+        claim(tmp_path / "thesis.tex" / "run", overwrite=overwrite)
 
 
 def test_what_a_killed_training_left_before_its_run_began_is_taken(tmp_path: Path) -> None:

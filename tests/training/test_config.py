@@ -15,6 +15,12 @@ def test_a_config_survives_its_file(tmp_path: Path) -> None:
     assert config.img_size == (48, 48)
 
 
+def test_a_config_in_python_is_checked_too() -> None:
+    assert TrainConfig(**MINIMUM, img_size=48, overrides=["head=pool"]).img_size == (48, 48)
+    with pytest.raises(ConfigError, match="epochs is a whole number, not 'ten'"):
+        TrainConfig(**MINIMUM, epochs="ten")
+
+
 def test_a_number_without_a_point_is_read_as_one(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("lr: 1e-4\nclip_grad: 1\n")
     assert read_recipe(tmp_path / "recipe.yaml") == {"lr": 1e-4, "clip_grad": 1.0}
@@ -35,7 +41,7 @@ def test_a_number_without_a_point_is_read_as_one(tmp_path: Path) -> None:
         ({"epochs": 0}, "epochs is at least 1, not 0"),
         ({"lr": 0}, "lr is above 0, not 0.0"),
         ({"mixup": -1}, "mixup is at least 0, not -1.0"),
-        ({"weight_decay": float("nan")}, "weight_decay is at least 0, not nan"),
+        ({"weight_decay": float("nan")}, "weight_decay is a finite number, not nan"),
         ({"label_smoothing": 1}, "label_smoothing is at least 0 and below 1, not 1.0"),
         ({"val_fraction": 1}, "val_fraction is between 0 and 1, not 1.0"),
         ({"layer_decay": 0}, "layer_decay is above 0 and at most 1, not 0.0"),

@@ -82,6 +82,10 @@ def test_only_what_differs_is_told(place: Path) -> None:
     line = next(line for line in told.getvalue().splitlines() if "none[bold]" in line)
     assert "lr 1e-09, seed 3" in line
     assert "1/1" in line
+    narrow = io.StringIO()
+    Console(file=narrow, width=80).print(as_table(found, 80))
+    assert "none[bold]" in narrow.getvalue()
+    assert all(title in narrow.getvalue() for title in ("what differs", "best", "state"))
 
 
 def test_one_run_alone_is_compared_with_nothing() -> None:

@@ -92,5 +92,5 @@ def _help() -> str:
         "Vision transformers as six choices: look at them, train them, use them.\n\n"
         f"commands:\n{commands}\n\n"
         "options:\n  --help    this text; after a command, its own\n  --version the version\n"
-        "  --import  after a command: a module or .py file that registers parts of your own; may be repeated"
+        "  --import  after a command: a module or .py file with parts of your own; may be repeated"
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from hexavit.cli._parser import Parser, add_json
+from hexavit.cli._parser import Parser, add_img_size, add_json, img_size_of
 from hexavit.training.config import Augment
 
 
@@ -23,7 +23,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--split-seed", type=int, default=0, help="seed of that split")
     parser.add_argument("--sheet", metavar="PNG", type=str, default=None, help="draw images as a model sees them")
     parser.add_argument("--model", type=str, default="cvt_nano", help="whose input the sheet shows")
-    parser.add_argument("--img-size", type=int, nargs=2, metavar=("H", "W"), default=None, help="of that input")
+    add_img_size(parser, "height and width of that input, or its side")
     parser.add_argument("--augment", type=Augment, default="auto", help="of the sheet's training images")
     parser.add_argument("--workers", type=int, default=None, help="processes that read images; by default chosen")
     add_json(parser)
@@ -40,12 +40,13 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
 
     from hexavit.training.data import open_source
     from hexavit.training.data.check import check_data
+    from hexavit.training.files import check_ending
 
+    check_ending(asked.sheet, ".png")
     source = open_source(asked.data)
     if asked.sheet is not None:
         from hexavit.training.data.showing import draw_data, input_of
 
-        size = None if asked.img_size is None else tuple(asked.img_size)
-        draw_data(source, input_of(source, asked.model, size), Path(asked.sheet), augment=asked.augment)
+        draw_data(source, input_of(source, asked.model, img_size_of(asked)), Path(asked.sheet), augment=asked.augment)
     found = check_data(source, val_fraction=asked.val_fraction, split_seed=asked.split_seed, workers=asked.workers)
     print(json.dumps(found.as_dict(), indent=2) if asked.json else found)

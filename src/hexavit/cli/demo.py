@@ -9,6 +9,7 @@ from hexavit.cli._parser import Parser
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("--out", type=str, default=None, help="the run folder; by default runs/demo, or the next free")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and dropout")
 
 
@@ -19,4 +20,4 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
 
     from hexavit.training.demo import RECIPE, demo
 
-    demo(asked.out, config=replace(RECIPE, seed=asked.seed))
+    demo(asked.out, config=replace(RECIPE, seed=asked.seed), overwrite=asked.overwrite)

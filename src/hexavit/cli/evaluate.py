@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from hexavit.cli._parser import Parser, add_json, add_run, open_run
 from hexavit.training.config import OnBadImage
+from hexavit.training.files import check_ending
 from hexavit.training.judging.evaluation import Among, Part, judge
 
 
@@ -31,6 +32,7 @@ def add_arguments(parser: Parser) -> None:
 def run(parser: Parser, arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
 
+    check_ending(asked.report, ".html", ".htm")
     judged = judge(
         open_run(asked),
         asked.data,

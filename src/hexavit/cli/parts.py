@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from shutil import get_terminal_size
 
 from hexavit.cli._parser import Parser, add_json
 
@@ -31,6 +32,8 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
     if asked.json:
         print(json.dumps([page.as_dict() for page in pages], indent=2))
     elif asked.name is None or asked.name in KINDS:
-        print(aligned([["column", "part", "what it is"], *([p.kind, p.name, p.summary] for p in pages)], width=90))
+        rows = [["column", "part", "what it is"], *([p.kind, p.name, p.summary] for p in pages)]
+        beside = sum(max(len(row[n]) for row in rows) + 2 for n in (0, 1))
+        print(aligned(rows, width=max(30, get_terminal_size((126, 24)).columns - beside)))
     else:
         print("\n\n\n".join(page.table() for page in pages))

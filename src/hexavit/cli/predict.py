@@ -46,6 +46,8 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
 
     if asked.features is not None:
         check_features_file(Path(asked.features))
+    ending = format_of(Path(asked.out)) if asked.out else "table"
+    kind: Format = "jsonl" if asked.json else asked.format or ending
     ready = open_run(asked, headless=asked.features is not None)
     images = _images(asked.images, asked.null)
     broken: list[DataError] = []
@@ -65,7 +67,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         refuse=note,
     )
     with ExitStack() as files:
-        count = _write(asked, predictions, files)
+        count = _write(asked, kind, predictions, files)
     if broken:
         told = f"{len(broken)} of {count + len(broken)} images could not be read; the others are done"
         print(f"error: {told if count else 'no image could be read'}", file=sys.stderr)
@@ -87,12 +89,11 @@ def _images(given: Sequence[str], by_null: bool) -> Iterator[str | Path]:
     return chain.from_iterable(parts)
 
 
-def _write(asked: Any, predictions: Iterator[Any], files: ExitStack) -> int:
+def _write(asked: Any, kind: Format, predictions: Iterator[Any], files: ExitStack) -> int:
     """Write each prediction as it comes; the files take their place when all is done."""
     from hexavit.inference.features import FeatureFile
     from hexavit.training.files import replacing
 
-    kind: Format = "jsonl" if asked.json else asked.format or (format_of(Path(asked.out)) if asked.out else "table")
     out: TextIO = sys.stdout
     if asked.out is not None:
         place = files.enter_context(replacing(Path(asked.out)))

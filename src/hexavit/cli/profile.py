@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from hexavit.cli._parser import Parser, add_json, add_overrides
+from hexavit.cli._parser import Parser, add_img_size, add_json, add_overrides, img_size_of
 
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("model", metavar="MODEL", type=str, help="a name that `hexavit list` gives")
-    parser.add_argument("--img-size", type=int, nargs=2, metavar=("H", "W"), default=None, help="in pixels")
+    add_img_size(parser, "height and width in pixels, or the side of a square")
     add_overrides(parser)
     add_json(parser)
 
@@ -18,8 +18,8 @@ def add_arguments(parser: Parser) -> None:
 def run(parser: Parser, arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
 
-    import hexavit
+    from hexavit.models import resolve
+    from hexavit.profiling import profile
 
-    size = None if asked.img_size is None else tuple(asked.img_size)
-    found = hexavit.profile(hexavit.create_model(asked.model, img_size=size, overrides=asked.overrides))
+    found = profile(resolve(asked.model, img_size=img_size_of(asked), overrides=asked.overrides))
     print(json.dumps(found.as_dict(), indent=2) if asked.json else found.table())

@@ -21,8 +21,10 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
     if asked.csv and asked.json:
         raise UsageError("--csv and --json are two forms of the same: give one of them")
 
+    from hexavit.training.files import check_ending
     from hexavit.training.runs import as_csv, as_records, as_table, find_runs
 
+    check_ending(asked.plot, ".png")
     found = find_runs(asked.folder)
     if asked.plot is not None:
         from hexavit.training.curves import draw_runs
@@ -36,7 +38,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         from rich.console import Console
 
         console = Console()
-        table = as_table(found)
+        table = as_table(found, console.width) if console.is_terminal else as_table(found)
         if not console.is_terminal:  # a file is as wide as need be
             console = Console(width=Console(width=10_000).measure(table).maximum)
         console.print(table)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING
 
 from hexavit.cli._parser import Parser, add_json, add_overrides
+
+if TYPE_CHECKING:
+    from hexavit.architecture import Architecture
 
 
 def add_arguments(parser: Parser) -> None:
@@ -37,7 +42,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         print(json.dumps({"architecture": json.loads(architecture.to_json()), **figures}, indent=2))
         return
     height, width = architecture.img_size
-    print(f"{architecture.name}: {entry.summary}\n{entry.paper}\n\n{architecture.table()}\n")
+    print(f"{architecture.name}: {entry.summary}\n{entry.paper}\n\n{_fitting(architecture)}\n")
     rows = [
         ("", "pixels", "parameters", "multiply-adds", "top-1", ""),
         ("counted", f"{height} x {width}", _short(counted.parameters, "#.4g"), _short(counted.macs, "#.4g"), "", ""),
@@ -56,6 +61,18 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         print(f"{'weights':<12}{entry.architecture.name}.{weight.tag}: {weight.license}; {data}; {weight.place}")
     if asked.overrides and entry.published:
         print("\nThe published figures are those of the model before your edits.")
+
+
+def _fitting(architecture: Architecture) -> str:
+    """The six-column table; on a terminal that it does not fit, turned: a column a stage."""
+    from hexavit.architecture import aligned
+
+    table, room = architecture.table(), get_terminal_size((1000, 24)).columns
+    if max(map(len, table.splitlines())) <= room:
+        return table
+    turned = [list(row) for row in zip(*architecture.rows(), strict=True)]
+    first = max(len(row[0]) for row in turned)
+    return aligned(turned, width=max(12, (room - first) // len(architecture.stages) - 2))
 
 
 def _compare(model: str, other: str, overrides: Sequence[str], as_json: bool) -> None:

@@ -8,10 +8,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import MISSING
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from hexavit.cli._parser import Parser, UsageError, add_overrides, as_dict
 from hexavit.training.config import TrainConfig, read_recipe, settings
+
+if TYPE_CHECKING:
+    from hexavit.training.data import Source
 
 
 def add_arguments(parser: Parser) -> None:
@@ -49,6 +52,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         raise UsageError("--resume needs --out, the run folder to go on with, and goes without --overwrite")
 
     from hexavit.training.claim import claimable, next_free
+    from hexavit.training.data import open_source
     from hexavit.training.trainer import resume, train
 
     if resumes:
@@ -57,8 +61,10 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         TrainConfig.from_mapping({"model": "", **given})  # what is wrong in itself is told before anything is looked at
         if out is not None and _leads():
             claimable(out, overwrite=overwrite)
-        config = _chosen(given)
-        trained = train(config, out or next_free(Path("runs", default_name(config))), overwrite=overwrite)
+        source = open_source(given["data"])
+        config = _chosen(given, source)
+        out = out or next_free(Path("runs", default_name(config)))
+        trained = train(config, out, overwrite=overwrite, source=source)
     print(f"held-out accuracy {trained.metrics['accuracy']:.2%}, in {trained.run.path}")
 
 
@@ -69,7 +75,7 @@ def _take_data(given: dict[str, Any]) -> None:
         raise UsageError(f"hexavit train takes one data set, not {images!r} and {given['data']!r}")
 
 
-def _chosen(given: dict[str, Any]) -> TrainConfig:
+def _chosen(given: dict[str, Any], source: Source) -> TrainConfig:
     """The settings with what was not given chosen, and why."""
     from hexavit.training.choices.choosing import CHOSEN, choose
 
@@ -78,7 +84,7 @@ def _chosen(given: dict[str, Any]) -> TrainConfig:
 
     from hexavit.training.choices.situation import look
 
-    config, reasons = choose(look(given), given)
+    config, reasons = choose(look(given, source), given)
     if _leads():
         print("\n".join(("chosen, and to be had otherwise by the options of these names:", *reasons)))
     return config

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from hexavit.errors import DataError
+from hexavit.errors import DataError, HexavitError
 from hexavit.inference.images import read_image, shown
 from hexavit.inference.preprocess import Transform
 
@@ -25,6 +25,17 @@ Decoded = tuple[Path, Tensor | DataError]
 def cores() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def not_negative(workers: int) -> int:
+    """A number of threads or processes that were asked for.
+
+    Raises:
+        HexavitError: below 0.
+    """
+    if workers < 0:
+        raise HexavitError(f"the workers are 0 or more, not {workers}")
+    return workers
 
 
 def work_ahead(items: Iterable[Item], work: Callable[[Item], Done], threads: int, ahead: int) -> Iterator[Done]:

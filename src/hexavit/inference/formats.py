@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TextIO
 
-from hexavit.inference.images import shown
+from hexavit.errors import HexavitError
+from hexavit.inference.images import EXTENSIONS, shown
 from hexavit.inference.prediction import Prediction
 
 Format = Literal["table", "csv", "jsonl"]
@@ -18,7 +19,13 @@ _FIRST = 50  # rows from which the widths of a table's columns are taken
 
 
 def format_of(path: Path) -> Format:
-    """What a file of that name would hold."""
+    """What a file of that name would hold.
+
+    Raises:
+        HexavitError: it is the name of an image.
+    """
+    if path.suffix.lower() in EXTENSIONS:
+        raise HexavitError(f"{shown(path)}: this is an image's name, and answers are written as .csv, .jsonl or .txt")
     return _BY_SUFFIX.get(path.suffix.lower(), "table")
 
 

@@ -56,6 +56,10 @@ class Ready:
         return cls(model, classes, spec, weights, split=run.split_record())
 
 
+Subject = Run | Ready | str | Path
+"""What can be judged and asked: a run, its folder, a model's name, or what is ready."""
+
+
 def open_model(
     source: str | Path,
     *,
@@ -83,6 +87,8 @@ def open_model(
     if model is not None:
         if not path.exists():
             raise HexavitError(f"{source}: there is no such file of weights")
+        if Run(path).config.is_file():
+            raise HexavitError(f"{source}: this run knows its model; --model is for a file of weights")
         return _from_file(path, model, headless)
     if path.is_dir():
         if is_pretrained(path) and not Run(path).config.is_file():
@@ -96,6 +102,19 @@ def open_model(
     if name.startswith(HUB):
         return _ready(hexavit.from_pretrained(name.removeprefix(HUB)), name, headless=headless)
     raise RunError(f"{name}: there is no such run folder, file or model{_near(name)}")
+
+
+def made_ready(subject: Subject, weights: Weights = "best", *, headless: bool = False) -> Ready:
+    """What is ready as it is; of a run the weights asked for; and of a name or path what :func:`open_model` gives.
+
+    Raises:
+        HexavitError: one of its kinds, when it cannot be opened.
+    """
+    if isinstance(subject, Ready):
+        return subject
+    if isinstance(subject, Run):
+        return Ready.of_run(subject, weights)
+    return open_model(subject, weights=weights, headless=headless)
 
 
 def start_from(model: nn.Module, source: str | Path) -> LoadReport:

@@ -17,8 +17,8 @@ from hexavit.errors import DataError, HexavitError
 from hexavit.inference.ahead import Decoded, cores, decode_ahead
 from hexavit.inference.device import Device, pick_device
 from hexavit.inference.listing import Refuse, checked, iter_images, raise_it
-from hexavit.inference.opening import Ready
-from hexavit.inference.run import Run, Weights
+from hexavit.inference.opening import Ready, Subject, made_ready
+from hexavit.inference.run import Weights
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Prediction:
 
 
 def predict(
-    source: Run | Ready,
+    source: Subject,
     images: Iterable[str | Path],
     *,
     top: int = 3,
@@ -63,7 +63,7 @@ def predict(
     ```
 
     Args:
-        source: a run folder that :meth:`Run.open` accepted, or what :func:`open_model` gave.
+        source: a run or its folder, a model's name, or what :func:`open_model` gave.
         images: files, folders (searched in depth) and patterns such as ``photos/**/*.jpg``; nothing is fetched. A list
             or tuple is looked through before anything is computed; of an iterator only what is needed next is taken.
         top: how many classes to give for each image; all of them when there are fewer.
@@ -83,11 +83,12 @@ def predict(
             the first image that cannot be read, when its turn comes.
         RunError: when the run cannot be read.
     """
-    if top < 1 or batch_size < 1 or (threads or 0) < 0:
-        raise HexavitError(f"top and batch size are at least 1, not {top} and {batch_size}; threads at least 0")
+    for name, value, least in (("top", top, 1), ("the batch size", batch_size, 1), ("threads", threads or 0, 0)):
+        if value < least:
+            raise HexavitError(f"{name} is at least {least}, not {value}")
     named = checked(images) if isinstance(images, Sequence) and refuse is raise_it else images
     place = pick_device(device)
-    ready = Ready.of_run(source, weights) if isinstance(source, Run) else source
+    ready = made_ready(source, weights, headless=features)
     if not ready.classes and not features:
         raise HexavitError("this model has no head, so it names no classes; its features can be had")
     found = iter_images(named, refuse)

@@ -92,6 +92,11 @@ class Run:
         return self.path / "tensorboard"
 
     @property
+    def wandb(self) -> Path:
+        """What Weights & Biases writes, where a training logs there too."""
+        return self.path / "wandb"
+
+    @property
     def examples(self) -> Path:
         """Held-out images that the demo leaves for trying ``hexavit predict``."""
         return self.path / "examples"

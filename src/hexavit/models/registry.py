@@ -171,6 +171,8 @@ def resolve(
         architecture = model_entry(architecture).architecture
         if weight is not None:
             architecture = architecture.with_(num_classes=weight.num_classes, img_size=(weight.img_size,) * 2)
+    if not isinstance(architecture, Architecture):
+        raise ArchitectureError(f"a model is named, or given as an Architecture, not {name_or_architecture!r}")
     size = None if img_size is None else image_size(img_size)
     return architecture.with_(num_classes=num_classes, in_chans=in_chans, img_size=size).override(overrides)
 

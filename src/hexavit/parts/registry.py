@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -19,6 +20,7 @@ _HOUSE = (
     "dim", "in_dim", "heads", "size", "extra", "stride", "norm_eps", "drop_path", "index", "scope", "head_dim",
     "num_classes", "role", "blocks", "shared",
 )  # fmt: skip
+_SIZES = re.compile("negative dimension|allocate memory|out of memory", re.IGNORECASE)
 _PART = TypeVar("_PART", bound=type[nn.Module])
 
 
@@ -62,7 +64,7 @@ def part_class(kind: str, name: str) -> type[nn.Module]:
     try:
         return _SHELVES[kind][name]
     except KeyError:
-        hint = "; a part of your own must be registered before its architecture is built"
+        hint = "; a part of your own is registered first, on the command line by --import"
         raise ArchitectureError(f"there is no {kind} {name!r}: {nearest(name, _SHELVES[kind])[:-1]}{hint}") from None
 
 
@@ -110,6 +112,11 @@ def build_part(kind: str, name: str, chosen: Mapping[str, Any], house: Mapping[s
         return cls(**known, **chosen)
     except (ValueError, TypeError) as error:
         raise ArchitectureError(f"{where}={name}: {error}") from error
+    except RuntimeError as error:
+        if found := _SIZES.search(str(error)):
+            told = "a size is below 0" if "negative" in found[0] else "there is no memory for weights of these sizes"
+            raise ArchitectureError(f"{where}={name}: {told}") from error
+        raise
 
 
 def _parameters(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:

@@ -17,8 +17,8 @@ def claim(out: str | Path, *, overwrite: bool) -> Run:
         RunError: when it is not :func:`claimable`, or cannot be made.
     """
     run = claimable(out, overwrite=overwrite)
-    _clear(run)
     try:
+        _clear(run)
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{run.path}: this folder cannot be made ({error.strerror})") from error
@@ -83,7 +83,7 @@ def _ours(run: Run) -> bool:
 
 
 def _clear(run: Run) -> None:
-    for folder in (run.checkpoint.parent, run.weights("best").parent, run.tensorboard, run.examples):
+    for folder in (run.checkpoint.parent, run.weights("best").parent, run.tensorboard, run.examples, run.wandb):
         shutil.rmtree(folder, ignore_errors=True)
     for file in _files(run):
         file.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -75,8 +76,14 @@ class TrainConfig:
     wandb: Annotated[str | None, "log to this project of Weights & Biases as well"] = None
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).copy().items():
+            object.__setattr__(self, name, checked_value(name, value))
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{name} is a finite number, not {value}")
         sizes = () if self.img_size is None else self.img_size
         for name, value, low in (
+            ("in_chans", 1 if self.in_chans is None else self.in_chans, 1),
             ("epochs", self.epochs, 1),
             ("batch_size", self.batch_size, 1),
             ("weight_decay", self.weight_decay, 0),

@@ -20,16 +20,23 @@ RECIPE = TrainConfig(model="cvt_nano", data=Digits.name, epochs=20, batch_size=6
 """The settings of the demo, which stand in ``recipes/digits.yaml`` too."""
 
 
-def demo(out: str | Path | None = None, *, config: TrainConfig = RECIPE, console: Console | None = None) -> Trained:
+def demo(
+    out: str | Path | None = None,
+    *,
+    config: TrainConfig = RECIPE,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> Trained:
     """Train, predict one held-out digit of each kind, and name the commands to try next.
 
     Args:
         out: the run folder; by default ``runs/demo``, or the next free name after it.
         config: the settings of the training, on the digits.
+        overwrite: replace a run that stands there.
         console: where to show it all; by default the standard output.
     """
     console = console or Console()
-    trained = train(config, out or next_free(Path("runs", "demo")), console=console)
+    trained = train(config, out or next_free(Path("runs", "demo")), overwrite=overwrite, console=console)
     truths = _keep_examples(trained.run)
     console.print("\ndigits that it has not seen:", highlight=False)
     table = Table("image", "truth", "prediction", "probability")

@@ -36,6 +36,16 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def check_ending(path: str | Path | None, *endings: str) -> None:
+    """Refuse a name that says something else than what is to be written, as another file may bear it.
+
+    Raises:
+        RunError: with the endings that would do.
+    """
+    if path is not None and (given := Path(path).suffix.lower()) not in endings:
+        raise RunError(f"{path}: this file is written as {' or '.join(endings)}, not as {given!r}")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole."""
     with replacing(path) as temporary:

@@ -11,11 +11,12 @@ from torch import nn
 
 import hexavit
 from hexavit.errors import DataError
+from hexavit.inference.device import pick_device
 from hexavit.inference.opening import start_from
 from hexavit.inference.preprocess import InputSpec
 from hexavit.inference.run import Run
 from hexavit.training.claim import claim, claimable
-from hexavit.training.config import TrainConfig
+from hexavit.training.config import ConfigError, TrainConfig
 from hexavit.training.data import Source, Split, open_source
 from hexavit.training.data.readable import only_readable
 from hexavit.training.data.split import as_record, from_record, make_split
@@ -52,13 +53,15 @@ class Ready:
     found: tuple[Path, State] | None = None
 
 
-def new_run(config: TrainConfig, out: str | Path, overwrite: bool, tell: Tell) -> Ready:
-    """A run folder taken, once all that can be wrong has been looked for.
+def new_run(config: TrainConfig, out: str | Path, overwrite: bool, tell: Tell, source: Source | None = None) -> Ready:
+    """A run folder taken, once all that can be wrong has been looked for; ``source`` is the data, if it is open.
 
     Raises:
         HexavitError: one of its kinds, when the folder, the data, the model or the settings are not right.
     """
-    source = open_source(config.data)
+    if config.precision == "float16" and pick_device(config.device).type == "cpu":
+        raise ConfigError("precision float16 is for GPUs: on the CPU take bfloat16 or float32")
+    source = source or open_source(config.data)
     split = make_split(source, config.val_fraction, config.split_seed)
     model, input_spec = _make_model(config, source, tell)
     lesson = make_lesson(model, config, source, split, input_spec)

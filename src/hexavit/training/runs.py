@@ -185,21 +185,23 @@ def as_csv(runs: Sequence[RunSummary]) -> str:
     return text.getvalue()
 
 
-def as_table(runs: Sequence[RunSummary]) -> Table:
-    """For a terminal."""
+_ROOM = 120  # columns of a terminal below which figures are left out, so that names can be read
+
+
+def as_table(runs: Sequence[RunSummary], room: int = _ROOM) -> Table:
+    """For a terminal of ``room`` columns; a narrow one shows fewer figures."""
     names = differing(runs)
-    table = Table(box=SIMPLE, pad_edge=False)
+    left_out = {"last", "parameters", "images/s", "time"} if room < _ROOM else set()
+    figures = ("best", "last", "loss", "epochs", "parameters", "images/s", "time")
+    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("run", "model", "what differs"):
         table.add_column(title, min_width=8, overflow="fold")
-    for title in ("best", "last", "loss", "epochs", "parameters", "images/s", "time"):
+    for title in (name for name in figures if name not in left_out):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for run in runs:
         differs = ", ".join(f"{name} {_written(run.settings.get(name))}" for name in names)
-        table.add_row(
-            Text(run.name),  # of which no part is markup
-            Text(run.settings.get("model", "–")),
-            Text(run.problem or differs),
+        cells = (
             _or_dash(run.accuracy, "{:.2%}"),
             _or_dash(run.last_accuracy, "{:.2%}"),
             _or_dash(run.loss, "{:.3f}"),
@@ -207,6 +209,12 @@ def as_table(runs: Sequence[RunSummary]) -> Table:
             "–" if run.parameters is None else f"{run.parameters / 1e6:.2f} M",
             _or_dash(run.images_per_second, "{:.0f}"),
             "–" if run.seconds is None else in_words(run.seconds),
+        )
+        table.add_row(
+            Text(run.name),  # of which no part is markup
+            Text(run.settings.get("model", "–")),
+            Text(run.problem or differs),
+            *(cell for name, cell in zip(figures, cells, strict=True) if name not in left_out),
             run.state,
         )
     return table

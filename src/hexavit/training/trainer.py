@@ -20,6 +20,7 @@ from hexavit.training.augment import training_transform
 from hexavit.training.claim import unfinished
 from hexavit.training.config import TrainConfig, checked_value, read_recipe
 from hexavit.training.curves import draw_curves
+from hexavit.training.data import Source
 from hexavit.training.data.loading import Images, choose_workers, make_loader, stop_workers
 from hexavit.training.files import write_json
 from hexavit.training.loop.batch_norm import sync_batch_norms
@@ -31,7 +32,7 @@ from hexavit.training.loop.position import Position
 from hexavit.training.loop.processes import Launch, own_processes
 from hexavit.training.loop.progress import make_progress
 from hexavit.training.loop.quiet import quiet_lightning
-from hexavit.training.loop.recorder import Recorder, Row
+from hexavit.training.loop.recorder import Recorder, Row, by_clock
 from hexavit.training.loop.timing import TimeLeft, offer_smaller
 from hexavit.training.loop.tracking import check_trackers, make_trackers, telling
 from hexavit.training.objectives.label_maps import MappedImages
@@ -57,7 +58,14 @@ class Trained:
     metrics: dict[str, float]
 
 
-def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, console: Console | None = None) -> Trained:
+def train(
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    console: Console | None = None,
+    source: Source | None = None,
+) -> Trained:
     """Train a model and leave a run folder. The same config gives the same metrics on the same machine.
 
     Args:
@@ -65,6 +73,7 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, cons
         out: the run folder, made if need be.
         overwrite: replace a run that stands there.
         console: where progress is shown; by default the standard output.
+        source: the data of ``config``, where it is open already; it can take long to open.
 
     Raises:
         HexavitError: one of its kinds, when the folder, the data, the model or the settings are not right.
@@ -75,7 +84,7 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False, cons
         _follow(launch)
     shown = console or Console()
     with launch.leading(lambda: str(Path(out).resolve())):
-        ready = new_run(config, out, overwrite, partial(_tell, shown))
+        ready = new_run(config, out, overwrite, partial(_tell, shown), source)
     return _fit(ready, shown, launch)
 
 
@@ -250,6 +259,6 @@ def _summary(recorder: Recorder, module: Classifier, parameters: int, train_imag
         "micro_batch": module.micro_batch,
         "train_images": train_images,
         "held_out_images": held_out_images,
-        "images_per_second": images / seconds,
-        "seconds": seconds,
+        "images_per_second": by_clock(images / seconds),
+        "seconds": by_clock(seconds),
     }

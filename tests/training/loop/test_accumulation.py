@@ -121,6 +121,11 @@ SETTINGS = {
 }
 
 
+def test_a_batch_norm_with_one_value_is_told_in_a_sentence() -> None:
+    with pytest.raises(RunError, match="take a batch_size and a micro_batch of 2 or more"):
+        gradient(Accumulation(1, print, Processes()), CrossEntropy(), torch.zeros(7).long(), nn.BatchNorm1d(6))
+
+
 def test_a_training_goes_on_from_the_step_that_had_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(**SETTINGS)
     plenty = train(config, tmp_path / "plenty", console=silent()).run

@@ -36,6 +36,8 @@ class Attention(PartModule):
         super().__init__()
         self.fuse = True
         self.maps: list[Tensor] | None = None
+        if not 0 <= attn_drop <= 1:
+            raise ValueError(f"attn_drop is a probability between 0 and 1, not {attn_drop}")
         self.attn_drop = attn_drop
         self.proj_drop = nn.Dropout(proj_drop)
         self.position: nn.Module | None = None

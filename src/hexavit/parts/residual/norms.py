@@ -81,7 +81,7 @@ class PreNorm(Residual):
         if skip_lam <= 0 or block_scale <= 0:
             raise ValueError(f"skip_lam and block_scale are more than 0, not {skip_lam} and {block_scale}")
         self.before, self.after = block_scale, 1 / (block_scale * skip_lam)
-        self.gamma = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
+        self.gamma = None if layer_scale is None else nn.Parameter(torch.full((dim,), float(layer_scale)))
 
     def forward(self, tokens: Tokens, branch: Branch) -> Tokens:
         """x to x + gamma branch(norm(x))."""

@@ -287,7 +287,8 @@ def _batch(situation: Situation, settled: Mapping[str, Any], model: Counted) -> 
     fitting = max(1.0, (room - 16 * model.parameters) / (halved * model.activation_bytes))
     most = min(max(8, data.images // 20), data.images, LARGEST_BATCH[machine.device])
     batch = _power_of_two(min(most, fitting))
-    why = f"{max(1, data.images // batch):,} steps an epoch"
+    steps = max(1, data.images // batch)
+    why = f"{steps:,} step{'s' * (steps > 1)} an epoch"
     taken = (16 * model.parameters + batch * halved * model.activation_bytes) / 1e6
     memory = f"{taken / 1000:.1f} GB" if taken > 999 else f"{taken:.0f} MB"
     return {"batch_size": batch}, f"{why}, and {memory} of memory or so"

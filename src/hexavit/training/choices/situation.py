@@ -29,13 +29,17 @@ _MACS_PER_PARAMETER = 210
 """Of a model at 224 whose authors print no multiply-adds: 4.6 G for DeiT-S's 22 M, 4.5 G for CvT-13's 20 M."""
 
 
-def look(given: Mapping[str, Any]) -> Situation:
+def look(given: Mapping[str, Any], source: Source | None = None) -> Situation:
     """The situation of a training with these settings; a few images are opened, nothing is changed.
+
+    Args:
+        given: settings by name, ``data`` among them.
+        source: that data, where it is open already.
 
     Raises:
         HexavitError: one of its kinds, when the data, the weights or the device are not there.
     """
-    source = open_source(given["data"])
+    source = source or open_source(given["data"])
     check_takes(source, given.get("in_chans"))
     data = _data(source, given)
     start = None if given.get("start") is None else find_start(given["start"], given.get("model"))

@@ -12,7 +12,7 @@ from hexavit.errors import DataError
 from hexavit.inference.images import shown
 from hexavit.training.data.scan import Seen, scan
 from hexavit.training.data.source import Source, Split
-from hexavit.training.data.split import make_split
+from hexavit.training.data.split import check_fraction, make_split
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class DataCheck:
     """What :func:`check_data` found.
 
     Attributes:
-        data: its identity.
+        data: where it is.
         images: how many there are, readable or not.
         classes: images by class, then by part.
         split: whether the parts are the data's ``own`` or made ``automatic``-ally, or why there is ``none``.
@@ -93,6 +93,7 @@ def check_data(
         split_seed: of that split.
         workers: processes that read.
     """
+    check_fraction(val_fraction)
     how, split = _split(source, val_fraction, split_seed)
     seen = scan(source, workers=workers)
     part_of = {number: part for part, numbers in split.items() for number in numbers}
@@ -101,7 +102,7 @@ def check_data(
         classes[source.classes[source.labels[number]]][part] += 1
     sizes = [each.size for each in seen if each.size]
     return DataCheck(
-        data=source.identity,
+        data=source.place,
         images=len(source.names),
         classes=classes,
         split=how,

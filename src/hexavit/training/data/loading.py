@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hexavit.errors import DataError
-from hexavit.inference.ahead import cores
+from hexavit.inference.ahead import cores, not_negative
 from hexavit.inference.images import shown
 from hexavit.inference.preprocess import Transform
 from hexavit.training.data.source import Source
@@ -200,5 +200,5 @@ def choose_workers(asked: int | None, source: Source, *, free: bool = True) -> i
     """As many reading processes as asked for; by default none for images in memory, else one a core up to eight, or,
     where the cores are not `free` but compute as well, half as many: more would keep the model waiting."""
     if asked is not None:
-        return asked
+        return not_negative(asked)
     return 0 if source.hints.in_memory else min(cores() if free else max(1, cores() // 2), 8)

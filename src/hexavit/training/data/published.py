@@ -102,8 +102,8 @@ class PublishedSet(Source):
     def __init__(self, data: str, *, download: bool = False) -> None:
         name, _, folder = data.partition(":")
         if name not in SETS or not folder:
-            told = f"{shown(data)}: published data is written NAME:FOLDER, such as cifar10:data; "
-            raise DataError(told + nearest(name, SETS))
+            told = f"{shown(data)}: published data is written NAME:FOLDER, such as cifar10:data"
+            raise DataError(told if name in SETS else f"{told}; {nearest(name, SETS)}")
         kind = SETS[name]
         if download and not kind.fetched:
             raise DataError(f"{data}: this data set is not given freely; get it from its owners and unpack it there")

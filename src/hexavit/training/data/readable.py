@@ -41,8 +41,8 @@ def only_readable(
     left = {part: tuple(number for number in members if number not in faults) for part, members in split.items()}
     for part, members in left.items():
         if not members:
-            raise DataError(f"{source.identity}: no image of the part {part!r} can be read")
+            raise DataError(f"{source.place}: no image of the part {part!r} can be read")
     lost = {source.labels[n] for n in split["train"]} - {source.labels[n] for n in left["train"]}
     if lost:
-        raise DataError(f"{source.identity}: no training image of the class {source.classes[min(lost)]!r} can be read")
+        raise DataError(f"{source.place}: no training image of the class {source.classes[min(lost)]!r} can be read")
     return left, {source.names[number]: fault for number, fault in faults.items()}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hexavit.errors import DataError
-from hexavit.inference.ahead import cores, work_ahead
+from hexavit.inference.ahead import cores, not_negative, work_ahead
 from hexavit.inference.images import shown
 from hexavit.inference.preprocess import InputSpec, Transform
 from hexavit.training.data.source import Source
@@ -38,7 +38,7 @@ def read_batches(
     Raises:
         DataError: naming the first image that cannot be read.
     """
-    threads = workers if workers is not None else 0 if source.hints.in_memory else cores()
+    threads = not_negative(workers) if workers is not None else 0 if source.hints.in_memory else cores()
     work = partial(_read, source=source, transform=spec.pixels())
     read = _readable(source, work_ahead(numbers, work, threads, 2 * batch_size), skipped)
     while chunk := list(islice(read, batch_size)):

@@ -52,7 +52,7 @@ def draw_data(
         if len(cells) >= rows * (_VARIED + 2):
             break
     if not cells:
-        raise DataError(f"{source.identity}: no image can be read, so there is nothing to draw")
+        raise DataError(f"{source.place}: no image can be read, so there is nothing to draw")
     with replacing(path) as temporary:
         contact_sheet(cells, _VARIED + 2).save(temporary, format="png")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -71,6 +72,11 @@ class Source(ABC):
     parts: Split
     hints: Hints
 
+    @property
+    def place(self) -> str:
+        """Its identity for a reader: what lies below the current folder without that."""
+        return self.identity.removeprefix(os.getcwd() + os.sep)
+
     @abstractmethod
     def load(self, number: int) -> Picture:
         """The image of that number, of any mode and size.
@@ -90,4 +96,4 @@ def check_taught(source: Source) -> None:
         untaught = set(source.labels) - {source.labels[number] for number in source.parts["train"]}
         if untaught:
             name = source.classes[min(untaught)]
-            raise DataError(f"{source.identity}: train has no images of the class {name!r}, which another part has")
+            raise DataError(f"{source.place}: train has no images of the class {name!r}, which another part has")

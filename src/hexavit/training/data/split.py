@@ -17,12 +17,23 @@ def make_split(source: Source, fraction: float, seed: int) -> Split:
     An image's place depends on its name and the seed alone, so a few images more move few others.
 
     Raises:
-        DataError: when a class is too small to be divided.
+        DataError: when a class is too small to be divided, or the fraction is not between 0 and 1.
     """
+    check_fraction(fraction)
     if "val" in source.parts:
         return source.parts
     train, val = _stratified(source, source.parts.get("train", tuple(range(len(source.names)))), fraction, seed)
     return {**source.parts, "train": train, "val": val}
+
+
+def check_fraction(fraction: float) -> None:
+    """Refuse a share of the images that cannot be held out.
+
+    Raises:
+        DataError: when it is not between 0 and 1.
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"the fraction that is held out is between 0 and 1, not {fraction:g}")
 
 
 def _stratified(
@@ -59,5 +70,5 @@ def from_record(source: Source, record: dict[str, Any]) -> Split:
     for names in record["parts"].values():
         for name in names:
             if name not in numbers:
-                raise DataError(f"{source.identity}: the image {name!r} of this run's split is no longer there")
+                raise DataError(f"{source.place}: the image {name!r} of this run's split is no longer there")
     return {part: tuple(numbers[name] for name in names) for part, names in record["parts"].items()}

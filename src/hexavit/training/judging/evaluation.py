@@ -14,14 +14,14 @@ from torchmetrics.classification import MulticlassCalibrationError
 
 from hexavit.errors import DataError, HexavitError, nearest
 from hexavit.inference.device import Device, pick_device
-from hexavit.inference.opening import Ready
-from hexavit.inference.run import Run, Weights
+from hexavit.inference.opening import Ready, Subject, made_ready
+from hexavit.inference.run import Weights
 from hexavit.training.config import OnBadImage
 from hexavit.training.data import Source, open_source
 from hexavit.training.data.reading import read_batches
 from hexavit.training.data.split import from_record
 from hexavit.training.judging.answers import BINS, Answers, ClassResult, Confused
-from hexavit.training.judging.metrics import accuracies, mean_loss
+from hexavit.training.judging.metrics import accuracies, figure, mean_loss
 from hexavit.training.loop.quiet import quiet_lightning
 from hexavit.training.objectives.losses import CrossEntropy
 
@@ -92,7 +92,7 @@ class Judged:
 
 @torch.inference_mode()
 def judge(
-    subject: Run | Ready,
+    subject: Subject,
     data: str,
     *,
     part: Part = "auto",
@@ -106,7 +106,7 @@ def judge(
     """Judge a model, keeping its answer to every image.
 
     Args:
-        subject: a run folder that :meth:`Run.open` accepted, or what :func:`hexavit.inference.open_model` gave.
+        subject: a run or its folder, a model's name, or what :func:`hexavit.inference.open_model` gave.
         data: ``digits``, or a folder; its classes must be among those of the model.
         part: of the data; ``auto`` is ``test`` where there is one, else what the run held out, else all of it.
         weights: of a run, those of the best or of the last epoch.
@@ -126,13 +126,13 @@ def judge(
     if batch_size < 1:
         raise HexavitError(f"the batch size is at least 1, not {batch_size}")
     source = open_source(data)
-    ready = Ready.of_run(subject, weights) if isinstance(subject, Run) else subject
+    ready = made_ready(subject, weights)
     choice = _choice(source, ready, among)
     found, numbers = choose_part(ready, source, part)
     left_out = Counter(source.classes[source.labels[n]] for n in numbers if choice.labels[source.labels[n]] is None)
     numbers = [number for number in numbers if choice.labels[source.labels[number]] is not None]
     if not numbers:
-        raise DataError(f"{source.identity}: its part {found!r} has no images")
+        raise DataError(f"{source.place}: its part {found!r} has no images")
     skipped: dict[str, str] | None = {} if on_bad_image == "skip" else None
     batches = read_batches(source, numbers, ready.input_spec, batch_size=batch_size, workers=workers, skipped=skipped)
     place = pick_device(device)
@@ -145,7 +145,7 @@ def judge(
             logits = model(ready.input_spec.normalise(pixels.to(place)))  # (B, K)
             sums.add(of_batch, logits if columns is None else logits[:, columns], target)
     if not sums.answered:
-        raise DataError(f"{source.identity}: no image of its part {found!r} can be read")
+        raise DataError(f"{source.place}: no image of its part {found!r} can be read")
     answers = sums.answers()
     per_class = answers.per_class(choice.classes)
     evaluation = Evaluation(
@@ -204,12 +204,12 @@ class _Sums:
 
     def figures(self) -> dict[str, Any]:
         """Those over all images, by the names that `Evaluation` has for them."""
-        values = {name: float(value) for name, value in self._overall.compute().items()}
+        values = {name: figure(value) for name, value in self._overall.compute().items()}
         return {
             "accuracy": values["accuracy"],
             "top5": values.get("top5"),
-            "loss": float(self._loss.compute()),
-            "ece": float(self._calibration.compute()),
+            "loss": figure(self._loss.compute()),
+            "ece": figure(self._calibration.compute()),
         }
 
 
@@ -234,7 +234,7 @@ def _choice(source: Source, ready: Ready, among: Among) -> _Choice:
     known = [name for name in source.classes if name in numbers]
     if unknown and (among == "model" or len(known) < 2):
         near = nearest(unknown[0], ready.classes)
-        raise DataError(f"{source.identity}: the model knows no class {unknown[0]!r}: {near}")
+        raise DataError(f"{source.place}: the model knows no class {unknown[0]!r}: {near}")
     if among == "model":
         return _Choice(ready.classes, None, [numbers[name] for name in source.classes])
     columns = [numbers[name] for name in known]
@@ -256,5 +256,5 @@ def choose_part(ready: Ready, source: Source, part: Part) -> tuple[str, Sequence
         part = next((name for name in ("test", "val") if name in split), "all")
         return (part, split[part]) if part != "all" else (part, range(len(source.names)))
     if part not in split:
-        raise DataError(f"{source.identity}: this data has no part {part!r}: {nearest(part, ['all', *split])}")
+        raise DataError(f"{source.place}: this data has no part {part!r}: {nearest(part, ['all', *split])}")
     return part, split[part]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -22,8 +23,8 @@ from sklearn.preprocessing import StandardScaler
 
 from hexavit.errors import DataError, HexavitError
 from hexavit.inference.device import Device, pick_device
-from hexavit.inference.opening import Ready
-from hexavit.inference.run import Run, Weights
+from hexavit.inference.opening import Ready, Subject, made_ready
+from hexavit.inference.run import Weights
 from hexavit.training.config import OnBadImage
 from hexavit.training.data import Source, Split, open_source
 from hexavit.training.data.reading import read_batches
@@ -108,7 +109,7 @@ class Features:
 
 
 def probe(
-    subject: Run | Ready,
+    subject: Subject,
     data: str,
     *,
     part: HeldOut = "auto",
@@ -128,7 +129,8 @@ def probe(
     The model is not trained, and its own classifier is not used: its classes may be others than the data's, or none.
 
     Args:
-        subject: a run, or what :func:`hexavit.inference.open_model` gave, with a head or without.
+        subject: a run or its folder, a model's name, or what :func:`hexavit.inference.open_model` gave; a head is not
+            needed.
         data: what training takes; the split is the data's own, or the run's, or made as training makes it.
         part: on which they are judged; ``auto`` is ``test`` where there is one, else ``val``.
         k: how many neighbours are asked; by default chosen by cross-validation on the training images.
@@ -146,15 +148,18 @@ def probe(
     Raises:
         DataError: when the data or an image cannot be read, or a part is too small.
     """
-    if (k is not None and k < 1) or (c is not None and not c > 0) or batch_size < 1:
-        raise HexavitError(f"k and batch size are at least 1 and C is above 0, not {k}, {batch_size} and {c}")
+    for name, value in (("k", k), ("the batch size", batch_size)):
+        if value is not None and value < 1:
+            raise HexavitError(f"{name} is at least 1, not {value}")
+    if c is not None and not 0 < c < math.inf:
+        raise HexavitError(f"C is above 0, not {c:g}")
     source = open_source(data)
-    ready = Ready.of_run(subject, weights) if isinstance(subject, Run) else subject
+    ready = made_ready(subject, weights, headless=True)
     split = _split(ready, source, val_fraction, split_seed)
     if part == "auto":
         part = "test" if "test" in split else "val"
     if part not in split:
-        raise DataError(f"{source.identity}: this data has no part {part!r}")
+        raise DataError(f"{source.place}: this data has no part {part!r}")
     options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": device}
     features = _cached(ready, source, (split["train"], split[part]), on_bad_image, options, cache)
     train, held_out = features
@@ -207,7 +212,7 @@ def extract(
         vectors.append(model.forward_head(tokens, pre_logits=True).float().cpu().numpy())
         read += of_batch
     if not read:
-        raise DataError(f"{source.identity}: no image can be read")
+        raise DataError(f"{source.place}: no image can be read")
     labels = np.array([source.labels[number] for number in read], dtype=np.int64)
     return Features(np.concatenate(vectors), labels, skipped or {})
 

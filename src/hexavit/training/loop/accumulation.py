@@ -76,7 +76,8 @@ class Accumulation:
             seed: of dropout and its like.
 
         Raises:
-            RunError: when one image is too many, or one of several processes has no memory.
+            RunError: when one image is too many, or one of several processes has no memory; or when a batch norm sees
+                one value.
         """
         norms = batch_norm_state(model)
         while True:
@@ -85,6 +86,13 @@ class Accumulation:
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise RunError(
+                    "a single image at a time, at this size, leaves a batch norm of this model one value, which has no "
+                    "variance: take a batch_size and a micro_batch of 2 or more, or a larger img_size"
+                ) from error
             put_back(norms)
             self._halve(-(-batch // self._processes.world))
 

@@ -29,8 +29,8 @@ def keep_batch(error: NotFiniteError, run: Run, seed: int, rank: int = 0) -> Run
     metadata = {"what": str(error), "seed": str(seed), "epoch": str(epoch), "step": str(step)}
     with replacing(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))
+    before = f", those of the epoch before in {weights.parent}" if (weights := run.weights("last")).is_file() else ""
     return RunError(
         f"the {error.what} became {error.value} in epoch {epoch}, step {step}: try a lower lr; the step was not taken, "
-        f"its batch is in {path}, the weights before it in {run.checkpoint}, those of the epoch before in "
-        f"{run.weights('last').parent}"
+        f"its batch is in {path}, the weights before it in {run.checkpoint}{before}"
     )

@@ -23,11 +23,17 @@ from torch.utils.tensorboard import SummaryWriter
 from hexavit.errors import RunError
 from hexavit.inference.run import Run, Weights
 from hexavit.training.files import replacing, write_text
+from hexavit.training.judging.metrics import figure
 from hexavit.training.loop.leaving import Leave, Leaving
 from hexavit.training.loop.module import Classifier, NotFiniteError, Wishes
 from hexavit.training.loop.position import Position
 
 Row = dict[str, float]
+
+
+def by_clock(value: float) -> float:
+    """A measured time or rate with the digits that mean something."""
+    return float(f"{value:.6g}")
 
 
 class Recorder(Checkpoint):
@@ -97,7 +103,7 @@ class Recorder(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = cast("Classifier", pl_module)
-        position, measured = module.position, {name: float(each) for name, each in trainer.callback_metrics.items()}
+        position, measured = module.position, {name: figure(each) for name, each in trainer.callback_metrics.items()}
         row: Row = {
             "epoch": len(self.history) + 1,
             "step": trainer.global_step,
@@ -105,8 +111,8 @@ class Recorder(Checkpoint):
             "train_loss": position.mean_loss,
             **{name: measured[name] for name in ("loss", "accuracy", "top5") if name in measured},
             "micro_batch": module.micro_batch,
-            "images_per_second": position.images / position.seconds,
-            "seconds": position.seconds,
+            "images_per_second": by_clock(position.images / position.seconds),
+            "seconds": by_clock(position.seconds),
         }
         self.history.append(row)
         if trainer.is_global_zero:

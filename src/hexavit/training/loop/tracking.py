@@ -53,7 +53,7 @@ class WandbLog(L.Callback):
     def __init__(self, run: Run, config: TrainConfig) -> None:
         self.wandb = _package()
         self.run, self.config = run, config
-        self._known = run.path / "wandb" / "run-id"
+        self._known = run.wandb / "run-id"
         self._there: Any = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
