@@ -66,5 +66,7 @@ def half_even(length: int, ratio: int) -> int:
     """round(length / ratio), halves to the even number, and at least 1; without a branch, so that it holds for symbols
     too: every 2 ratio of length give two, one of them beyond ratio / 2, the other from 3 ratio / 2 on."""
     rounded = (2 * length + 3 * ratio - 1) // (4 * ratio) + (2 * length + ratio) // (4 * ratio)
+    if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+        return torch.as_tensor(rounded).clamp(min=1)  # type: ignore[return-value]  # a script's sizes are tensors
     at_least: int = torch.sym_max(rounded, 1)  # type: ignore[assignment]  # a symbol stands for a whole number
     return at_least
