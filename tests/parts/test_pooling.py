@@ -24,6 +24,20 @@ def test_matrices_average_as_torch_does(size: tuple[int, int], bins: tuple[int, 
     torch.testing.assert_close(rows @ image @ columns.mT, F.adaptive_avg_pool2d(image, bins))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("size", [(12, 9), (2, 3)])
+def test_a_script_pools_any_size(size: tuple[int, int]) -> None:
+    shared = nn.ModuleDict()
+    part = PyramidPool(4, (1, 2, 3, 8), shared)
+    shared.requires_grad_(requires_grad=False)  # which stands outside of what is traced
+    with torch.no_grad():
+        script = torch.jit.trace(part, torch.randn(2, 4, *size), check_trace=False)  # type: ignore[no-untyped-call]
+        for other in (size, (12, 9), (2, 3), (7, 13)):
+            image = torch.randn(3, 4, *other)
+            torch.testing.assert_close(script(image), part(image))
+
+
 def test_sizes_are_rounded_as_python_does() -> None:
     for length in range(1, 200):
         for ratio in range(1, 25):

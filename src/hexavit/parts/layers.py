@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from hexavit.errors import nearest
 from hexavit.parts.contract import Size
-from hexavit.parts.plain import linear, plain
+from hexavit.parts.plain import multiplied, plain
 
 
 class QuickGELU(nn.Module):
@@ -73,7 +73,7 @@ class ScaledLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) to (..., C')."""
         if plain(x):  # oneDNN's product takes no factors; the weights are few beside the product
-            return linear(x, self.weight * self.scale, self.bias * self.bias_scale)
+            return multiplied(x, self.weight * self.scale, self.bias * self.bias_scale)
         rows = x.reshape(-1, self.in_features)
         out = torch.addmm(self.bias, rows, self.weight.t(), beta=self.bias_scale, alpha=self.scale)
         return out.view(*x.shape[:-1], self.out_features)
@@ -114,7 +114,7 @@ class Memory(dict[Any, Any]):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if key not in self and len(self) >= self.most:
-            self.pop(next(iter(self)))
+            self.pop(next(iter(list(self)), None), None)  # another thread may have forgotten it already
         super().__setitem__(key, value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Memory:

@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hexavit.parts import Tokens, record_attention
 from hexavit.parts.attention import WindowAttention
@@ -136,3 +137,54 @@ def test_half_precision_and_autocast() -> None:
     torch.testing.assert_close(found.float(), told, rtol=0.1, atol=0.1)
     half = part.to(torch.bfloat16)(Tokens(given.image.to(torch.bfloat16), (6, 6))).image
     torch.testing.assert_close(half.float(), told, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_tokens_of_zeros_have_directions_in_half_precision_too(dtype: torch.dtype) -> None:
+    """Padding is zeros, and cosine attention's keys have no bias: 1e12, by which they are scaled, is no float16."""
+    part = attention((5, 7), "none", window=3, shifted=True, cosine=True, key_bias=False)
+    torch.nn.init.zeros_(part.q_bias)  # as it starts
+    expected = part(tokens((5, 7))).image.detach()
+    halved, given = copy.deepcopy(part).to(dtype), tokens((5, 7)).each(lambda x: x.to(dtype))
+    with torch.no_grad():
+        for found in (halved(given).image, halved.train()(given).image):
+            assert found.dtype == dtype
+            torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.1 * expected.abs().max().item())
+
+
+def test_an_order_that_was_watched_is_not_kept() -> None:
+    part = attention((6, 6), window=3, shifted=True)
+    with torch.no_grad():
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            part(tokens((6, 6)).each(torch.empty_like))
+        assert part(tokens((6, 6))).image.isfinite().all()
+
+
+def test_layers_are_called_as_modules() -> None:
+    """Adapters wrap `qkv`: what they add must count."""
+    for options in ({}, {"cosine": True, "key_bias": False}):
+        part = attention((6, 6), window=3, **options)
+        before = part(tokens((6, 6))).image
+        part.qkv.register_forward_hook(lambda module, given, out: 2 * out)
+        assert not torch.allclose(part(tokens((6, 6))).image, before)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("size", [(6, 6), (12, 9), (3, 5)])
+def test_a_script_has_the_windows_of_the_size_it_was_traced_at(size: tuple[int, int]) -> None:
+    """Not those of the size that the part was built for: here (6, 6)."""
+    part = attention((6, 6), window=4, shifted=True)
+
+    class Whole(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = part
+
+        def forward(self, grid: Tensor) -> Tensor:
+            return self.part(Tokens.of_grid(grid)).image  # type: ignore[no-any-return]
+
+    grid = tokens(size).grid
+    with torch.no_grad():
+        script = torch.jit.trace(Whole(), grid, check_trace=False)  # type: ignore[no-untyped-call]
+        torch.testing.assert_close(script(grid), part(Tokens.of_grid(grid)).image)

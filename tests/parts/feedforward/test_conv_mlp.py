@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from hexavit.parts import Tokens, plain
 from hexavit.parts.feedforward import ConvMLP
@@ -24,8 +25,13 @@ def test_bands_give_what_the_whole_gives(case: str, piece: int, monkeypatch: pyt
     part(tokens)  # batch norms that have seen something
     part.eval()
     whole = part(tokens).image.detach()
-    heights: list[tuple[int, ...]] = []
-    part.conv.register_forward_pre_hook(lambda _, given: heights.append((len(given[0]), given[0].shape[2])))
+    heights, transform = [], part._transform
+
+    def seeing(grid: Tensor) -> Tensor:
+        heights.append(tuple(grid.shape[:2]))
+        return transform(grid)
+
+    monkeypatch.setattr(part, "_transform", seeing)  # not by a hook: what has one is given all at once
     monkeypatch.setattr(plain, "PIECE", piece)
     with torch.no_grad():
         torch.testing.assert_close(part(tokens).image, whole)
@@ -39,3 +45,13 @@ def test_a_band_is_never_narrower_than_its_borders(monkeypatch: pytest.MonkeyPat
     with torch.no_grad():
         banded = part(tokens).image
     torch.testing.assert_close(banded, part(tokens).image.detach())
+
+
+def test_a_hooked_layer_is_given_the_whole_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "PIECE", 1)
+    part, tokens = ConvMLP(8, norm=False).eval(), Tokens(torch.randn(2, 220, 8), (20, 11))
+    seen: list[torch.Size] = []
+    part.conv.register_forward_hook(lambda _, given, out: seen.append(out.shape))
+    with torch.no_grad():
+        part(tokens)
+    assert seen == [(2, 32, 20, 11)]

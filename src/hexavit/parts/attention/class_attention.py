@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
-from hexavit.parts.plain import Linear
+from hexavit.parts.plain import product
 from hexavit.parts.registry import register_part
 
 
@@ -40,17 +40,19 @@ class ClassAttention(Attention):
         self.dim, self.heads = dim, heads
         self.head_dim = head_width(dim, heads, head_dim)
         inner = heads * self.head_dim
-        self.q = Linear(dim, inner, bias=qkv_bias)
-        self.k = Linear(dim, inner, bias=qkv_bias)
-        self.v = Linear(dim, inner, bias=qkv_bias)
-        self.proj = Linear(inner, dim)
+        self.q = nn.Linear(dim, inner, bias=qkv_bias)
+        self.k = nn.Linear(dim, inner, bias=qkv_bias)
+        self.v = nn.Linear(dim, inner, bias=qkv_bias)
+        self.proj = nn.Linear(inner, dim)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + N, C) to the same, image tokens unchanged."""
         extra, every = tokens.extra, tokens.sequence
         assert extra is not None  # `needs_extra`
-        q, k, v = (split_heads(x, self.heads) for x in (self.q(extra), self.k(every), self.v(every)))
-        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.head_dim**-0.5)))  # (B, P, C)
+        q, k, v = (
+            split_heads(x, self.heads) for x in (product(self.q, extra), product(self.k, every), product(self.v, every))
+        )
+        out: Tensor = self.proj_drop(product(self.proj, self.attend(q, k, v, scale=self.head_dim**-0.5)))  # (B, P, C)
         return tokens.replace_extra(out)
 
     def macs(self, size: Size, extra: int = 0) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hexavit.errors import nearest
 from hexavit.parts.attention.base import Attention, Scale, attention_scale, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
-from hexavit.parts.plain import Linear
+from hexavit.parts.plain import product
 from hexavit.parts.registry import register_part
 
 Method = Literal["dw_bn", "avg", "linear"]
@@ -112,10 +112,10 @@ class ConvProjection(Attention):
         elif method == "avg":
             self.pool = nn.AvgPool2d(kernel, stride_kv, padding_kv, ceil_mode=True)
         inner = heads * self.head_dim
-        self.proj_q = Linear(dim, inner, bias=qkv_bias)
-        self.proj_k = Linear(dim, inner, bias=qkv_bias)
-        self.proj_v = Linear(dim, inner, bias=qkv_bias)
-        self.proj = Linear(inner, dim)
+        self.proj_q = nn.Linear(dim, inner, bias=qkv_bias)
+        self.proj_k = nn.Linear(dim, inner, bias=qkv_bias)
+        self.proj_v = nn.Linear(dim, inner, bias=qkv_bias)
+        self.proj = nn.Linear(inner, dim)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to (B, P + H' W', C)."""
@@ -129,12 +129,12 @@ class ConvProjection(Attention):
         else:
             q = k = v = tokens.sequence
         out = self.attend(
-            split_heads(self.proj_q(q), self.heads),  # (B, h, Q, d)
-            split_heads(self.proj_k(k), self.heads),  # (B, h, M, d)
-            split_heads(self.proj_v(v), self.heads),
+            split_heads(product(self.proj_q, q), self.heads),  # (B, h, Q, d)
+            split_heads(product(self.proj_k, k), self.heads),  # (B, h, M, d)
+            split_heads(product(self.proj_v, v), self.heads),
             scale=self.scale,
         )
-        out = self.proj_drop(self.proj(out))
+        out = self.proj_drop(product(self.proj, out))
         size = self.out_size(tokens.size)
         return Tokens(out, size, prefix=tokens.prefix, layout=tokens.layout, carry=tokens.carry)
 

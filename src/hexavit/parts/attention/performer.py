@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
-from hexavit.parts.plain import Linear
+from hexavit.parts.plain import product
 from hexavit.parts.registry import register_part
 
 
@@ -80,8 +80,8 @@ class PerformerAttention(Attention):
         if features <= 0:
             raise ValueError(f"features is a share of the head's width, more than 0, not {features}")
         self.features = max(1, round(features * self.head_dim))
-        self.qkv = Linear(dim, 3 * heads * self.head_dim, bias=qkv_bias)
-        self.proj = Linear(heads * self.head_dim, dim)
+        self.qkv = nn.Linear(dim, 3 * heads * self.head_dim, bias=qkv_bias)
+        self.proj = nn.Linear(heads * self.head_dim, dim)
         self.w = nn.Parameter(random_features(self.features, self.head_dim), requires_grad=False)
 
     def forward(self, tokens: Tokens) -> Tokens:
@@ -89,13 +89,13 @@ class PerformerAttention(Attention):
         return tokens.join().each(self._mix)
 
     def _mix(self, x: Tensor) -> Tensor:
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (B, h, M, d) each
+        q, k, v = (split_heads(part, self.heads) for part in product(self.qkv, x).chunk(3, dim=2))  # (B, h, M, d) each
         scale = self.head_dim**-0.25
         q, k = q * scale, k * scale
         if self.maps is not None:
             self.maps.append(performer_map(q, k, self.w).detach())
         out = performer_attention(q, k, v, self.w).transpose(1, 2).flatten(2)
-        mixed: Tensor = self.proj_drop(self.proj(out))
+        mixed: Tensor = self.proj_drop(product(self.proj, out))
         return mixed
 
     def macs(self, size: Size, extra: int = 0) -> int:

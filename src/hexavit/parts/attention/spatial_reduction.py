@@ -13,7 +13,7 @@ from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.attention.mixed_heads import over_heads
 from hexavit.parts.attention.reductions import PooledConv, PyramidPool, Reduction, StridedConv
 from hexavit.parts.contract import Size, Tokens, rows
-from hexavit.parts.plain import Linear
+from hexavit.parts.plain import product
 from hexavit.parts.registry import register_part
 
 Method = Literal["conv", "depthwise", "pool", "pyramid"]
@@ -79,9 +79,9 @@ class SpatialReduction(Attention):
         self.dim, self.heads = dim, heads
         self.head_dim = head_width(dim, heads, head_dim)
         inner = heads * self.head_dim
-        self.q = Linear(dim, inner, bias=qkv_bias)
-        self.kv = Linear(dim, 2 * inner, bias=qkv_bias)
-        self.proj = Linear(inner, dim)
+        self.q = nn.Linear(dim, inner, bias=qkv_bias)
+        self.kv = nn.Linear(dim, 2 * inner, bias=qkv_bias)
+        self.proj = nn.Linear(inner, dim)
         self.reduction: Reduction | None = None
         if method == "pool":
             self.reduction = PooledConv(dim, side)
@@ -101,9 +101,9 @@ class SpatialReduction(Attention):
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to the same."""
         sequence = tokens.sequence
-        q = split_heads(self.q(sequence), self.heads)  # (B, h, Q, d)
-        k, v = (split_heads(x, self.heads) for x in self.kv(self._reduced(tokens, sequence)).chunk(2, dim=2))
-        out = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.head_dim**-0.5)))
+        q = split_heads(product(self.q, sequence), self.heads)  # (B, h, Q, d)
+        k, v = (split_heads(x, self.heads) for x in product(self.kv, self._reduced(tokens, sequence)).chunk(2, dim=2))
+        out = self.proj_drop(product(self.proj, self.attend(q, k, v, scale=self.head_dim**-0.5)))
         return Tokens(out, tokens.size, prefix=tokens.prefix, layout=tokens.layout, carry=tokens.carry)
 
     def _reduced(self, tokens: Tokens, sequence: Tensor) -> Tensor:
@@ -118,14 +118,15 @@ class SpatialReduction(Attention):
         """Logits (B, h, Q, M), mixed over h."""
         if self.mix is None:
             return logits
-        return over_heads(logits, self.mix.weight.flatten(1), self.mix.bias)
+        mixed = over_heads(logits, self.mix.weight.flatten(1), self.mix.bias)
+        return mixed.float() if mixed.dtype.itemsize < 4 else mixed  # what the norm behind the softmax magnifies
 
     def after_softmax(self, attention: Tensor) -> Tensor:
         """Maps (B, h, Q, M), each of mean 0 and variance 1 over Q and M, where heads are mixed."""
         if self.mix is None:
             return attention
         variance, mean = torch.var_mean(attention, dim=(2, 3), correction=0, keepdim=True)
-        return (attention - mean) * (variance + 1e-5).rsqrt()
+        return ((attention - mean) * (variance + 1e-5).rsqrt()).to(self.mix.weight.dtype)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """2 (Q + M) C A + 2 Q M A, the reduction's, and h^2 Q M with mixing."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens
 from hexavit.parts.layers import Memory
-from hexavit.parts.plain import Linear, linear
+from hexavit.parts.plain import product
 from hexavit.parts.registry import register_part
 
 MASKED = -100.0
@@ -87,11 +87,11 @@ class WindowAttention(Attention):
         inner = heads * self.head_dim
         self.scale = 1.0 if cosine else self.head_dim**-0.5
         self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10.0))) if cosine else None
-        self.qkv = Linear(dim, 3 * inner, bias=qkv_bias and key_bias)
+        self.qkv = nn.Linear(dim, 3 * inner, bias=qkv_bias and key_bias)
         apart = qkv_bias and not key_bias
         self.q_bias = nn.Parameter(torch.zeros(inner)) if apart else None
         self.v_bias = nn.Parameter(torch.zeros(inner)) if apart else None
-        self.proj = Linear(inner, dim)
+        self.proj = nn.Linear(inner, dim)
         self._orders = Memory()
         self._masked = Memory(most=1)
 
@@ -102,7 +102,8 @@ class WindowAttention(Attention):
         side, shift = self._window(tokens.size)
         bias = None if self.position is None else self.position((side, side), None)
         # A compiler fuses rolls and cuts by itself, and a record wants all windows in one map.
-        sorted_ = shift and self.maps is None and not torch.compiler.is_compiling()
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        sorted_ = shift and self.maps is None and not traced
         image, kv = (self._by_order if sorted_ else self._by_rolling)(tokens, side, shift, bias)
         out = tokens.with_image(self.proj_drop(image))
         return out if tokens.extra is None else out.replace_extra(self._extra(tokens.extra, kv))
@@ -133,7 +134,7 @@ class WindowAttention(Attention):
             bias = mask if bias is None else mask + bias
             bias = bias.expand(tokens.image.shape[0], *bias.shape).flatten(0, 1)
         q, k, v = self._qkv(x)
-        out = join(self.proj(self.attend(*self._heads(q, k, v), scale=self.scale, bias=bias)))
+        out = join(product(self.proj, self.attend(*self._heads(q, k, v), scale=self.scale, bias=bias)))
         return out, join(torch.cat((k, v), dim=2)) if tokens.prefix else out
 
     def _by_order(self, tokens: Tokens, side: int, shift: int, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -159,23 +160,23 @@ class WindowAttention(Attention):
             some = slice(first * batch, (first + count) * batch)
             outs.append(self.attend(*(t[some] for t in heads), scale=self.scale, bias=added))
             first += count
-        out = join(self.proj(torch.cat(outs)))
+        out = join(product(self.proj, torch.cat(outs)))
         return out, join(torch.cat((k, v), dim=2)) if tokens.prefix else out
 
     def _qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B', N, C) to q, k and v (B', N, A)."""
-        bias: Tensor | None = self.qkv.bias
+        bias = None
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        q, k, v = linear(x, self.qkv.weight, bias).chunk(3, dim=2)
+        q, k, v = product(self.qkv, x, bias).chunk(3, dim=2)
         return q, k, v
 
     def _heads(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B', N, A) each to (B', h, N, d), with `cosine` q and k by their lengths."""
         q, k, v = (split_heads(t, self.heads) for t in (q, k, v))
         if self.logit_scale is not None:
-            scale = self.logit_scale.clamp(max=math.log(100.0)).exp().to(q.dtype)
-            q, k = q * (scale * _over_length(q)), k * _over_length(k)
+            scale = self.logit_scale.clamp(max=math.log(100.0)).exp()
+            q, k = _times(q, scale * _over_length(q)), _times(k, _over_length(k))
         return q, k, v
 
     def _extra(self, extra: Tensor, kv: Tensor) -> Tensor:
@@ -183,13 +184,15 @@ class WindowAttention(Attention):
         q, k, v = self._qkv(extra)
         keys, values = kv.chunk(2, dim=2)
         q, k, v = self._heads(q, torch.cat((k, keys), dim=1), torch.cat((v, values), dim=1))
-        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.scale, record=False)))
+        out: Tensor = self.proj_drop(product(self.proj, self.attend(q, k, v, scale=self.scale, record=False)))
         return out
 
     # Windows
 
     def _window(self, size: Size) -> tuple[int, int]:
         """The window's side and the shift for a map; those built for where its size is traced, not known."""
+        if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+            size = int(size[0]), int(size[1])  # tensors that have values; a script keeps what follows of them
         if not all(isinstance(n, int) for n in size):
             return self.built
         if min(size) > self.window:
@@ -208,10 +211,12 @@ class WindowAttention(Attention):
     def _order(self, size: Size, side: int, shift: int, device: torch.device) -> _Order:
         """Built once for a size and a device."""
         key = size, str(device)
-        if key not in self._orders:
+        order: _Order | None = self._orders.get(key)
+        if order is None:
             with torch.inference_mode(False):  # or it could not stand in a graph that learns
-                self._orders[key] = shifted_order(size, side, shift, device)
-        order: _Order = self._orders[key]
+                order = shifted_order(size, side, shift, device)
+            if type(order.places) is Tensor:  # not what stands for one while something is traced
+                self._orders[key] = order
         return order
 
     def _biases(self, bias: Tensor | None, side: int, shift: int, like: Tensor) -> tuple[Tensor | None, ...]:
@@ -262,10 +267,15 @@ def shifted_order(size: Size, side: int, shift: int, device: torch.device) -> _O
 
 
 def _over_length(x: Tensor) -> Tensor:
-    """1 / max(|x|, 1e-12), (..., 1), of vectors (..., d)."""
+    """1 / max(|x|, 1e-12), (..., 1), of vectors (..., d), in float32 at least: of zeros it is no number of float16."""
     wide = x.float() if x.dtype.itemsize < 4 else x  # the square of 1e-12 is 0 in half precision
     squared: Tensor = torch.linalg.vecdot(wide, wide)  # twice as fast as the length; the bound, then the root: no 0 / 0
-    return squared.clamp_min(1e-24).rsqrt().unsqueeze(-1).to(x.dtype)
+    return squared.clamp_min(1e-24).rsqrt().unsqueeze(-1)
+
+
+def _times(x: Tensor, factor: Tensor) -> Tensor:
+    """The product, in the precision of `x`."""
+    return (x * factor).to(x.dtype)
 
 
 def _padded(size: Size, side: int) -> Size:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.layers import activation
-from hexavit.parts.plain import Linear, even_share, in_pieces, plain
+from hexavit.parts.plain import altered, even_share, in_pieces, plain, product
 from hexavit.parts.registry import register_part
 
 Excite = Literal["se", "eca", "eca_hard"]
@@ -25,11 +25,11 @@ class SqueezeExcite(nn.Module):
         hidden = dim // reduction
         if hidden < 1:
             raise ValueError(f"reduction={reduction} leaves nothing of {dim} channels")
-        self.fc1, self.fc2 = Linear(dim, hidden), Linear(hidden, dim)
+        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
     def forward(self, mean: Tensor) -> Tensor:
         """Means (B, C) to weights (B, C)."""
-        return F.hardsigmoid(self.fc2(F.relu(self.fc1(mean))))
+        return F.hardsigmoid(product(self.fc2, F.relu(product(self.fc1, mean))))
 
 
 class ChannelAttention(nn.Module):
@@ -96,10 +96,10 @@ class ConvMLP(PartModule):
             raise ValueError(f"kernel={kernel} moves the tokens: use an odd one")
         if hidden < 1:
             raise ValueError(f"ratio={ratio} leaves no hidden width at dim={dim}")
-        self.extra, self.kernel, self.reduction = extra, kernel, reduction
-        self.fc1 = Linear(dim, hidden, bias=bias)
+        self.hidden, self.extra, self.kernel, self.reduction = hidden, extra, kernel, reduction
+        self.fc1 = nn.Linear(dim, hidden, bias=bias)
         self.conv = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, groups=hidden, bias=bias)
-        self.fc2 = Linear(hidden, dim, bias=bias)
+        self.fc2 = nn.Linear(hidden, dim, bias=bias)
         self.norm1 = nn.BatchNorm2d(hidden) if norm else nn.Identity()
         self.norm2 = nn.BatchNorm2d(hidden) if norm else nn.Identity()
         self.norm3 = nn.BatchNorm2d(dim) if norm else nn.Identity()
@@ -114,15 +114,19 @@ class ConvMLP(PartModule):
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to the same."""
         grid = tokens.grid
-        image = self._by_bands(grid) if not self.training and plain(grid) else self._transform(grid)
+        image = self._by_bands(grid) if self._apart(grid) else self._transform(grid)
         out = tokens.with_image(image.flatten(1, 2))
         held = tokens.extra
         return out.replace_extra(torch.zeros_like(held)) if self.extra == "zero" and held is not None else out
 
+    def _apart(self, grid: Tensor) -> bool:
+        """Whether the map may go in pieces: in plain inference, with nobody to see what its layers are given."""
+        return not self.training and plain(grid) and not altered(self)
+
     def _by_bands(self, grid: Tensor) -> Tensor:
         """Some images at once, or of a large one some rows, with as many more as the kernel reaches over."""
         height, width, reach = *grid.shape[1:3], self.kernel // 2
-        row = width * self.fc1.out_features
+        row = width * self.hidden
         rows = even_share(height, row, least=8 * reach)
         if rows == height or self.excite is not None:  # whose weights are of the whole image
             return in_pieces(self._transform, grid, height * row)
@@ -136,14 +140,14 @@ class ConvMLP(PartModule):
 
     def _transform(self, grid: Tensor) -> Tensor:
         # One step a line: what a step has read is free before the next one asks for memory.
-        x = self.norm1(_as_map(self.fc1(grid)))  # (B, R, H, W)
+        x = self.norm1(_as_map(product(self.fc1, grid)))  # (B, R, H, W)
         x = self.first_act(x)
         x = self.conv(x)
         x = self.norm2(x)
         x = self.act(x)
         if self.excite is not None:
             x = x * self.excite(x.mean(dim=(2, 3)))[:, :, None, None]
-        x = self.norm3(_as_map(self.fc2(x.permute(0, 2, 3, 1))))  # (B, C, H, W)
+        x = self.norm3(_as_map(product(self.fc2, x.permute(0, 2, 3, 1))))  # (B, C, H, W)
         out: Tensor = x.permute(0, 2, 3, 1)
         return out
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from hexavit.parts.contract import PartModule, Size, Tokens, rows
 from hexavit.parts.layers import ScaledLinear, activation
-from hexavit.parts.plain import Linear, in_pieces, plain
+from hexavit.parts.plain import altered, in_pieces, plain, product
 from hexavit.parts.registry import register_part
 
 
@@ -28,6 +28,7 @@ class MLP(PartModule):
     def __init__(self, dim: int, *, ratio: float = 4.0, act: str = "gelu", drop: float = 0.0) -> None:
         super().__init__()
         hidden = int(dim * ratio)
+        self.hidden = hidden
         if hidden < 1:
             raise ValueError(f"ratio={ratio} leaves no hidden width at dim={dim}")
         if act == "quick_gelu":  # x sigmoid(1.702 x) = silu(1.702 x) / 1.702, in one pass instead of three
@@ -35,21 +36,22 @@ class MLP(PartModule):
             self.act: nn.Module = activation("silu")
             self.fc2: nn.Linear = ScaledLinear(hidden, dim, 1 / 1.702)
         else:
-            self.fc1, self.act, self.fc2 = Linear(dim, hidden), activation(act), Linear(hidden, dim)
+            self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), activation(act), nn.Linear(hidden, dim)
         self.drop = nn.Dropout(drop)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, M, C) to the same."""
         # Two products for a few extra tokens would cost more.
-        return tokens.join().each(self._by_rows if not self.training and plain(tokens.image) else self._transform)
+        apart = not self.training and plain(tokens.image) and not altered(self)  # nobody sees what its layers are given
+        return tokens.join().each(self._by_rows if apart else self._transform)
 
     def _by_rows(self, x: Tensor) -> Tensor:
-        return in_pieces(self._transform, x.flatten(0, 1), self.fc1.out_features).view_as(x)
+        return in_pieces(self._transform, x.flatten(0, 1), self.hidden).view_as(x)
 
     def _transform(self, x: Tensor) -> Tensor:
-        out: Tensor = self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+        out: Tensor = self.drop(product(self.fc2, self.drop(self.act(product(self.fc1, x)))))
         return out
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """2 M R C."""
-        return 2 * rows(size, extra) * self.fc1.in_features * self.fc1.out_features
+        return 2 * rows(size, extra) * self.fc1.in_features * self.hidden

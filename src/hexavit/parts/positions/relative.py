@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from hexavit.errors import nearest
 from hexavit.parts.contract import PartModule, Size
 from hexavit.parts.layers import Memory
+from hexavit.parts.plain import altered, unwatched
 from hexavit.parts.registry import register_part
 
 Spacing = Literal["log", "linear"]
@@ -33,7 +35,7 @@ class LogitPosition(PartModule):
     def forward(self, scope: Size, queries: Tensor | None = None) -> Tensor:
         """The bias (h, N, N) of N = h w tokens, row the query and column the key; queries (B, h, N, d) are not read
         here, but may be by others, whose bias is then (B, h, N, N)."""
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or not self._on_cpu():
+        if self.training or not unwatched() or not self._on_cpu() or altered(self):
             return self.bias(scope)
         values, bias = self._kept.get(scope, ([], None))
         if bias is None or not all(_same(*pair) for pair in zip(values, self.parameters(), strict=True)):
@@ -45,6 +47,14 @@ class LogitPosition(PartModule):
     def bias(self, scope: Size) -> Tensor:
         """The bias (h, N, N), computed."""
         raise NotImplementedError
+
+    def _follow(self) -> None:
+        """Make anew what follows of the scope alone, where the weights are and in their precision."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._follow()  # what moved with them may be rounded (`bfloat16()`) or empty (`to_empty`)
+        return self
 
     def _on_cpu(self) -> bool:
         return all(p.device.type == "cpu" for p in self.parameters())
@@ -70,7 +80,8 @@ class RelativeBias(LogitPosition):
         self.heads, self.scope = heads, scope
         self.table = nn.Parameter(torch.empty((2 * scope[0] - 1) * (2 * scope[1] - 1), heads))
         nn.init.trunc_normal_(self.table, std=0.02)
-        self.register_buffer("index", offset_index(scope), persistent=False)
+        self.register_buffer("index", None, persistent=False)
+        self._follow()
 
     index: Tensor
 
@@ -89,8 +100,11 @@ class RelativeBias(LogitPosition):
         """Make the table one of another scope, its values resized."""
         if size != self.scope:
             self.table = nn.Parameter(self.table_at(size), requires_grad=self.table.requires_grad)
-            self.index = offset_index(size, self.table.device)
             self.scope = size
+            self._follow()
+
+    def _follow(self) -> None:
+        self.index = offset_index(self.scope, self.table.device)
 
 
 @register_part("position", "continuous_bias")
@@ -125,8 +139,9 @@ class ContinuousBias(LogitPosition):
             )
         self.heads, self.scope, self.spacing, self.pretrained_window = heads, scope, spacing, pretrained_window
         self.fc1, self.fc2 = nn.Linear(2, hidden), nn.Linear(hidden, heads, bias=False)
-        self.register_buffer("offsets", self._offsets(scope), persistent=False)
-        self.register_buffer("index", offset_index(scope), persistent=False)
+        self.register_buffer("offsets", None, persistent=False)
+        self.register_buffer("index", None, persistent=False)
+        self._follow()
 
     offsets: Tensor
     index: Tensor
@@ -143,9 +158,12 @@ class ContinuousBias(LogitPosition):
 
     def set_size(self, size: Size) -> None:
         """Compute the offsets of another scope."""
-        self.offsets = self._offsets(size).to(self.offsets)
-        self.index = offset_index(size, self.index.device)
         self.scope = size
+        self._follow()
+
+    def _follow(self) -> None:
+        self.offsets = self._offsets(self.scope).to(self.fc1.weight)
+        self.index = offset_index(self.scope, self.fc1.weight.device)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """O (2 hidden + hidden heads), `size` being the scope."""
@@ -158,7 +176,7 @@ def scaled_offsets(scope: Size, spacing: Spacing = "log", pretrained_window: int
     sides = []
     for n in scope:
         farthest = max((pretrained_window or n) - 1, 1)
-        t = 8 * torch.arange(1 - n, n, dtype=torch.float32) / farthest
+        t = 8 * torch.arange(1 - n, n, dtype=torch.float32, device="cpu") / farthest
         sides.append(t.sign() * torch.log2(t.abs() + 1) / 3 if spacing == "log" else t / 8)
     rows, columns = sides
     grid = torch.broadcast_tensors(rows[:, None], columns[None])

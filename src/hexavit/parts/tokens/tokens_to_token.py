@@ -13,7 +13,7 @@ from hexavit.parts.attention.performer import performer_attention, performer_map
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.feedforward.conv_mlp import ConvMLP
 from hexavit.parts.feedforward.mlp import MLP
-from hexavit.parts.plain import Linear
+from hexavit.parts.plain import product
 from hexavit.parts.registry import register_part
 
 Kind = Literal["performer", "transformer"]
@@ -51,8 +51,8 @@ class T2TLayer(Attention):
         super().__init__(proj_drop=0.1 if kind == "performer" else 0.0)
         self.kind, self.in_dim, self.dim = kind, in_dim, dim
         self.norm1 = nn.LayerNorm(in_dim, eps=norm_eps)
-        self.qkv = Linear(in_dim, 3 * dim, bias=kind == "performer")
-        self.proj = Linear(dim, dim)
+        self.qkv = nn.Linear(in_dim, 3 * dim, bias=kind == "performer")
+        self.proj = nn.Linear(dim, dim)
         self.norm2 = CarriedNorm(dim) if local else nn.LayerNorm(dim, eps=norm_eps)
         self.feedforward = ConvMLP(dim, ratio=1.0, act="hardswish", bias=False) if local else MLP(dim, ratio=1.0)
         if kind == "performer":
@@ -61,7 +61,7 @@ class T2TLayer(Attention):
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, H W, D) to (B, H W, e)."""
         # Contiguous, or a traced batch of one would be another graph.
-        first, second, v = (t.contiguous() for t in self.qkv(self.norm1(tokens.image)).chunk(3, dim=2))
+        first, second, v = (t.contiguous() for t in product(self.qkv, self.norm1(tokens.image)).chunk(3, dim=2))
         if self.kind == "performer":  # the order is k, q, v
             mixed = performer_attention(second, first, v, self.w)
             if self.maps is not None:
@@ -69,7 +69,7 @@ class T2TLayer(Attention):
         else:
             q, k, values = (t.unsqueeze(1) for t in (first, second, v))
             mixed = self.attend(q, k, values, scale=self.in_dim**-0.5)
-        y = v + self.proj_drop(self.proj(mixed))
+        y = v + self.proj_drop(product(self.proj, mixed))
         y = y + self.feedforward(Tokens(self.norm2(y), tokens.size)).image
         return Tokens(y, tokens.size)
 
@@ -119,7 +119,7 @@ class TokensToToken(PartModule):
         self.layers = nn.ModuleList(
             T2TLayer(width, token_dim, norm_eps, kind, local) for width in (49 * in_dim, 9 * token_dim)
         )
-        self.proj = Linear(9 * token_dim, dim)
+        self.proj = nn.Linear(9 * token_dim, dim)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, H, W, C_in) to (B, H / 16, W / 16, C)."""
@@ -132,7 +132,7 @@ class TokensToToken(PartModule):
             if layer is None:
                 break
             image = layer(Tokens(x, size)).map.contiguous()
-        return Tokens(self.proj(x), size, carry=tokens.carry)
+        return Tokens(product(self.proj, x), size, carry=tokens.carry)
 
     def out_size(self, size: Size) -> Size:
         """Three unfolds."""
