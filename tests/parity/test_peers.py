@@ -20,7 +20,7 @@ from hexavit.models.cvt import cvt_vit_pytorch
 
 transformers = pytest.importorskip("transformers")
 
-LOGITS, GRADIENTS = 2e-5, 2e-5  # of the largest value, float32
+LOGITS, GRADIENTS = 5e-6, 1e-10  # of the largest value, in float32 and in float64
 
 
 def stirred(peer: nn.Module) -> Any:
@@ -39,10 +39,13 @@ def images(size: tuple[int, int]) -> Tensor:
 
 
 def differences(peer: nn.Module, ours: Any, x: Tensor) -> tuple[float, float]:
-    """The largest difference of logits and of any parameter's gradient, each relative to its largest value."""
-    answers = [getattr(out, "logits", out) for out in (peer(x), ours(x))]
-    for answer in answers:
-        answer.square().mean().backward()
+    """The largest difference of logits in float32 and of any parameter's gradient in float64, each relative to its
+    largest value. In float32 a ReLU that rounding turns on for one of them would move a gradient by a thousandth."""
+    with torch.no_grad():
+        a, b = (getattr(out, "logits", out) for out in (peer(x), ours(x)))
+    for model in (peer.double(), ours.double()):
+        out = model(x.double())
+        getattr(out, "logits", out).square().mean().backward()
     theirs: Mapping[str, Tensor] = {name: p.grad for name, p in peer.named_parameters() if p.grad is not None}
     translated = find_origin(theirs, "gradients").to_ours(theirs)
     assert not translated.unexplained
@@ -55,7 +58,6 @@ def differences(peer: nn.Module, ours: Any, x: Tensor) -> tuple[float, float]:
         (translated.state[name] - gradient).abs().max().item() / max(floor, gradient.abs().max().item())
         for name, gradient in own.items()
     )
-    a, b = (answer.detach() for answer in answers)
     return ((a - b).abs().max() / a.abs().max()).item(), worst
 
 
@@ -173,12 +175,12 @@ def test_both_heads_of_deit_are_theirs(library: str) -> None:
     else:
         peer, ours = transformers_deit(), distilled("norm_eps=1e-12", "stages.0.drop_path=0")
     hexavit.load_checkpoint(ours, peer.state_dict())
-    x = images((64, 64))
+    peer, ours, x = peer.double(), ours.double(), images((64, 64)).double()
     out = peer.train(library == "timm")(x)
     theirs = out if library == "timm" else (out.cls_logits, out.distillation_logits)
     answers = ours.train()(x)
     for a, b in zip(theirs, answers, strict=True):
-        assert (a - b).abs().max() <= LOGITS * a.abs().max()
+        assert (a - b).abs().max() <= GRADIENTS * a.abs().max()
     for first, second in (theirs, answers):
         (first.square().mean() + 3 * second.square().mean()).backward()
     gradients = {name: p.grad for name, p in peer.named_parameters() if p.grad is not None}
