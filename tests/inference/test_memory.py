@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-COUNT, WARM = 3000, 500
+BATCH = 16
+COUNT, WARM = 188 * BATCH, 32 * BATCH  # whole batches: a last one of another size has kernels made for it
 
 
 def watch(run: str, folder: str) -> None:
@@ -21,7 +22,7 @@ def watch(run: str, folder: str) -> None:
     torch.set_num_threads(1)
     files = cycle(sorted(Path(folder).rglob("*.png")))
     before, count = 0, 0
-    for _ in predict(open_model(run), islice(files, COUNT), features=True, device="cpu", batch_size=16):
+    for _ in predict(open_model(run), islice(files, COUNT), features=True, device="cpu", batch_size=BATCH):
         count += 1
         if count == WARM:
             before = resident()
