@@ -132,8 +132,12 @@ def test_same_answers_as_the_authors(variant: str) -> None:
     seen: dict[str, Tokens] = {}
     watched(model, seen)
     x = golden.image(record["input"])
+    if any(getattr(module, "mix", None) is not None for module in model.modules()):
+        # ResT's norm of its maps magnifies rounding: float32 is 1e-5 from float64 here and in the authors' code alike,
+        # and what two such errors add up to is the processor's choice. So one of them is taken away.
+        model, x = model.double(), x.double()
     with torch.no_grad(), record_last_attention(model, record) as maps:
-        logits = model(x)
+        logits = model(x).float()
     assert (logits[:, :8] - torch.tensor(record["logits"])).abs().max() <= 2e-5 * logits.abs().max()
     assert torch.allclose(logits.norm(dim=1), torch.tensor(record["logits_norm"]), rtol=2e-5, atol=0)
     with torch.no_grad():
