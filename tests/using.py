@@ -11,8 +11,10 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 from rich.console import Console
 
+from hexavit.cli import main
 from hexavit.inference import Run
 from hexavit.training import TrainConfig, train
 from hexavit.training.data import Digits
@@ -81,3 +83,11 @@ def digits_folder() -> Path:
 def trained() -> Run:
     """A run trained on :func:`digits_folder`; do not write to it."""
     return train(tiny(digits_folder()), digits_folder().parent / "run", console=silent()).run
+
+
+def train_by_command(capsys: pytest.CaptureFixture[str], out: Path, *arguments: object) -> str:
+    """What `hexavit train` says of one small epoch on the digits' folder: its output, or its refusal."""
+    small = "--epochs", 1, "--batch-size", 12, "--img-size", 32, "--workers", 0, "--device", "cpu"
+    status = main(["train", str(digits_folder()), *map(str, small), "--out", str(out), *map(str, arguments)])
+    told = capsys.readouterr()
+    return told.out if status == 0 else told.err

@@ -107,18 +107,20 @@ def _captured(block: nn.Module, tokens: Tokens) -> Tokens:
     had = sorted(tokens.carry)
     has = sorted({*had, *(name for part in block.children() for name in getattr(part, "gives", ()))})
 
-    def apart(whole: Tokens, names: Sequence[str]) -> tuple[Tensor | None, ...]:
+    def tensors_of(whole: Tokens, names: Sequence[str]) -> tuple[Tensor | None, ...]:
         body = (whole.sequence, None) if tokens.joined else (whole.image, whole.extra)
         return (*body, *(whole.carry[name] for name in names))
 
-    def whole(apart: Sequence[Any], names: Sequence[str], size: Size) -> Tokens:
-        carry = dict(zip(names, apart[2:], strict=True))
-        return Tokens(apart[0], size, extra=apart[1], prefix=prefix, layout=layout, carry=carry)
+    def tokens_of(tensors: Sequence[Any], names: Sequence[str], size: Size) -> Tokens:
+        body, extra, *carried = tensors
+        carry = dict(zip(names, carried, strict=True))
+        return Tokens(body, size, extra=extra, prefix=prefix, layout=layout, carry=carry)
 
-    out = checkpoint(
-        lambda *given: apart(block(whole(given, had, size)), has), *apart(tokens, had), use_reentrant=False
-    )
-    return whole(out, has, attention.out_size(size) if isinstance(attention, PartModule) else size)
+    def run(*given: Any) -> tuple[Tensor | None, ...]:
+        return tensors_of(block(tokens_of(given, had, size)), has)
+
+    out = checkpoint(run, *tensors_of(tokens, had), use_reentrant=False)
+    return tokens_of(out, has, attention.out_size(size) if isinstance(attention, PartModule) else size)
 
 
 CLASS_TOKENS = "class_tokens"

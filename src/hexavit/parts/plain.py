@@ -24,12 +24,18 @@ _FORWARD = nn.Linear.forward
 _ORDINARY = (Tensor, nn.Parameter, type(None))
 
 
+def scripted() -> bool:
+    """Whether `torch.jit.trace` follows the calls: sizes are tensors then, with values."""
+    found: bool = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+    return found
+
+
 def unwatched() -> bool:
     """Whether nothing records, transforms or counts: no gradient, tangent, autocast, tracer, transform or mode."""
     return (
         not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        and not scripted()
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._len_torch_dispatch_stack()
         and not torch._C._len_torch_function_stack()
@@ -49,6 +55,11 @@ def altered(module: nn.Module) -> bool:
     if _of_all._global_forward_hooks or _of_all._global_forward_pre_hooks:
         return True
     return any(m._forward_hooks or m._forward_pre_hooks or "parametrizations" in m._modules for m in module.modules())
+
+
+def divisible(part: nn.Module, x: Tensor) -> bool:
+    """Whether a part may take `x` in pieces: in plain inference, with nobody to see what its layers are given."""
+    return not part.training and plain(x) and not altered(part)
 
 
 def product(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hexavit.parts.contract import Size
+from hexavit.parts.plain import scripted
 
 
 def adaptive_average(image: Tensor, size: Size) -> Tensor:
@@ -68,7 +69,7 @@ def half_even(length: int, ratio: int) -> int:
     rounded = (2 * length + 3 * ratio - 1) // (4 * ratio) + (2 * length + ratio) // (4 * ratio)
     if known(rounded):  # torch 2.11 captures no `sym_max` of numbers
         return max(rounded, 1)
-    if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+    if scripted():
         return torch.as_tensor(rounded).clamp(min=1)  # type: ignore[return-value]  # a script's sizes are tensors
     at_least: int = torch.sym_max(rounded, 1)  # type: ignore[assignment]  # a symbol stands for a whole number
     return at_least

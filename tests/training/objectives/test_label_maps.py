@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.using import digits_folder
+from tests.using import digits_folder, train_by_command
 from torchvision.transforms import ColorJitter
 
-from hexavit.cli import main
 from hexavit.errors import DataError
 from hexavit.inference import Run
 from hexavit.inference.preprocess import InputSpec
@@ -122,18 +121,11 @@ def test_wrong_maps_are_named(tmp_path: Path, content: object, sentence: str) ->
     assert sentence in str(refusal.value)
 
 
-def train(capsys: pytest.CaptureFixture[str], out: Path, *arguments: object) -> str:
-    small = "--epochs", 1, "--batch-size", 12, "--img-size", 32, "--workers", 0, "--device", "cpu"
-    status = main(["train", str(digits_folder()), *map(str, small), "--out", str(out), *map(str, arguments)])
-    told = capsys.readouterr()
-    return told.out if status == 0 else told.err
-
-
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("more", [[], ["--mix-token"], ["--augment", "rand", "--magnitude", "5"]])
 def test_token_labels_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]) -> None:
     maps = write_maps(tmp_path / "maps")
-    told = train(capsys, tmp_path / "run", "--model", "lvvit_nano", "--label-maps", maps, *more)
+    told = train_by_command(capsys, tmp_path / "run", "--model", "lvvit_nano", "--label-maps", maps, *more)
     assert "held-out accuracy" in told
     run = Run.open(tmp_path / "run")
     assert f"label_maps: {maps}" in run.config.read_text()
@@ -142,7 +134,7 @@ def test_token_labels_on_the_command_line(tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.usefixtures("one_thread")
 def test_mix_token_without_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "held-out accuracy" in train(capsys, tmp_path / "run", "--model", "lvvit_nano", "--mix-token")
+    assert "held-out accuracy" in train_by_command(capsys, tmp_path / "run", "--model", "lvvit_nano", "--mix-token")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +149,7 @@ def test_mix_token_without_maps(tmp_path: Path, capsys: pytest.CaptureFixture[st
 )
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], sentence: str) -> None:
     maps = write_maps(tmp_path / "maps")
-    told = train(capsys, tmp_path / "run", *(maps if each == "MAPS" else each for each in arguments))
+    told = train_by_command(capsys, tmp_path / "run", *(maps if each == "MAPS" else each for each in arguments))
     assert sentence in told
     assert told.count("\n") == 1
     assert not (tmp_path / "run").exists()

@@ -2,10 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.using import CLASSES, digits_folder, trained
+from tests.using import CLASSES, train_by_command, trained
 
 import hexavit
-from hexavit.cli import main
 from hexavit.errors import HexavitError
 from hexavit.inference import InputSpec, Ready, Run
 from hexavit.training import resume
@@ -64,13 +63,6 @@ def test_a_file_of_weights_teaches(tmp_path: Path) -> None:
     assert by_file(images).shape == by_run(images).shape
 
 
-def train(capsys: pytest.CaptureFixture[str], out: Path, *arguments: object) -> str:
-    small = "--epochs", 1, "--batch-size", 12, "--img-size", 32, "--workers", 0, "--device", "cpu"
-    status = main(["train", str(digits_folder()), *map(str, small), "--out", str(out), *map(str, arguments)])
-    told = capsys.readouterr()
-    return told.out if status == 0 else told.err
-
-
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     "more", [[], ["--distillation", "soft", "--distillation-alpha", 0.1, "--distillation-tau", 3, "--mixup", 0.5]]
@@ -86,7 +78,7 @@ def test_distillation_on_the_command_line(
         return answer(self, images)
 
     monkeypatch.setattr(Teacher, "__call__", counted)
-    told = train(capsys, tmp_path / "run", "--model", "deit_nano", "--teacher", trained().path, *more)
+    told = train_by_command(capsys, tmp_path / "run", "--model", "deit_nano", "--teacher", trained().path, *more)
     assert "held-out accuracy" in told
     assert asked == [12, 12]
     run = Run.open(tmp_path / "run")
@@ -106,10 +98,10 @@ def test_a_taught_training_resumes_with_its_teacher(
             raise KeyboardInterrupt
         return step(self, batch, batch_idx)  # type: ignore[arg-type]
 
-    train(capsys, tmp_path / "whole", *arguments)
+    train_by_command(capsys, tmp_path / "whole", *arguments)
     with monkeypatch.context() as patched:
         patched.setattr(Classifier, "training_step", interrupted)
-        train(capsys, tmp_path / "parts", *arguments)
+        train_by_command(capsys, tmp_path / "parts", *arguments)
     resume(tmp_path / "parts")
     assert Run(tmp_path / "parts").weights("last").read_bytes() == Run(tmp_path / "whole").weights("last").read_bytes()
 
@@ -124,7 +116,9 @@ def test_a_taught_training_resumes_with_its_teacher(
     ],
 )
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], sentence: str) -> None:
-    told = train(capsys, tmp_path / "run", *(trained().path if each == "RUN" else each for each in arguments))
+    told = train_by_command(
+        capsys, tmp_path / "run", *(trained().path if each == "RUN" else each for each in arguments)
+    )
     assert sentence in told
     assert told.count("\n") == 1
     assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens
 from hexavit.parts.layers import Memory
-from hexavit.parts.plain import product
+from hexavit.parts.plain import product, scripted
 from hexavit.parts.registry import register_part
 
 MASKED = -100.0
@@ -102,8 +102,7 @@ class WindowAttention(Attention):
         side, shift = self._window(tokens.size)
         bias = None if self.position is None else self.position((side, side), None)
         # A compiler fuses rolls and cuts by itself, and a record wants all windows in one map.
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
-        sorted_ = shift and self.maps is None and not traced
+        sorted_ = shift and self.maps is None and not torch.compiler.is_compiling() and not scripted()
         image, kv = (self._by_order if sorted_ else self._by_rolling)(tokens, side, shift, bias)
         out = tokens.with_image(self.proj_drop(image))
         return out if tokens.extra is None else out.replace_extra(self._extra(tokens.extra, kv))
@@ -191,7 +190,7 @@ class WindowAttention(Attention):
 
     def _window(self, size: Size) -> tuple[int, int]:
         """The window's side and the shift for a map; those built for where its size is traced, not known."""
-        if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+        if scripted():
             size = int(size[0]), int(size[1])  # tensors that have values; a script keeps what follows of them
         if not all(isinstance(n, int) for n in size):
             return self.built

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.layers import activation
-from hexavit.parts.plain import altered, even_share, in_pieces, plain, product
+from hexavit.parts.plain import divisible, even_share, in_pieces, product
 from hexavit.parts.registry import register_part
 
 Excite = Literal["se", "eca", "eca_hard"]
@@ -29,7 +29,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, mean: Tensor) -> Tensor:
         """Means (B, C) to weights (B, C)."""
-        return F.hardsigmoid(product(self.fc2, F.relu(product(self.fc1, mean))))
+        return F.hardsigmoid(self.fc2(F.relu(self.fc1(mean))))
 
 
 class ChannelAttention(nn.Module):
@@ -114,14 +114,10 @@ class ConvMLP(PartModule):
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to the same."""
         grid = tokens.grid
-        image = self._by_bands(grid) if self._apart(grid) else self._transform(grid)
+        image = self._by_bands(grid) if divisible(self, grid) else self._transform(grid)
         out = tokens.with_image(image.flatten(1, 2))
         held = tokens.extra
         return out.replace_extra(torch.zeros_like(held)) if self.extra == "zero" and held is not None else out
-
-    def _apart(self, grid: Tensor) -> bool:
-        """Whether the map may go in pieces: in plain inference, with nobody to see what its layers are given."""
-        return not self.training and plain(grid) and not altered(self)
 
     def _by_bands(self, grid: Tensor) -> Tensor:
         """Some images at once, or of a large one some rows, with as many more as the kernel reaches over."""

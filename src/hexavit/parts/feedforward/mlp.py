@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from hexavit.parts.contract import PartModule, Size, Tokens, rows
 from hexavit.parts.layers import ScaledLinear, activation
-from hexavit.parts.plain import altered, in_pieces, plain, product
+from hexavit.parts.plain import divisible, in_pieces, product
 from hexavit.parts.registry import register_part
 
 
@@ -42,8 +42,7 @@ class MLP(PartModule):
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, M, C) to the same."""
         # Two products for a few extra tokens would cost more.
-        apart = not self.training and plain(tokens.image) and not altered(self)  # nobody sees what its layers are given
-        return tokens.join().each(self._by_rows if apart else self._transform)
+        return tokens.join().each(self._by_rows if divisible(self, tokens.image) else self._transform)
 
     def _by_rows(self, x: Tensor) -> Tensor:
         return in_pieces(self._transform, x.flatten(0, 1), self.hidden).view_as(x)
