@@ -37,13 +37,13 @@ from rich.console import Console
 from torch.nn import functional as F
 
 import hexavit
+from hexavit.data import open_source
+from hexavit.data.augment import training_transform
+from hexavit.data.lightning_logging import quiet_lightning
+from hexavit.data.loader import Images, choose_workers, make_loader
+from hexavit.images.prefetch import decode_ahead
 from hexavit.inference import InputSpec, Ready, predict
-from hexavit.inference.ahead import decode_ahead
 from hexavit.training import TrainConfig, train
-from hexavit.training.augment import training_transform
-from hexavit.training.data import open_source
-from hexavit.training.data.loading import Images, choose_workers, make_loader
-from hexavit.training.loop.quiet import quiet_lightning
 
 CLASSES = 10
 

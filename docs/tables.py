@@ -19,8 +19,8 @@ import torch
 
 import hexavit
 from hexavit.architecture import Architecture
-from hexavit.catalogue import PartPage, find_parts
 from hexavit.models import model_entry
+from hexavit.models.catalogue import PartPage, find_parts
 from hexavit.parts import KINDS
 
 DOCS = Path(__file__).parent

@@ -129,7 +129,7 @@ def _watch(mark: Callable[..., None], out: Path) -> None:
 
     from hexavit.training.loop.accumulation import Accumulation
     from hexavit.training.loop.module import Classifier
-    from hexavit.training.loop.recorder import Recorder
+    from hexavit.training.loop.run_writer import Recorder
 
     def around(owner: Any, name: str, said: Callable[..., str]) -> None:
         inner = getattr(owner, name)

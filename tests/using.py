@@ -15,9 +15,9 @@ import pytest
 from rich.console import Console
 
 from hexavit.cli import main
+from hexavit.data import Digits
 from hexavit.inference import Run
 from hexavit.training import TrainConfig, train
-from hexavit.training.data import Digits
 
 CLASSES = ("one", "two", "zero")
 TIMES = {"images_per_second", "seconds"}

@@ -3,19 +3,23 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hexavit import _deprecated
+
 if TYPE_CHECKING:
     from hexavit import parts
-    from hexavit._backbone import Backbone
     from hexavit.architecture import Architecture, Part, Pattern, Stage
     from hexavit.checkpoints import LoadReport, load_checkpoint
-    from hexavit.ecosystem import backbone, register_with_timm
     from hexavit.errors import HexavitError
     from hexavit.hub import create_model, from_pretrained, push_to_hub, save_pretrained
+    from hexavit.integrations import backbone, register_with_timm
     from hexavit.models import list_models, list_weights
+    from hexavit.network.backbone import Backbone
     from hexavit.parts import PartModule, Tokens, record_attention, register_part
     from hexavit.profiling import Profile, profile
 
 __version__ = "0.1.0"
+
+_deprecated.install()
 
 __all__ = [
     "Architecture",
@@ -46,10 +50,10 @@ __all__ = [
 # The room of each name. A room is opened when one of its names is used, so that `import hexavit` and `--help` are quick
 # and the command line can set what PyTorch reads when it is loaded.
 _ROOMS = {
-    "_backbone": ("Backbone",),
+    "network.backbone": ("Backbone",),
     "architecture": ("Architecture", "Part", "Pattern", "Stage"),
     "checkpoints": ("LoadReport", "load_checkpoint"),
-    "ecosystem": ("backbone", "register_with_timm"),
+    "integrations": ("backbone", "register_with_timm"),
     "errors": ("HexavitError",),
     "hub": ("create_model", "from_pretrained", "push_to_hub", "save_pretrained"),
     "models": ("list_models", "list_weights"),

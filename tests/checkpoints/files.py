@@ -24,7 +24,7 @@ def tiny() -> Any:
 
 
 def authors_state() -> dict[str, Tensor]:
-    from hexavit.models.cvt_keys import AUTHORS
+    from hexavit.models.cvt.keys import AUTHORS
 
     return dict(AUTHORS.to_theirs(tiny().state_dict(), lambda key: 2).state)
 

@@ -15,8 +15,8 @@ from tests.checkpoints.files import Trap, authors_state, rezipped, tiny, write_a
 
 import hexavit
 from hexavit.checkpoints import inspect_checkpoint
-from hexavit.checkpoints.pickles import PickleMachine
-from hexavit.checkpoints.reading import read_contents
+from hexavit.checkpoints.reader import read_contents
+from hexavit.checkpoints.unpickler import PickleMachine
 from hexavit.errors import CheckpointError
 
 

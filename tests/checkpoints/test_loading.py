@@ -11,8 +11,8 @@ from torch import Tensor
 
 import hexavit
 from hexavit.errors import CheckpointError
-from hexavit.models.cvt_keys import AUTHORS
-from hexavit.models.vit_keys import TIMM
+from hexavit.models.cvt.keys import AUTHORS
+from hexavit.models.vit.keys import TIMM
 
 State = dict[str, Tensor]
 VIT = ["stages.0.depth=2", "stages.0.dim=48"]

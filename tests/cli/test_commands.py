@@ -9,8 +9,8 @@ from tests.using import CLASSES, digits_folder, trained
 
 import hexavit
 from hexavit.cli import COMMANDS, main
+from hexavit.data import ImageFolder
 from hexavit.inference import Run
-from hexavit.training.data import ImageFolder
 
 
 def ask(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

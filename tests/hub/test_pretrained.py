@@ -10,12 +10,12 @@ from huggingface_hub import constants
 from tests.hub.local_hub import Hub
 
 import hexavit
-from hexavit.checkpoints.writing import write_state
+from hexavit.checkpoints.writer import write_state
 from hexavit.errors import CheckpointError, HexavitError
 from hexavit.hub import load_published
-from hexavit.hub.fetching import UnreachableError, link_name, sha256_of
+from hexavit.hub.download import UnreachableError, link_name, sha256_of
 from hexavit.models import Weight, model_entry, registry
-from hexavit.models.cvt_keys import LAYOUTS
+from hexavit.models.cvt.keys import LAYOUTS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

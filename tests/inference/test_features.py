@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from tests.using import digits_folder, trained
 
+from hexavit.data import open_source
+from hexavit.data.loader import Draw, Images
 from hexavit.errors import HexavitError
 from hexavit.inference import open_model, predict
 from hexavit.inference.features import FeatureFile, check_features_file
-from hexavit.training.data import open_source
-from hexavit.training.data.loading import Draw, Images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

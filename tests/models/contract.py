@@ -19,8 +19,8 @@ from timm.optim import param_groups_layer_decay
 import hexavit
 from hexavit import Architecture, Backbone, HexavitError, Part, Pattern, Stage
 from hexavit.architecture import COLUMNS
-from hexavit.composition import check_fits
 from hexavit.models import model_entry, resolve
+from hexavit.network.composition import check_fits
 from hexavit.parts import record_attention, softmax_path
 
 SIDE = 64
@@ -261,7 +261,7 @@ class ModelContract:
             assert Architecture.from_json(architecture.to_json()) == architecture
 
     def test_every_module_is_a_part(self, model: Backbone, case: Case) -> None:
-        homes = ("hexavit.parts.", "torch.nn.", "hexavit.composition", "hexavit._backbone")
+        homes = ("hexavit.parts.", "torch.nn.", "hexavit.network.composition", "hexavit.network.backbone")
         strangers = {f"{type(m).__module__}.{type(m).__name__}" for m in model.modules()}
         assert not [name for name in strangers if not name.startswith(homes)]
 

@@ -7,7 +7,7 @@ import torch
 import hexavit
 from hexavit.errors import HexavitError
 from hexavit.models import model_entry
-from hexavit.models.cvt import cvt_vit_pytorch
+from hexavit.models.cvt.variants import cvt_vit_pytorch
 
 
 def test_names() -> None:

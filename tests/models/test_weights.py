@@ -7,10 +7,10 @@ import timm
 import torch
 
 import hexavit
-from hexavit._backbone import Backbone
 from hexavit.errors import HexavitError
-from hexavit.hub.fetching import link_name
+from hexavit.hub.download import link_name
 from hexavit.models import Entry, Weight, build_model, find_weight, model_entry, register, resolve
+from hexavit.network.backbone import Backbone
 
 ALL = hexavit.list_weights()
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from vit_pytorch.cvt import CvT as VitPytorchCvT
 
 import hexavit
-from hexavit.checkpoints.origin import find_origin
-from hexavit.models.cvt import cvt_vit_pytorch
+from hexavit.checkpoints.layout_detection import find_origin
+from hexavit.models.cvt.variants import cvt_vit_pytorch
 
 transformers = pytest.importorskip("transformers")
 
@@ -364,4 +364,4 @@ def test_twins_svt_is_that_of_timm(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     peer = stirred(timm.create_model("twins_svt_small", img_size=size, num_classes=10))
     ours = hexavit.create_model("twins_svt_small", img_size=size, num_classes=10)
-    assert_same(peer, ours, size, hexavit.checkpoints.origin.find_origin(peer.state_dict(), "peer").name)
+    assert_same(peer, ours, size, hexavit.checkpoints.layout_detection.find_origin(peer.state_dict(), "peer").name)

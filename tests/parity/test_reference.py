@@ -15,8 +15,8 @@ from tests.parity import golden
 from torch import Tensor, nn
 
 import hexavit
-from hexavit.layouts import Layout
-from hexavit.models.t2t_vit import LAYOUTS as T2T_LAYOUTS
+from hexavit.models.layouts import Layout
+from hexavit.models.t2t_vit.variants import LAYOUTS as T2T_LAYOUTS
 from hexavit.parts import Tokens, record_attention
 from hexavit.parts.tokens.tokens_to_token import T2TLayer
 

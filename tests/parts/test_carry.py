@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hexavit import Architecture, Backbone, HexavitError, Part, PartModule, Pattern, Stage, Tokens, register_part
 from hexavit.architecture import COLUMNS
-from hexavit.composition import as_tokens
+from hexavit.network.composition import as_tokens
 from hexavit.parts import Attention, options, part_class, part_names
 from hexavit.parts.attention.base import split_heads
 

@@ -10,14 +10,14 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from hexavit.architecture import Architecture
-from hexavit.checkpoints.guessing import guess
+from hexavit.checkpoints.layout_detection import Origin
+from hexavit.checkpoints.lazy_tensor import listed
 from hexavit.checkpoints.loading import check_numbers, config_notes, read_state, refuse_unexplained
-from hexavit.checkpoints.origin import Origin
-from hexavit.checkpoints.stored import listed
-from hexavit.checkpoints.writing import write_json, write_state
+from hexavit.checkpoints.model_detection import guess
+from hexavit.checkpoints.writer import write_json, write_state
 from hexavit.errors import CheckpointError, nearest
-from hexavit.layouts import OWN_SUFFIXES, Layout
 from hexavit.models import LAYOUTS, list_models, model_entry, resolve
+from hexavit.models.layouts import OWN_SUFFIXES, Layout
 
 Target = Literal["authors", "huggingface", "timm", "torchvision", "vit_pytorch", "hexavit"]
 TARGETS: tuple[str, ...] = get_args(Target)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hexavit.architecture import Architecture
-from hexavit.checkpoints.guessing import Sketch, matches
+from hexavit.checkpoints.lazy_tensor import listed
 from hexavit.checkpoints.loading import read_state
-from hexavit.checkpoints.stored import listed
+from hexavit.checkpoints.model_detection import Sketch, matches
 from hexavit.models import model_entry
 
 

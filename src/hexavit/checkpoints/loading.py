@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hexavit._backbone import Backbone, FeatureBackbone
 from hexavit.architecture import Architecture
-from hexavit.checkpoints.adapting import Adapter, chosen, is_norm_counter
-from hexavit.checkpoints.origin import Origin, find_origin
-from hexavit.checkpoints.reading import read_contents, read_tensor
+from hexavit.checkpoints.adapt import Adapter, chosen, is_norm_counter
+from hexavit.checkpoints.layout_detection import Origin, find_origin
+from hexavit.checkpoints.lazy_tensor import Contents, Stored, listed, printable
+from hexavit.checkpoints.reader import read_contents, read_tensor
 from hexavit.checkpoints.report import LoadReport
-from hexavit.checkpoints.stored import Contents, Stored, listed, printable
-from hexavit.checkpoints.unwrap import Weights, find_weights
+from hexavit.checkpoints.state_dict import Weights, find_weights
 from hexavit.errors import CheckpointError
-from hexavit.layouts import Translation
+from hexavit.models.layouts import Translation
+from hexavit.network.backbone import Backbone, FeatureBackbone
 
 
 def load_checkpoint(

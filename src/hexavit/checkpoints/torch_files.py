@@ -18,8 +18,8 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from hexavit.checkpoints.pickles import PickleMachine, StorageRef, TensorRef
-from hexavit.checkpoints.stored import Contents, Stored
+from hexavit.checkpoints.lazy_tensor import Contents, Stored
+from hexavit.checkpoints.unpickler import PickleMachine, StorageRef, TensorRef
 from hexavit.errors import CheckpointError
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001

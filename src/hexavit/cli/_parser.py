@@ -140,7 +140,7 @@ def add_overrides(parser: Parser) -> None:
 def add_run(parser: Parser) -> None:
     """Add what ``evaluate`` and ``predict`` share: the model and its weights, batch size and device."""
     from hexavit.inference.device import Device
-    from hexavit.inference.run import Weights
+    from hexavit.runs.run_folder import Weights
 
     parser.add_argument(
         "run",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from hexavit.cli._parser import Parser, add_img_size, add_json, img_size_of
-from hexavit.training.config import Augment
+from hexavit.data.source import Augment
 
 
 def add_arguments(parser: Parser) -> None:
@@ -33,19 +33,19 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
 
     if asked.action == "fetch":
-        from hexavit.training.data.published import fetch
+        from hexavit.data.published import fetch
 
         print(f"{asked.data}: {len(fetch(asked.data).names)} images are there")
         return
 
-    from hexavit.training.data import open_source
-    from hexavit.training.data.check import check_data
-    from hexavit.training.files import check_ending
+    from hexavit.data import open_source
+    from hexavit.data.check import check_data
+    from hexavit.files import check_ending
 
     check_ending(asked.sheet, ".png")
     source = open_source(asked.data)
     if asked.sheet is not None:
-        from hexavit.training.data.showing import draw_data, input_of
+        from hexavit.data.preview import draw_data, input_of
 
         draw_data(source, input_of(source, asked.model, img_size_of(asked)), Path(asked.sheet), augment=asked.augment)
     found = check_data(source, val_fraction=asked.val_fraction, split_seed=asked.split_seed, workers=asked.workers)

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from hexavit.cli._parser import Parser, add_json, add_run, open_run
-from hexavit.training.config import OnBadImage
-from hexavit.training.files import check_ending
-from hexavit.training.judging.evaluation import Among, Part, judge
+from hexavit.data.source import OnBadImage
+from hexavit.evaluation.evaluate import Among, Part, judge
+from hexavit.files import check_ending
 
 
 def add_arguments(parser: Parser) -> None:
@@ -44,7 +44,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
         on_bad_image=asked.on_bad_image,
     )
     if asked.report is not None:
-        from hexavit.training.judging.report import write_report
+        from hexavit.evaluation.html_report import write_report
 
         write_report(judged, asked.report)
     found = judged.evaluation

@@ -25,7 +25,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
 
     from hexavit.architecture import aligned
-    from hexavit.catalogue import find_parts
+    from hexavit.models.catalogue import find_parts
     from hexavit.parts import KINDS
 
     pages = find_parts(asked.name)

@@ -78,7 +78,7 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
 
 def _images(given: Sequence[str], by_null: bool) -> Iterator[str | Path]:
     """What is named on the command line, looked at now; and what a list names, when its turn comes."""
-    from hexavit.inference.listing import checked, read_list
+    from hexavit.images.listing import checked, read_list
 
     if given.count("-") > 1 or (by_null and "-" not in given):
         raise UsageError("- stands for the list on the standard input, once; --null says how its paths are parted")
@@ -91,8 +91,8 @@ def _images(given: Sequence[str], by_null: bool) -> Iterator[str | Path]:
 
 def _write(asked: Any, kind: Format, predictions: Iterator[Any], files: ExitStack) -> int:
     """Write each prediction as it comes; the files take their place when all is done."""
+    from hexavit.files import replacing
     from hexavit.inference.features import FeatureFile
-    from hexavit.training.files import replacing
 
     out: TextIO = sys.stdout
     if asked.out is not None:

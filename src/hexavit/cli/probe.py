@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from hexavit.cli._parser import Parser, add_json, add_run, open_run
-from hexavit.training.config import OnBadImage
-from hexavit.training.judging.probing import Fitted, HeldOut, probe
+from hexavit.data.source import OnBadImage
+from hexavit.evaluation.probing import Fitted, HeldOut, probe
 
 
 def add_arguments(parser: Parser) -> None:

@@ -21,13 +21,13 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
     if asked.csv and asked.json:
         raise UsageError("--csv and --json are two forms of the same: give one of them")
 
-    from hexavit.training.files import check_ending
-    from hexavit.training.runs import as_csv, as_records, as_table, find_runs
+    from hexavit.files import check_ending
+    from hexavit.runs.compare import as_csv, as_records, as_table, find_runs
 
     check_ending(asked.plot, ".png")
     found = find_runs(asked.folder)
     if asked.plot is not None:
-        from hexavit.training.curves import draw_runs
+        from hexavit.runs.curves import draw_runs
 
         draw_runs({each.name: each.history for each in found}, Path(asked.plot))
     if asked.json:

@@ -77,7 +77,7 @@ def _fitting(architecture: Architecture) -> str:
 
 def _compare(model: str, other: str, overrides: Sequence[str], as_json: bool) -> None:
     """Edits are the first model's."""
-    from hexavit.comparison import compare, comparison_table
+    from hexavit.architecture.comparison import compare, comparison_table
     from hexavit.models import resolve
 
     one, two = resolve(model, overrides=overrides), resolve(other)

@@ -14,11 +14,11 @@ from hexavit.cli._parser import Parser, UsageError, add_overrides, as_dict
 from hexavit.training.config import TrainConfig, read_recipe, settings
 
 if TYPE_CHECKING:
-    from hexavit.training.data import Source
+    from hexavit.data import Source
 
 
 def add_arguments(parser: Parser) -> None:
-    from hexavit.training.choices.choosing import CHOSEN
+    from hexavit.training.auto_config.rules import CHOSEN
 
     parser.add_argument("images", metavar="DATA", nargs="?", type=str, default=None, help="the same as --data DATA")
     parser.add_argument("--out", type=str, default=None, help="the run folder; by default runs/DATA-MODEL, or the next")
@@ -51,8 +51,8 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
     if resumes and (out is None or overwrite):
         raise UsageError("--resume needs --out, the run folder to go on with, and goes without --overwrite")
 
-    from hexavit.training.claim import claimable, next_free
-    from hexavit.training.data import open_source
+    from hexavit.data import open_source
+    from hexavit.runs.claim import claimable, next_free
     from hexavit.training.trainer import resume, train
 
     if resumes:
@@ -77,12 +77,12 @@ def _take_data(given: dict[str, Any]) -> None:
 
 def _chosen(given: dict[str, Any], source: Source) -> TrainConfig:
     """The settings with what was not given chosen, and why."""
-    from hexavit.training.choices.choosing import CHOSEN, choose
+    from hexavit.training.auto_config.rules import CHOSEN, choose
 
     if given.keys() >= CHOSEN:
         return TrainConfig.from_mapping(given)
 
-    from hexavit.training.choices.situation import look
+    from hexavit.training.auto_config.facts import look
 
     config, reasons = choose(look(given, source), given)
     if _leads():

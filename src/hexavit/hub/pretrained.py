@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import nn
 
-from hexavit._backbone import Backbone, FeatureBackbone
 from hexavit.architecture import Architecture
 from hexavit.checkpoints import LoadReport, load_checkpoint
-from hexavit.checkpoints.adapting import classifier_keys
+from hexavit.checkpoints.adapt import classifier_keys
 from hexavit.errors import HexavitError
-from hexavit.hub.fetching import UnreachableError, fetch_first, fetch_link, verify
+from hexavit.hub.download import UnreachableError, fetch_first, fetch_link, verify
 from hexavit.models import Weight, build_model, find_weight, list_weights, model_entry, pretrained_cfg
+from hexavit.network.backbone import Backbone, FeatureBackbone
 from hexavit.parts.contract import Size
 
 _log = logging.getLogger("hexavit")
@@ -46,7 +46,7 @@ def create_model(
             parts the weights of all that stayed are loaded.
         features_only: give a list of feature maps (B, C, H, W) instead of logits, with no head.
         out_indices: which maps then: the last n, or by index into `feature_info`; None for all.
-        overrides: edits by paths, `"stages.2.attention.stride_kv=1"`; see `hexavit.editing.override`.
+        overrides: edits by paths, `"stages.2.attention.stride_kv=1"`; see `hexavit.architecture.editing.override`.
 
     Returns:
         A `Backbone`, or with `features_only` a `FeatureBackbone`.

@@ -1,11 +1,11 @@
 """Using a trained model: opened from a run, a folder, a file or a name; image files read; their classes predicted."""
 
-from hexavit.inference.images import read_image
-from hexavit.inference.listing import find_images
-from hexavit.inference.opening import Ready, open_model, start_from
+from hexavit.images.decode import read_image
+from hexavit.images.listing import find_images
+from hexavit.images.preprocess import InputSpec
+from hexavit.inference.load_model import Ready, open_model, start_from
 from hexavit.inference.prediction import Prediction, predict
-from hexavit.inference.preprocess import InputSpec
-from hexavit.inference.run import Run
+from hexavit.runs.run_folder import Run
 
 __all__ = [
     "InputSpec",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hexavit.errors import HexavitError
-from hexavit.inference.images import shown
+from hexavit.images.decode import shown
 
 SUFFIXES = (".npy", ".parquet")
 _ROWS = 1024  # of one group in a Parquet file

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from hexavit.errors import HexavitError
-from hexavit.inference.images import EXTENSIONS, shown
+from hexavit.images.decode import EXTENSIONS, shown
 from hexavit.inference.prediction import Prediction
 
 Format = Literal["table", "csv", "jsonl"]

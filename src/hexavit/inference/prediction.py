@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hexavit.errors import DataError, HexavitError
-from hexavit.inference.ahead import Decoded, cores, decode_ahead
+from hexavit.images.listing import Refuse, checked, iter_images, raise_it
+from hexavit.images.prefetch import Decoded, cores, decode_ahead
 from hexavit.inference.device import Device, pick_device
-from hexavit.inference.listing import Refuse, checked, iter_images, raise_it
-from hexavit.inference.opening import Ready, Subject, made_ready
-from hexavit.inference.run import Weights
+from hexavit.inference.load_model import Ready, Subject, made_ready
+from hexavit.runs.run_folder import Weights
 
 
 @dataclass(frozen=True)

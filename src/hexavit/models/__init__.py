@@ -1,33 +1,23 @@
-"""One file a paper: its variants as data, its published figures and weights, its checkpoint key tables."""
+"""Named models, one package per paper: variants as data, published figures and weights, checkpoint key tables."""
 
-from hexavit.layouts import Layout
-from hexavit.models import cvt, vit  # first: of models with equal tensors, an unnamed file means the elder
+from hexavit.models.cvt import keys as cvt_keys
+from hexavit.models.cvt import variants as cvt  # first: of models with equal tensors, an unnamed file means the elder
+from hexavit.models.layouts import Layout
+from hexavit.models.vit import variants as vit
 
 # isort: split
-from hexavit.models import (
-    cait,
-    ceit,
-    cpvt,
-    cvt_keys,
-    deepvit,
-    deit,  # noqa: F401  # registers its models
-    deit_keys,
-    localvit,
-    lvvit,
-    p2t,
-    pvt,  # noqa: F401  # registers its models
-    pvt_keys,
-    pvt_v2,  # noqa: F401  # registers its models
-    rest,
-    swin,  # noqa: F401  # registers its models
-    swin_keys,
-    swin_v2,  # noqa: F401  # registers its models
-    swin_v2_keys,
-    t2t_vit,
-    twins,
-    vit_c,
-    vit_keys,
-)
+from hexavit.models.cait import variants as cait
+from hexavit.models.ceit import variants as ceit
+from hexavit.models.cpvt import variants as cpvt
+from hexavit.models.deepvit import variants as deepvit
+from hexavit.models.deit import keys as deit_keys
+from hexavit.models.deit import variants as deit  # noqa: F401  # registers its models
+from hexavit.models.localvit import variants as localvit
+from hexavit.models.lvvit import variants as lvvit
+from hexavit.models.p2t import variants as p2t
+from hexavit.models.pvt import keys as pvt_keys
+from hexavit.models.pvt import variants as pvt  # noqa: F401  # registers its models
+from hexavit.models.pvt_v2 import variants as pvt_v2  # noqa: F401  # registers its models
 from hexavit.models.registry import (
     Entry,
     Published,
@@ -40,6 +30,15 @@ from hexavit.models.registry import (
     register,
     resolve,
 )
+from hexavit.models.rest import variants as rest
+from hexavit.models.swin import keys as swin_keys
+from hexavit.models.swin import variants as swin  # noqa: F401  # registers its models
+from hexavit.models.swin_v2 import keys as swin_v2_keys
+from hexavit.models.swin_v2 import variants as swin_v2  # noqa: F401  # registers its models
+from hexavit.models.t2t_vit import variants as t2t_vit
+from hexavit.models.twins import variants as twins
+from hexavit.models.vit import keys as vit_keys
+from hexavit.models.vit_c import variants as vit_c
 from hexavit.models.weights import Preprocessing, Weight
 
 LAYOUTS: tuple[Layout, ...] = tuple(

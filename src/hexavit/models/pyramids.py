@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hexavit.architecture import Column, Part, Stage
-from hexavit.layouts import As, Table
+from hexavit.models.layouts import As, Table
 from hexavit.models.weights import Preprocessing, Weight
 
 EPS = 1e-5

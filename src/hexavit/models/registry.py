@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hexavit._backbone import Backbone
 from hexavit.architecture import Architecture, image_size
 from hexavit.errors import ArchitectureError, HexavitError, nearest
-from hexavit.layouts import filled
+from hexavit.models.layouts import filled
 from hexavit.models.weights import Preprocessing, Weight
+from hexavit.network.backbone import Backbone
 from hexavit.parts.contract import Size
 from hexavit.parts.registry import KINDS, part_class, part_names
 

@@ -11,13 +11,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import yaml
 
+from hexavit.data.source import Augment, OnBadImage
 from hexavit.errors import HexavitError, nearest
 from hexavit.inference.device import Device
 
-Augment = Literal["auto", "none", "shift", "crop", "rand"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Distillation = Literal["hard", "soft"]
-OnBadImage = Literal["error", "skip"]
 
 
 class ConfigError(HexavitError):

@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from hexavit.data.digits import Digits
+from hexavit.files import replacing
 from hexavit.inference.prediction import predict
-from hexavit.inference.run import Run
-from hexavit.training.claim import next_free
+from hexavit.runs.claim import next_free
+from hexavit.runs.run_folder import Run
 from hexavit.training.config import TrainConfig
-from hexavit.training.data.digits import Digits
-from hexavit.training.files import replacing
 from hexavit.training.trainer import Trained, train
 
 RECIPE = TrainConfig(model="cvt_nano", data=Digits.name, epochs=20, batch_size=64, lr=4e-3)

@@ -13,31 +13,31 @@ from typing import Any, NoReturn, cast
 import lightning as L
 from rich.console import Console
 
+from hexavit.data import Source
+from hexavit.data.augment import training_transform
+from hexavit.data.lightning_logging import quiet_lightning
+from hexavit.data.loader import Images, choose_workers, make_loader, stop_workers
+from hexavit.data.seeding import seeded
 from hexavit.errors import DataError, RunError
+from hexavit.files import write_json
 from hexavit.inference.device import pick_device
-from hexavit.inference.run import Run
-from hexavit.training.augment import training_transform
-from hexavit.training.claim import unfinished
+from hexavit.runs.claim import unfinished
+from hexavit.runs.curves import draw_curves
+from hexavit.runs.run_folder import Run
 from hexavit.training.config import TrainConfig, checked_value, read_recipe
-from hexavit.training.curves import draw_curves
-from hexavit.training.data import Source
-from hexavit.training.data.loading import Images, choose_workers, make_loader, stop_workers
-from hexavit.training.files import write_json
-from hexavit.training.loop.batch_norm import sync_batch_norms
 from hexavit.training.loop.checkpoints import WholeCheckpointIO
-from hexavit.training.loop.leaving import Leave
+from hexavit.training.loop.distributed import Launch, own_processes
+from hexavit.training.loop.loggers import check_trackers, make_trackers, telling
 from hexavit.training.loop.module import Classifier, NotFiniteError
-from hexavit.training.loop.nonfinite import keep_batch
-from hexavit.training.loop.position import Position
-from hexavit.training.loop.processes import Launch, own_processes
+from hexavit.training.loop.non_finite import keep_batch
 from hexavit.training.loop.progress import make_progress
-from hexavit.training.loop.quiet import quiet_lightning
-from hexavit.training.loop.recorder import Recorder, Row, by_clock
-from hexavit.training.loop.timing import TimeLeft, offer_smaller
-from hexavit.training.loop.tracking import check_trackers, make_trackers, telling
+from hexavit.training.loop.run_writer import Recorder, Row, by_clock
+from hexavit.training.loop.signals import Leave
+from hexavit.training.loop.sync_batch_norm import sync_batch_norms
+from hexavit.training.loop.time_estimate import TimeLeft, offer_smaller
+from hexavit.training.loop.train_state import Position
 from hexavit.training.objectives.label_maps import MappedImages
-from hexavit.training.preparing import Ready, new_run, standing_run
-from hexavit.training.randomness import seeded
+from hexavit.training.setup import Ready, new_run, standing_run
 
 _PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 

@@ -12,10 +12,10 @@ from torch import nn
 
 from hexavit.errors import RunError
 from hexavit.inference import Run
+from hexavit.processes import Processes
 from hexavit.training import resume, train
 from hexavit.training.loop.accumulation import Accumulation, is_out_of_memory
 from hexavit.training.loop.module import Classifier
-from hexavit.training.loop.processes import Processes
 from hexavit.training.objectives.losses import CrossEntropy
 
 

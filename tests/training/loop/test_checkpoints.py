@@ -12,7 +12,7 @@ from hexavit.errors import CheckpointError
 from hexavit.inference import Run
 from hexavit.training import resume
 from hexavit.training.loop.checkpoints import before, newest_checkpoint, read_checkpoint, write_checkpoint
-from hexavit.training.loop.position import Position
+from hexavit.training.loop.train_state import Position
 
 
 def state(number: int) -> dict[str, object]:

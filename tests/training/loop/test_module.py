@@ -4,8 +4,8 @@ from tests.using import tiny
 from torch import nn
 
 from hexavit.errors import ArchitectureError
+from hexavit.processes import Processes
 from hexavit.training.loop.module import Classifier
-from hexavit.training.loop.processes import Processes
 from hexavit.training.objectives.losses import CrossEntropy
 
 

@@ -7,14 +7,14 @@ from PIL import Image
 from tests.using import digits_folder, train_by_command
 from torchvision.transforms import ColorJitter
 
+from hexavit.data import open_source
+from hexavit.data.loader import Draw, Images
+from hexavit.data.seeding import seeded
 from hexavit.errors import DataError
+from hexavit.images.preprocess import InputSpec
 from hexavit.inference import Run
-from hexavit.inference.preprocess import InputSpec
-from hexavit.training.data import open_source
-from hexavit.training.data.loading import Draw, Images
 from hexavit.training.objectives.label_maps import LabelMaps, MappedImages, TrackedTransform
 from hexavit.training.objectives.token_labels import token_label_targets
-from hexavit.training.randomness import seeded
 
 CELLS, SIDE, LEVELS = 18, 4, 9
 

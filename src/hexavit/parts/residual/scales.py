@@ -64,8 +64,8 @@ class Fixup(ReZero):
 
     Shapes: (B, M, C) to the same. Cost: parameters 3; multiply-adds not counted.
     The branch's weights start by the paper's rule, on top of the architecture's `init`: the last ones zero, those
-    before scaled down by the number of branches (`hexavit.initialisation`). Differs from the paper: one b a branch, not
-    one before every layer, and the classifier starts as `init` draws it, not at zero.
+    before scaled down by the number of branches (`hexavit.network.initialisation`). Differs from the paper: one b a
+    branch, not one before every layer, and the classifier starts as `init` draws it, not at zero.
     """
 
     start = 1.0

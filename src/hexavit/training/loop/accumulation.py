@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hexavit.errors import RunError
-from hexavit.training.loop.processes import Processes
+from hexavit.processes import Processes
 
 _NO_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
 

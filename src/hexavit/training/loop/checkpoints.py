@@ -19,8 +19,8 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from hexavit.errors import CheckpointError
-from hexavit.inference.run import Run
-from hexavit.training.files import replacing
+from hexavit.files import replacing
+from hexavit.runs.run_folder import Run
 
 _MARK = b"\nhexavit checkpoint "
 _DIGEST = 32

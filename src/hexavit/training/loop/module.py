@@ -14,16 +14,16 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from hexavit.data.loader import UNCOUNTED
+from hexavit.data.seeding import derive
+from hexavit.evaluation.metrics import accuracies, mean_loss
+from hexavit.processes import Processes
 from hexavit.training.config import TrainConfig
-from hexavit.training.data.loading import UNCOUNTED
-from hexavit.training.judging.metrics import accuracies, mean_loss
 from hexavit.training.loop.accumulation import Accumulation, batch_norm_state, put_back
-from hexavit.training.loop.optimisation import freeze, frozen_stages, make_optimizer, make_schedule
-from hexavit.training.loop.position import Position, set_loops
-from hexavit.training.loop.processes import Processes
-from hexavit.training.objectives.lessons import Lesson
+from hexavit.training.loop.optimizer import freeze, frozen_stages, make_optimizer, make_schedule
+from hexavit.training.loop.train_state import Position, set_loops
 from hexavit.training.objectives.losses import CrossEntropy
-from hexavit.training.randomness import derive
+from hexavit.training.objectives.objective import Lesson
 
 Batch = tuple[Tensor, Tensor]
 

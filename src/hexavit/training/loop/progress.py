@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hexavit.training.loop.recorder import Row
+from hexavit.training.loop.run_writer import Row
 
 
 def make_progress(console: Console) -> Lines | Bar:

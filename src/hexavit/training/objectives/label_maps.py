@@ -14,14 +14,14 @@ from timm.data.auto_augment import RandAugment
 from torch import Tensor
 from torchvision.transforms import functional as F
 
+from hexavit.data.augment import Kind, training_transform
+from hexavit.data.loader import UNCOUNTED, Draw, Images
+from hexavit.data.seeding import seeded
+from hexavit.data.source import Source
 from hexavit.errors import DataError
-from hexavit.inference.bands import Bands
-from hexavit.inference.images import shown, to_channels
-from hexavit.inference.preprocess import InputSpec
-from hexavit.training.augment import Kind, training_transform
-from hexavit.training.data.loading import UNCOUNTED, Draw, Images
-from hexavit.training.data.source import Source
-from hexavit.training.randomness import seeded
+from hexavit.images.decode import shown, to_channels
+from hexavit.images.multichannel import Bands
+from hexavit.images.preprocess import InputSpec
 
 _UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, AttributeError, EOFError)  # what readers answer
 _MOVING = ("Rotate", "Shear", "Translate")  # what RandAugment does to places; the others change colours alone

@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.transforms import functional as F
 
 from hexavit.errors import HexavitError
-from hexavit.inference.opening import Ready, open_model
-from hexavit.inference.preprocess import InputSpec
+from hexavit.images.preprocess import InputSpec
+from hexavit.inference.load_model import Ready, open_model
 
 _GREY = (0.299, 0.587, 0.114)  # of red, green and blue, as Pillow weighs them
 

@@ -1,0 +1,159 @@
+"""Which named model a state belongs to, from the names and shapes of its tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import isqrt
+
+import torch
+from torch import Tensor
+
+from hexavit.architecture import Architecture, Part
+from hexavit.errors import HexavitError
+from hexavit.models import list_models, model_entry
+from hexavit.network.backbone import Backbone
+
+Shapes = Mapping[str, tuple[int, ...]]
+_BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What names and shapes alone tell: widths, depths, channels, classes, whether a class token enters."""
+
+    dims: tuple[int, ...]
+    depths: tuple[int, ...]
+    in_chans: int
+    num_classes: int
+    class_token: bool
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor]) -> Sketch:
+        """The sketch of a state under our names; zeros where it does not say."""
+        blocks: dict[int, int] = {}
+        for match in filter(None, map(_BLOCK.match, state)):
+            blocks[int(match[1])] = max(blocks.get(int(match[1]), 0), int(match[2]) + 1)
+        stages = range(len(blocks)) if set(blocks) == set(range(len(blocks))) else range(0)
+        return cls(
+            tuple(_width(state, f"stages.{i}.") for i in stages),
+            tuple(blocks[i] for i in stages),
+            _channels(state),
+            _size(state, "head.fc.weight", 0, 2),
+            any(key.endswith(".class_token") for key in state),
+        )
+
+
+def _size(state: Mapping[str, Tensor], key: str, axis: int, ndim: int) -> int:
+    """A tensor's size along an axis, 0 if there is no such tensor."""
+    tensor = state.get(key)
+    return tensor.shape[axis] if tensor is not None and tensor.ndim == ndim else 0
+
+
+def _width(state: Mapping[str, Tensor], stage: str) -> int:
+    """What leaves its convolution, else its first attention."""
+    width = _size(state, f"{stage}tokens.conv.weight", 0, 4)
+    return width or _size(state, f"{stage}blocks.0.attention.proj.weight", 0, 2)
+
+
+def _channels(state: Mapping[str, Tensor]) -> int:
+    """What the convolution reads that meets the image (patches, a stem), or T2T-ViT's first 7 x 7 windows."""
+    tokens = "stages.0.tokens."
+    first = _size(state, f"{tokens}steps.0.0.weight", 1, 4) or _size(state, f"{tokens}conv.weight", 1, 4)
+    return first or _size(state, f"{tokens}layers.0.norm1.weight", 0, 1) // 49
+
+
+def guess(state: Mapping[str, Tensor], family: str = "") -> Architecture | None:
+    """The named model, edited where its keys say so, that has just these tensors; None if no one does.
+
+    What leaves no trace in keys and shapes keeps the named model's value: strides, paddings, activations, and
+    whether keys without convolutions are `linear` or `avg`.
+
+    Args:
+        state: tensors under our names.
+        family: that of the file's layout; of models that are alike, its own come first.
+    """
+    return next(iter(matches(state, family)), None)
+
+
+def matches(state: Mapping[str, Tensor], family: str = "") -> list[Architecture]:
+    """All named models that have just these tensors: those without an edit first, then those built at the size that
+    the tables tell, then those of the family; the others are twins of the first that shapes cannot tell from it."""
+    sketch = Sketch.of(state)
+    wanted = {key: tuple(t.shape) for key, t in state.items() if not key.endswith(".num_batches_tracked")}
+    found: list[tuple[tuple[bool, bool, bool], Architecture]] = []
+    for architecture in _near(sketch):
+        edited = _edited(architecture, sketch, state)
+        at = edited and _at_size(edited, wanted)
+        if edited is not None and at is not None:
+            apart = edited.head != architecture.head or edited.stages != architecture.stages
+            rank = apart, at.img_size != edited.img_size, model_entry(at.name).family != family
+            found.append((rank, at))
+    found.sort(key=lambda each: each[0])
+    return [at for rank, at in found if rank[:2] == found[0][0][:2]]
+
+
+def _near(sketch: Sketch) -> Iterator[Architecture]:
+    for name in list_models():
+        architecture = model_entry(name).architecture
+        widths = zip((stage.dim for stage in architecture.stages), sketch.dims, strict=False)
+        depths = tuple(stage.depth for stage in architecture.stages)
+        if depths == sketch.depths and all(known in (0, dim) for dim, known in widths):
+            yield architecture
+
+
+def _edited(architecture: Architecture, sketch: Sketch, state: Mapping[str, Tensor]) -> Architecture | None:
+    edits: list[str] = []
+    if architecture.head.name == "class_token" and not sketch.class_token:
+        edits.append("head=pool")
+    if "head.pre_logits.0.weight" in state:
+        edits.append("head.pre_logits=true")
+    for i, stage in enumerate(architecture.stages):
+        part, front = stage.column("attention", 0), f"stages.{i}.blocks.0.attention."
+        if part.name == "conv_projection":
+            if f"{front}conv_q.conv.weight" not in state:
+                edits.append(f"stages.{i}.attention.method=linear")
+            if f"{front}proj_q.bias" not in state and part.options.get("qkv_bias", True):
+                edits.append(f"stages.{i}.attention.qkv_bias=false")
+        if f"stages.{i}.position.table" in state:
+            edits += [f"stages.{i}.position=learned"] if stage.position == Part("none") else []
+    try:
+        edited = architecture.override(edits)
+    except HexavitError:
+        return None
+    return replace(edited, in_chans=sketch.in_chans or edited.in_chans, num_classes=sketch.num_classes)
+
+
+def _at_size(architecture: Architecture, wanted: Shapes) -> Architecture | None:
+    """The architecture with just these shapes, at its own image size or at the square one that its first table is
+    for."""
+    own = _shapes(architecture)
+    if own == wanted:
+        return architecture
+    table = next((key for key in own if key.endswith(".position.table") and key in wanted), None)
+    if table is None or set(own) != set(wanted) or len(own[table]) != len(wanted[table]):
+        return None
+    resized = _resized(architecture, table, wanted[table])
+    return resized if resized is not None and _shapes(resized) == wanted else None
+
+
+def _resized(architecture: Architecture, table: str, shape: tuple[int, ...]) -> Architecture | None:
+    with torch.device("meta"):
+        position = Backbone(architecture).get_submodule(table.removesuffix(".table"))
+    grid, prefix = getattr(position, "size", None), getattr(position, "prefix", 0)
+    side = isqrt(max(shape[1] - prefix, 0)) if len(shape) == 3 else 0
+    if grid is None or side < 1 or any(whole % part for whole, part in zip(architecture.img_size, grid, strict=True)):
+        return None
+    return replace(architecture, img_size=(side * (architecture.img_size[0] // grid[0]),) * 2)
+
+
+@lru_cache(maxsize=64)
+def _shapes(architecture: Architecture) -> Shapes:
+    try:
+        with torch.device("meta"):
+            state = Backbone(architecture).state_dict()
+    except (HexavitError, RuntimeError, OverflowError):  # a size that no model can have
+        return {}
+    return {key: tuple(t.shape) for key, t in state.items() if not key.endswith(".num_batches_tracked")}

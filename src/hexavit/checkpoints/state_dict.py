@@ -1,0 +1,91 @@
+"""Finding the weights in what a file holds: bare, or under an entry beside an optimizer and arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hexavit.checkpoints.lazy_tensor import Contents, Stored, listed, printable
+from hexavit.checkpoints.unpickler import Foreign
+from hexavit.errors import CheckpointError, nearest
+
+# Plain weights before their moving average: which of the two a file's figures are for, nobody can tell from it.
+_ENTRIES = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "ema", "module", "net")
+_MAX_TENSORS = 20_000  # the largest models here have some thousand
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a file: `entry` is where they stood (empty for bare ones), `others` what stood beside them."""
+
+    tensors: Mapping[str, Stored]
+    entry: str
+    prefix: str
+    others: Mapping[str, str]
+
+
+def find_weights(contents: Contents, entry: str | None = None) -> Weights:
+    """The state dict in a file's contents, without the prefixes that wrappers put before its keys.
+
+    Raises:
+        CheckpointError: there is none, there are several and none has a usual name, or no such `entry`.
+    """
+    candidates = dict(_candidates(contents.tree))
+    if not candidates:
+        foreign = f": it holds {listed(contents.foreign, 5)}" if contents.foreign else ""
+        raise CheckpointError(f"{contents.where}: there are no weights in it{foreign}")
+    if entry is None:
+        usual = [name for name in ("", *_ENTRIES) if name in candidates]
+        if not usual and len(candidates) > 1:
+            raise CheckpointError(f"{contents.where} holds weights under {listed(candidates)}: say which with entry=")
+        entry = usual[0] if usual else next(iter(candidates))
+    if entry not in candidates:
+        raise CheckpointError(f"{contents.where} has no weights under {entry!r}: {nearest(entry, candidates)}")
+    held = candidates[entry]
+    tensors = {key: value for key, value in held.items() if isinstance(value, Stored)}
+    if len(tensors) > _MAX_TENSORS:
+        raise CheckpointError(f"{contents.where} holds {len(tensors):,} tensors, more than any model here")
+    if odd := [key for key in tensors if printable(key, 300) != key]:
+        raise CheckpointError(f"{contents.where}: {printable(odd[0])!r} is no name of a tensor: the file is damaged")
+    others = {printable(str(key)): _describe(value) for key, value in held.items() if not isinstance(value, Stored)}
+    if entry:
+        root = contents.tree
+        others |= {printable(str(key)): _describe(value) for key, value in root.items() if key != entry.split(".")[0]}
+    prefix = ""
+    while found := next((p for p in _PREFIXES if all(key.startswith(p) for key in tensors)), ""):
+        tensors = {key.removeprefix(found): value for key, value in tensors.items()}
+        prefix += found
+    return Weights(tensors, entry, prefix, others)
+
+
+def _candidates(tree: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """Every mapping with tensors by name: the whole, its entries, and one level deeper."""
+    if not isinstance(tree, Mapping):
+        return []
+    found = [("", tree)] if _is_state(tree) else []
+    for key, value in tree.items():
+        if isinstance(key, str) and isinstance(value, Mapping):
+            if _is_state(value):
+                found.append((key, value))
+            else:
+                inner = ((k, v) for k, v in value.items() if isinstance(k, str) and isinstance(v, Mapping))
+                found += [(f"{key}.{k}", v) for k, v in inner if _is_state(v)]
+    return found
+
+
+def _is_state(value: Mapping[Any, Any]) -> bool:
+    tensors = sum(isinstance(key, str) and isinstance(item, Stored) for key, item in value.items())
+    return tensors > 0 and 2 * tensors >= len(value)
+
+
+def _describe(value: Any) -> str:
+    """What an entry is, in a few words, without looking deep into it."""
+    if isinstance(value, Foreign):
+        return f"{value.name}, not made"
+    if isinstance(value, Stored):
+        return f"tensor {tuple(value.shape)}"
+    if isinstance(value, Mapping | list | tuple):
+        return f"{type(value).__name__} of {len(value)}"
+    return printable(repr(value), 60) if isinstance(value, str | int | float | None) else type(value).__name__

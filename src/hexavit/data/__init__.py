@@ -1,0 +1,44 @@
+"""Labelled images for training and judging: where they come from, how they are split, how they are fed."""
+
+import os
+from pathlib import Path
+
+from hexavit.data.digits import Digits
+from hexavit.data.huggingface import PackedImages, is_packed
+from hexavit.data.image_folder import ImageFolder
+from hexavit.data.published import PublishedSet, names_set
+from hexavit.data.source import Hints, Source, Split
+from hexavit.data.table import SUFFIXES, ImageTable
+from hexavit.data.tar_shards import TarShards, shards_in
+
+__all__ = [
+    "Digits",
+    "Hints",
+    "ImageFolder",
+    "ImageTable",
+    "PackedImages",
+    "PublishedSet",
+    "Source",
+    "Split",
+    "TarShards",
+    "open_source",
+]
+
+
+def open_source(data: str) -> Source:
+    """The data that ``--data`` names: ``digits``, a folder, a table, tar files, ``cifar10:FOLDER``, or a data set of
+    Hugging Face's.
+
+    Raises:
+        DataError: when it is none of these.
+    """
+    if data == Digits.name:
+        return Digits()
+    if names_set(data):
+        return PublishedSet(data)
+    path = Path(data)
+    if shards_in(path):
+        return TarShards(path)
+    if is_packed(path):
+        return PackedImages(path)
+    return ImageTable(path) if path.suffix.lower() in SUFFIXES and not os.path.isdir(path) else ImageFolder(data)

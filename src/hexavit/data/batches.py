@@ -1,0 +1,68 @@
+"""Labelled images for a model that is used as it is: decoded ahead of it, in batches, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from hexavit.data.source import Source
+from hexavit.errors import DataError
+from hexavit.images.decode import shown
+from hexavit.images.prefetch import cores, not_negative, work_ahead
+from hexavit.images.preprocess import InputSpec, Transform
+
+
+def read_batches(
+    source: Source,
+    numbers: Sequence[int],
+    spec: InputSpec,
+    *,
+    batch_size: int,
+    workers: int | None = None,
+    skipped: dict[str, str] | None = None,
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Numbers of images, and with them a batch (B, C, H, W) that :meth:`InputSpec.normalise` makes a model's input.
+
+    Args:
+        source: the images.
+        numbers: those to read.
+        spec: of the model's input.
+        batch_size: B; the last batch may be smaller.
+        workers: threads that decode; by default none for images in memory, else one a core.
+        skipped: takes the name of each image that cannot be read, with the reason; without it the first is raised.
+
+    Raises:
+        DataError: naming the first image that cannot be read.
+    """
+    threads = not_negative(workers) if workers is not None else 0 if source.hints.in_memory else cores()
+    work = partial(_read, source=source, transform=spec.pixels())
+    read = _readable(source, work_ahead(numbers, work, threads, 2 * batch_size), skipped)
+    while chunk := list(islice(read, batch_size)):
+        yield [number for number, _ in chunk], torch.stack([pixels for _, pixels in chunk])
+
+
+def _read(number: int, *, source: Source, transform: Transform) -> tuple[int, Tensor | DataError]:
+    try:
+        image = source.load(number)
+    except DataError as error:
+        return number, error
+    try:
+        return number, transform(image)
+    except DataError as error:
+        return number, DataError(f"{shown(source.names[number])}: {error}")
+
+
+def _readable(
+    source: Source, read: Iterator[tuple[int, Tensor | DataError]], skipped: dict[str, str] | None
+) -> Iterator[tuple[int, Tensor]]:
+    for number, made in read:
+        if not isinstance(made, DataError):
+            yield number, made
+        elif skipped is None:
+            raise DataError(f"{made}; --on-bad-image skip leaves such images out")
+        else:
+            skipped[source.names[number]] = str(made)

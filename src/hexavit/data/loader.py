@@ -1,0 +1,204 @@
+"""Images in batches, the same ones whatever the number of workers and wherever the training was interrupted."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hexavit.data.seeding import derive, seeded
+from hexavit.data.source import Source
+from hexavit.errors import DataError
+from hexavit.images.decode import shown
+from hexavit.images.prefetch import cores, not_negative
+from hexavit.images.preprocess import Transform
+from hexavit.processes import Processes
+
+UNCOUNTED = -1
+"""The label of an image that is read only so that a process without a share of a batch has something to do."""
+
+
+class Draw(NamedTuple):
+    """One image asked for: its position in the dataset, the epoch, on which its augmentation depends, and whether its
+    label counts."""
+
+    epoch: int
+    position: int
+    counts: bool = True
+
+
+class Images(Dataset[tuple[Tensor, int]]):
+    """The numbered images of a source, transformed; any randomness is a function of (seed, epoch, number).
+
+    Args:
+        source: the images.
+        numbers: those of them that belong here.
+        transform: from an image to a tensor (C, H, W); it may use Python's, NumPy's and torch's generators.
+        seed: of the training.
+        labels: for each label of the source its index among the logits; by default the label itself.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        numbers: Sequence[int],
+        transform: Transform,
+        seed: int,
+        labels: Sequence[int] | None = None,
+    ) -> None:
+        self.source = source
+        self.numbers = numbers
+        self.transform = transform
+        self.seed = seed
+        self.labels = range(len(source.classes)) if labels is None else labels
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+        number = self.numbers[draw.position]
+        image = self.source.load(number)
+        label = self.labels[self.source.labels[number]] if draw.counts else UNCOUNTED
+        try:
+            with seeded(self.seed, "sample", draw.epoch, number):
+                return self.transform(image), label
+        except DataError as error:  # of channels that the model does not take
+            raise DataError(f"{shown(self.source.names[number])}: {error}") from error
+
+
+class EpochSampler(Sampler[Draw]):
+    """Every position once an epoch; shuffled, the order is a function of (seed, epoch). Lightning sets the epoch."""
+
+    def __init__(self, dataset: Sized, seed: int, *, shuffle: bool) -> None:
+        self.length = len(dataset)
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next pass draws."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Draw]:
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
+            order = torch.randperm(self.length, generator=generator).tolist()
+        else:
+            order = list(range(self.length))
+        return (Draw(self.epoch, position) for position in order)
+
+
+class BatchShares(Sampler[list[Draw]]):
+    """Of each batch the share of this process. The whole batch is a function of (seed, epoch, step) alone.
+
+    Args:
+        sampler: the order of an epoch.
+        batch_size: images in a batch, over all processes.
+        drop_last: leave out a last batch that is not full.
+        processes: among which each batch is split.
+        begin: epoch and batch with which the first pass begins.
+        halo: put before the share the image that stands before it in the batch (before the first, the last), whose
+            share of a mixture (Mixup, CutMix) the first image of the share needs.
+    """
+
+    def __init__(
+        self,
+        sampler: EpochSampler,
+        batch_size: int,
+        *,
+        drop_last: bool,
+        processes: Processes,
+        begin: tuple[int, int] = (0, 0),
+        halo: bool = False,
+    ) -> None:
+        self.sampler = sampler  # Lightning looks for the epoch there
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.processes = processes
+        self.begin = begin
+        self.halo = halo and processes.world > 1
+        sampler.set_epoch(begin[0])  # a loader's workers ask before Lightning sets it
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.sampler), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        order = list(self.sampler)
+        epoch, batch = self.begin
+        for number in range(batch if self.sampler.epoch == epoch else 0, len(self)):
+            yield self._share(order[number * self.batch_size : (number + 1) * self.batch_size])
+
+    def _share(self, batch: list[Draw]) -> list[Draw]:
+        share = self.processes.share(len(batch))
+        if not share:
+            return [batch[0]._replace(counts=False)]
+        return [batch[place] for place in (range(share.start - 1, share.stop) if self.halo else share)]
+
+
+def make_loader(
+    images: Images,
+    *,
+    batch_size: int,
+    workers: int,
+    training: bool,
+    pin_memory: bool = False,
+    processes: Processes | None = None,
+    begin: tuple[int, int] = (0, 0),
+    halo: bool = False,
+) -> DataLoader[tuple[Tensor, int]]:
+    """Batches of (images (B, C, H, W), labels (B,)), or this process's shares of them (:class:`BatchShares`).
+
+    For training they are shuffled, and a last batch that is not full is left for another epoch's order: batch norm
+    would learn from too few images.
+    """
+    batches = BatchShares(
+        EpochSampler(images, images.seed, shuffle=training),
+        batch_size,
+        drop_last=training and len(images) >= batch_size,
+        processes=processes or Processes(),
+        begin=begin,
+        halo=halo,
+    )
+    return DataLoader(
+        images,
+        batch_sampler=batches,
+        num_workers=workers,
+        worker_init_fn=_outlive_signals,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+    )
+
+
+def stop_workers(loader: DataLoader[tuple[Tensor, int]]) -> None:
+    """End the reading processes of a loader that is not used any more, without waiting for Python to do it."""
+    iterator: Any = getattr(loader, "_iterator", None)
+    if hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()
+    loader._iterator = None
+
+
+def _outlive_signals(_: int) -> None:
+    """Leave it to the training to answer a signal that was sent to all its processes; it ends its workers itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave_later)
+
+
+def _leave_later(*_: object) -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(15)
+
+
+def choose_workers(asked: int | None, source: Source, *, free: bool = True) -> int:
+    """As many reading processes as asked for; by default none for images in memory, else one a core up to eight, or,
+    where the cores are not `free` but compute as well, half as many: more would keep the model waiting."""
+    if asked is not None:
+        return not_negative(asked)
+    return 0 if source.hints.in_memory else min(cores() if free else max(1, cores() // 2), 8)

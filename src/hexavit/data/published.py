@@ -1,0 +1,155 @@
+"""Published data sets through torchvision's own loaders; a copy on disk is used, and none is fetched unasked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from hexavit.data.source import Hints, Source
+from hexavit.errors import DataError, nearest
+from hexavit.images.decode import read_image, shown
+from hexavit.images.multichannel import Picture
+
+_FILES = Hints(channels=3, augment="rand")
+
+
+def _cifar(mean: tuple[float, ...], std: tuple[float, ...]) -> Hints:
+    return Hints(channels=3, augment="rand", size=(32, 32), mean=mean, std=std, crop_pct=1.0, in_memory=True)
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Of one data set: torchvision's class, the arguments that give each part, and where it keeps files and labels."""
+
+    loader: str
+    parts: Mapping[str, Mapping[str, Any]]
+    images: Callable[[Any], list[Any]]
+    labels: Callable[[Any], list[int]]
+    classes: Callable[[Any], list[str]]
+    hints: Hints = _FILES
+    fetched: bool = True
+
+
+def _read(name: str) -> Callable[[Any], Any]:
+    return lambda data: list(getattr(data, name))
+
+
+_BY_TRAIN = {"train": {"train": True}, "test": {"train": False}}
+SETS = {
+    "cifar10": _Set(
+        "CIFAR10",
+        _BY_TRAIN,
+        _read("data"),
+        _read("targets"),
+        _read("classes"),
+        _cifar((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    ),
+    "cifar100": _Set(
+        "CIFAR100",
+        _BY_TRAIN,
+        _read("data"),
+        _read("targets"),
+        _read("classes"),
+        _cifar((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+    ),
+    "oxford_pets": _Set(
+        "OxfordIIITPet",
+        {"train": {"split": "trainval"}, "test": {"split": "test"}},
+        _read("_images"),
+        _read("_labels"),
+        _read("classes"),
+    ),
+    "flowers102": _Set(
+        "Flowers102",
+        {part: {"split": part} for part in ("train", "val", "test")},
+        _read("_image_files"),
+        _read("_labels"),
+        _read("classes"),
+    ),
+    "imagenet": _Set(
+        "ImageNet",
+        {part: {"split": part} for part in ("train", "val")},
+        lambda data: [path for path, _ in data.samples],
+        _read("targets"),
+        _read("wnids"),
+        fetched=False,
+    ),
+}
+
+
+def names_set(data: str) -> bool:
+    """Whether ``data`` is written as NAME:FOLDER with the name of a published data set."""
+    return data.partition(":")[0] in SETS and ":" in data
+
+
+class PublishedSet(Source):
+    """``cifar10:FOLDER`` and its like, where the folder is what torchvision calls the root.
+
+    The parts are the published ones; where there is no ``val``, training takes it from ``train``.
+
+    Args:
+        data: name and folder.
+        download: fetch what is missing.
+
+    Raises:
+        DataError: when there is no such set, or the copy is missing or damaged.
+    """
+
+    def __init__(self, data: str, *, download: bool = False) -> None:
+        name, _, folder = data.partition(":")
+        if name not in SETS or not folder:
+            told = f"{shown(data)}: published data is written NAME:FOLDER, such as cifar10:data"
+            raise DataError(told if name in SETS else f"{told}; {nearest(name, SETS)}")
+        kind = SETS[name]
+        if download and not kind.fetched:
+            raise DataError(f"{data}: this data set is not given freely; get it from its owners and unpack it there")
+        self._root = Path(folder).expanduser()
+        loaded = {part: _open(data, kind, self._root, options, download) for part, options in kind.parts.items()}
+        self.identity = f"{name}:{self._root.resolve()}"
+        self.hints = kind.hints
+        self.classes = tuple(kind.classes(next(iter(loaded.values()))))
+        self._images: list[Any] = []
+        names: list[str] = []
+        labels: list[int] = []
+        parts: dict[str, tuple[int, ...]] = {}
+        for part, of_part in loaded.items():
+            images = kind.images(of_part)
+            parts[part] = tuple(range(len(names), len(names) + len(images)))
+            names += [self._name(part, position, image) for position, image in enumerate(images)]
+            labels += map(int, kind.labels(of_part))
+            self._images += images
+        self.names, self.labels, self.parts = tuple(names), tuple(labels), parts
+
+    def load(self, number: int) -> Picture:
+        image = self._images[number]
+        return read_image(image) if isinstance(image, str | Path) else Image.fromarray(image)
+
+    def _name(self, part: str, position: int, image: Any) -> str:
+        if isinstance(image, str | Path):
+            return Path(image).relative_to(self._root).as_posix()
+        return f"{part}/{position:05d}"
+
+
+def fetch(data: str) -> PublishedSet:
+    """Download a published data set into its folder, where it is not there already.
+
+    Raises:
+        DataError: when there is no such set, it is not given freely, or the network fails.
+    """
+    return PublishedSet(data, download=True)
+
+
+def _open(data: str, kind: _Set, root: Path, options: Mapping[str, Any], download: bool) -> Any:
+    from torchvision import datasets
+
+    more = {"download": True} if download else {}
+    try:
+        return getattr(datasets, kind.loader)(str(root), **options, **more)
+    except Exception as error:  # torchvision answers a missing or damaged copy with many kinds
+        how = f"; `hexavit data fetch {shown(data)}` downloads it" if kind.fetched and not download else ""
+        reason = shown(" ".join(str(error).split())).partition(". You can use download")[0]
+        raise DataError(f"{shown(data)}: torchvision finds no whole copy there ({reason}){how}") from error

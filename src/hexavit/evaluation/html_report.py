@@ -1,0 +1,109 @@
+"""An evaluation as one HTML file that opens anywhere: its pictures are inside it, and no network is asked."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from hexavit.evaluation.evaluate import Evaluation, Judged
+from hexavit.evaluation.plots import draw_confusion, draw_mistakes, draw_reliability
+from hexavit.files import write_text
+from hexavit.images.decode import shown
+
+_CONFUSED = 20  # pairs that are listed
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
+th:first-child, td:first-child { text-align: left; }
+img { max-width: 100%; height: auto; }
+"""
+
+
+def write_report(judged: Judged, path: str | Path) -> None:
+    """Write the figures, the reliability diagram, the confusion matrix and the worst mistakes.
+
+    Args:
+        judged: what :func:`hexavit.evaluation.evaluate.judge` gave.
+        path: of the HTML file, which is written whole.
+
+    Raises:
+        RunError: when the file cannot be written.
+    """
+    found, answers = judged.evaluation, judged.answers
+    mistakes = draw_mistakes(answers, judged.classes, judged.source)
+    title = f"{found.data} ({found.part}), {found.weights} weights"
+    body = [
+        f"<h1>{_text(title)}</h1>",
+        _table(("", "value"), _figures(found)),
+        *_remarks(found),
+        "<h2>Calibration</h2>",
+        "<p>On the dashed line confidence is what it says: of the answers given with 80 %, 80 % are right.</p>",
+        _image(draw_reliability(answers), "share of right answers by confidence"),
+        "<h2>Confusion</h2>",
+        _image(draw_confusion(answers, judged.classes), "confusion matrix"),
+        _table(
+            ("true", "predicted", "images"),
+            ((each.truth, each.predicted, str(each.count)) for each in found.confused[:_CONFUSED]),
+        ),
+        "<h2>Worst mistakes</h2>",
+        _image(mistakes, "images with the least probable truth") if mistakes else "<p>There is none.</p>",
+        "<h2>Classes</h2>",
+        _table(
+            ("class", "images", "precision", "recall", "F1"),
+            (
+                (each.name, str(each.count), *map(_share, (each.precision, each.recall, each.f1)))
+                for each in found.per_class
+            ),
+        ),
+    ]
+    head = f'<meta charset="utf-8"><title>{_text(title)}</title><style>{_STYLE}</style>'
+    write_text(
+        Path(path),
+        "\n".join(["<!doctype html>", f'<html lang="en"><head>{head}</head><body>', *body, "</body></html>\n"]),
+    )
+
+
+def _figures(found: Evaluation) -> list[tuple[str, str]]:
+    low, high = found.interval
+    figures = [
+        ("images", str(found.count)),
+        ("accuracy (top-1)", f"{found.accuracy:.2%}"),
+        ("its 95 % interval (bootstrap)", f"{low:.2%} to {high:.2%}"),
+        *([("top-5", f"{found.top5:.2%}")] if found.top5 is not None else []),
+        ("cross-entropy", f"{found.loss:.4f}"),
+        ("expected calibration error", f"{found.ece:.2%}"),
+        ("F1, mean over classes", f"{found.macro_f1:.2%}"),
+    ]
+    return figures
+
+
+def _remarks(found: Evaluation) -> list[str]:
+    told = []
+    if found.among == "data":
+        told.append("The answer was sought among the classes of the data alone.")
+    if found.left_out:
+        told.append(f"Left out, as the model has no such class: {', '.join(found.left_out)}.")
+    if found.skipped:
+        told.append(f"Not read: {'; '.join(found.skipped.values())}.")
+    return [f"<p>{_text(each)}</p>" for each in told]
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2%}"
+
+
+def _text(text: str) -> str:
+    return escape(shown(text))
+
+
+def _image(png: bytes, text: str) -> str:
+    return f'<img alt="{_text(text)}" src="data:image/png;base64,{b64encode(png).decode()}">'
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["<table><tr>" + "".join(f"<th>{_text(cell)}</th>" for cell in head) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    return "\n".join([*lines, "</table>"])

@@ -1,0 +1,145 @@
+"""Feature maps as a dictionary, with one number of channels where a pyramid evens them: what detectors build on."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hexavit.architecture import Architecture
+from hexavit.errors import HexavitError
+from hexavit.hub import create_model
+from hexavit.network.backbone import FeatureBackbone
+from hexavit.parts.contract import Size
+
+SCALES = (4, 2, 1, 0.5)
+"""How much finer the maps of `SimplePyramid` are than what it is given."""
+
+
+class MapBackbone(nn.Module):
+    """Images (B, in_chans, H, W) to an ordered dictionary of maps (B, C_i, H_i, W_i), fine to coarse.
+
+    Without a pyramid the names are `"0"`, `"1"`, ... in the order of `out_indices`, and `out_channels` is a list; with
+    one, the maps have `channels` each and `out_channels` is that number, as torchvision's detectors want it. `names`
+    are the maps' names.
+    """
+
+    def __init__(self, body: FeatureBackbone, pyramid: nn.Module | None = None, channels: int = 256) -> None:
+        super().__init__()
+        self.body = body
+        self.pyramid = pyramid
+        self.out_channels: int | list[int] = body.feature_info.channels() if pyramid is None else channels
+        levels = len(SCALES) if isinstance(pyramid, SimplePyramid) else len(body.feature_info.out_indices)
+        self.names = [*map(str, range(levels)), *(["pool"] if pyramid else [])]
+
+    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
+        """(B, in_chans, H, W) to maps by name."""
+        maps = OrderedDict((str(i), one) for i, one in enumerate(self.body(x)))
+        if self.pyramid is None:
+            return maps
+        out: OrderedDict[str, Tensor] = self.pyramid(maps)
+        return out
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of a map (B, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class SimplePyramid(nn.Module):
+    """Maps at a fourth, half, once and twice the stride of a column's last map, from that map alone
+    (ViTDet: Li et al., ECCV 2022, section 3 and appendix A.2).
+
+    Two transposed convolutions with stride 2 (norm and GELU between), one, none, or a max-pool; then a 1x1 and a 3x3
+    convolution without bias to `channels`, each with a norm.
+
+    Shapes: (B, C, H, W) to (B, channels, s H, s W) for s in `SCALES`: 4, 2, 1, 1/2.
+    """
+
+    def __init__(self, dim: int, channels: int = 256) -> None:
+        super().__init__()
+        scales: tuple[list[nn.Module], ...] = (
+            [
+                nn.ConvTranspose2d(dim, dim // 2, 2, 2),
+                ChannelNorm(dim // 2),
+                nn.GELU(),
+                nn.ConvTranspose2d(dim // 2, dim // 4, 2, 2),
+            ],
+            [nn.ConvTranspose2d(dim, dim // 2, 2, 2)],
+            [],
+            [nn.MaxPool2d(2, 2, ceil_mode=True)],
+        )
+        widths = (dim // 4, dim // 2, dim, dim)
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                *scale,
+                nn.Conv2d(width, channels, 1, bias=False),
+                ChannelNorm(channels),
+                nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+                ChannelNorm(channels),
+            )
+            for scale, width in zip(scales, widths, strict=True)
+        )
+
+    def forward(self, maps: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
+        """The last map to four, and as torchvision's pyramids do, a fifth by subsampling the coarsest."""
+        last = list(maps.values())[-1]
+        out = OrderedDict((str(i), level(last)) for i, level in enumerate(self.levels))
+        out["pool"] = F.max_pool2d(out["3"], 1, 2)
+        return out
+
+
+def backbone(
+    name_or_architecture: str | Architecture,
+    *,
+    out_indices: int | Sequence[int] | None = None,
+    in_chans: int | None = None,
+    img_size: int | Size | None = None,
+    pyramid: Literal["fpn", "simple"] | None = None,
+    channels: int = 256,
+    pretrained: bool = False,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+) -> MapBackbone:
+    """A model without its head as a backbone for detection and segmentation: a dictionary of NCHW maps.
+
+    Args:
+        name_or_architecture: a name of `list_models()`, or an `Architecture`.
+        out_indices: which maps: the last n, or by index into `feature_info`; None for all, of a column the last.
+        in_chans: channels of the images; None keeps the architecture's.
+        img_size: side or (H, W) in pixels that it is built at; it takes images of other sizes as its model does.
+        pyramid: `fpn` for torchvision's feature pyramid over the maps of stages (Lin et al., CVPR 2017), `simple` for
+            `SimplePyramid` over a column's last map; both end with a subsampled map `"pool"`. None for the maps as
+            they are.
+        channels: of every map that a pyramid gives.
+        pretrained: start the model from published weights, as `create_model` does; a pyramid is always new.
+        overrides: edits by paths, as `create_model` takes them.
+
+    Raises:
+        ArchitectureError: what `create_model` refuses.
+        HexavitError: an unknown pyramid, or one that does not fit the model's maps.
+    """
+    if pyramid not in (None, "fpn", "simple"):
+        raise HexavitError(f"pyramid is 'fpn', 'simple' or None, not {pyramid!r}")
+    options: dict[str, Any] = {"in_chans": in_chans, "img_size": img_size, "overrides": overrides}
+    model = create_model(name_or_architecture, pretrained=pretrained, **options)
+    column = len({entry["reduction"] for entry in model.feature_info}) == 1
+    chosen = 1 if column and out_indices is None else out_indices
+    body = FeatureBackbone(model, chosen)
+    if pyramid == "simple":
+        return MapBackbone(body, SimplePyramid(body.feature_info.channels()[-1], channels), channels)
+    if pyramid == "fpn":
+        if column:
+            raise HexavitError(
+                f"an fpn joins maps of several strides, and all of {model.architecture.name}'s have one: use 'simple'"
+            )
+        from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
+
+        fpn = FeaturePyramidNetwork(body.feature_info.channels(), channels, extra_blocks=LastLevelMaxPool())
+        return MapBackbone(body, fpn, channels)
+    return MapBackbone(body)

@@ -1,0 +1,1 @@
+"""CaiT: variants, checkpoint keys and published weights."""

@@ -1,0 +1,142 @@
+"""CaiT: "Going deeper with Image Transformers", Touvron et al., ICCV 2021 (arXiv 2103.17239).
+
+Authors' code: facebookresearch/deit, cait_models.py (Apache-2.0), commit 7e160fe. Names are timm's.
+
+What is new in it, against ViT: every branch is scaled by a learned vector (layer scale), heads talk before and after
+the softmax, and the class token enters only in two last blocks, which update it alone.
+
+Shapes at 224: (B, 3, 224, 224) to (B, 196, C) in the trunk, to (B, 1 + 196, C), to (B, 1000).
+
+Same as the authors' code and timm's: the table has no row for the class token; drop path is the same in every trunk
+block and 0 in the class blocks.
+"""
+
+from __future__ import annotations
+
+from hexavit.architecture import Architecture, Part, Stage
+from hexavit.models.isotropic import vit_stage
+from hexavit.models.layouts import Layout, Table
+from hexavit.models.registry import Entry, Published, register
+from hexavit.models.vit.keys import BLOCK, COLUMN
+from hexavit.models.weights import Preprocessing, Weight
+
+PAPER = "https://arxiv.org/abs/2103.17239"
+_PAPER = "CaiT, paper's tables, trained without distillation (as recalled)"
+_README = "facebookresearch/deit, README_cait.md (distilled)"
+
+# name, width, trunk depth, heads, layer scale, drop path, {image size: top-1 distilled}, top-1 at 224 alone
+_VARIANTS: tuple[tuple[str, int, int, int, float, float, dict[int, float], float | None], ...] = (
+    ("xxs24", 192, 24, 4, 1e-5, 0.05, {224: 0.784, 384: 0.809}, 0.776),
+    ("xxs36", 192, 36, 4, 1e-5, 0.1, {224: 0.797, 384: 0.822}, 0.791),
+    ("xs24", 288, 24, 6, 1e-5, 0.05, {384: 0.841}, 0.818),
+    ("s24", 384, 24, 8, 1e-5, 0.1, {224: 0.835, 384: 0.851}, 0.827),
+    ("s36", 384, 36, 8, 1e-6, 0.2, {384: 0.854}, 0.833),
+    ("m36", 768, 36, 16, 1e-6, 0.3, {384: 0.861}, 0.838),
+    ("m48", 768, 48, 16, 1e-6, 0.3, {448: 0.865}, None),
+)
+
+
+_GFLOPS = {"s24_224": 9.4, "xs24_384": 19.3, "s24_384": 32.2, "s36_384": 48.0, "m36_384": 173.3, "m48_448": 329.6}
+"""As the README prints them."""
+
+
+def _cait(
+    name: str,
+    dim: int,
+    depth: int,
+    heads: int,
+    layer_scale: float,
+    drop_path: float,
+    img_size: int,
+    patch: int = 16,
+) -> Architecture:
+    residual = {"layer_scale": layer_scale}
+    trunk = vit_stage(
+        dim,
+        depth,
+        heads,
+        patch=patch,
+        attention=Part("talking_heads", heads=heads),
+        residual=Part("pre_norm", **residual),
+        drop_path=drop_path,
+        ramp="constant",
+    )
+    class_blocks = Stage(
+        dim=dim,
+        depth=2,
+        tokens=Part("keep"),
+        attention=Part("class_attention", heads=heads),
+        residual=Part("extra_only", **residual),
+    )
+    return Architecture(name, (trunk, class_blocks), Part("class_token"), img_size=(img_size, img_size))
+
+
+def _weight(name: str, img_size: int, figure: Published) -> Weight:
+    """The authors' file, distilled, as timm keeps it on the hub."""
+    return Weight(
+        tag="fb_dist_in1k",
+        hub_id=f"timm/cait_{name}_{img_size}.fb_dist_in1k",
+        img_size=img_size,
+        trained_on=("ImageNet-1k",),
+        license="apache-2.0",
+        code_license="apache-2.0",
+        top1=figure.top1,
+        source=figure.source,
+        preprocessing=Preprocessing(crop_pct=1.0),
+    )
+
+
+for _name, _dim, _depth, _heads, _scale, _drop, _distilled, _alone in _VARIANTS:
+    for _img_size in sorted({*_distilled, *((224,) if _alone else ())}):
+        _figures: list[Published] = []
+        if _img_size in _distilled:
+            _gflops = _GFLOPS.get(f"{_name}_{_img_size}")
+            _figures.append(Published(_README, _img_size, gflops=_gflops, top1=_distilled[_img_size]))
+        if _alone and _img_size == 224:
+            _figures.append(Published(_PAPER, 224, top1=_alone))
+        register(
+            Entry(
+                _cait(f"cait_{_name}_{_img_size}", _dim, _depth, _heads, _scale, _drop, _img_size),
+                "cait",
+                f"CaiT-{_name.upper()}",
+                PAPER,
+                Preprocessing(crop_pct=1.0),
+                tuple(_figures),
+                tuple(_weight(_name, _img_size, figure) for figure in _figures if figure.source is _README),
+            )
+        )
+
+register(
+    Entry(
+        _cait("cait_nano", 96, 4, 3, 0.1, 0.05, 32, patch=8),
+        "cait",
+        "CaiT at 0.8 million parameters, for small images and quick studies",
+        PAPER,
+    )
+)
+
+_CLASS_BLOCK: Table = {
+    theirs.replace("blocks.", "blocks_token_only."): ours.replace("stages.0", "stages.1")
+    for theirs, ours in BLOCK.items()
+    if isinstance(theirs, str) and isinstance(ours, str) and "qkv" not in theirs
+}
+_TABLE: Table = {
+    **COLUMN,
+    "cls_token": "stages.1.class_token",
+    "blocks.{}.gamma_1": "stages.0.blocks.{}.attention_residual.gamma",
+    "blocks.{}.gamma_2": "stages.0.blocks.{}.feedforward_residual.gamma",
+    "blocks.{}.attn.proj_l.*": "stages.0.blocks.{}.attention.mix_before.*",
+    "blocks.{}.attn.proj_w.*": "stages.0.blocks.{}.attention.mix_after.*",
+    **_CLASS_BLOCK,
+    "blocks_token_only.{}.gamma_1": "stages.1.blocks.{}.attention_residual.gamma",
+    "blocks_token_only.{}.gamma_2": "stages.1.blocks.{}.feedforward_residual.gamma",
+    "blocks_token_only.{}.attn.q.*": "stages.1.blocks.{}.attention.q.*",
+    "blocks_token_only.{}.attn.k.*": "stages.1.blocks.{}.attention.k.*",
+    "blocks_token_only.{}.attn.v.*": "stages.1.blocks.{}.attention.v.*",
+}
+_ONLY = {"head": ("class_token",), "norm_eps": ("1e-06",), "feedforward": ("mlp",), "feedforward.act": ("gelu",)}
+LAYOUTS = (
+    Layout("timm", "cait", _TABLE, only=_ONLY),
+    Layout("authors", "cait", _TABLE, only=_ONLY),
+)
+"""The authors' names are timm's."""

@@ -1,0 +1,1 @@
+"""CeiT: variants, checkpoint keys and published weights."""

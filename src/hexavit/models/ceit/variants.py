@@ -1,0 +1,111 @@
+"""CeiT: "Incorporating Convolution Designs into Visual Transformers", Yuan et al., ICCV 2021 (arXiv 2103.11816).
+
+Authors' code: coeusguo/ceit (Apache-2.0), commit 44c16d3e. Names are its builders'.
+
+What is new in it, against DeiT: image-to-tokens by a 7x7/2 convolution, batch norm and max pool before 4x4 patches; a
+depth-wise convolution inside the feedforward (LeFF); the class tokens of all blocks attended by the last (LCA).
+
+Shapes at 224: as ViT's with patches of 16.
+Same as the authors' code: 64 channels in the stem and no activation there; the class token adds its normed self at
+every feedforward. Differs: their grid is square, here any H x W.
+"""
+
+from __future__ import annotations
+
+from hexavit.architecture import Architecture, Part
+from hexavit.models.isotropic import vit_stage
+from hexavit.models.layouts import POINTWISE, As, Layout, Split
+from hexavit.models.registry import Entry, Published, register
+from hexavit.models.vit.keys import COLUMN
+
+PAPER = "https://arxiv.org/abs/2103.11816"
+_README = "coeusguo/ceit, README.md"
+_STEM = Part("conv_stem", channels=(64,), kernels=(7,), strides=(2,), act=None, pool=True, last_kernel=4, last_stride=4)
+
+# size, width, heads, image size, millions of parameters, GFLOPs (without attention's products), top-1
+_VARIANTS = (
+    ("tiny", 192, 3, 224, 6.4, 1.2, 0.764),
+    ("tiny", 192, 3, 384, 6.4, 3.6, 0.788),
+    ("small", 384, 6, 224, 24.2, 4.5, 0.820),
+    ("small", 384, 6, 384, 24.2, 12.9, 0.833),
+    ("base", 768, 12, 224, 94.4, None, 0.825),
+)
+
+for _size, _dim, _heads, _img_size, _params, _gflops, _top1 in _VARIANTS:
+    register(
+        Entry(
+            Architecture(
+                f"ceit_{_size}_patch16_{_img_size}",
+                (vit_stage(_dim, 12, _heads, tokens=_STEM, feedforward=Part("conv_mlp"), drop_path=0.1),),
+                Part("layer_class_attention", heads=_heads),
+                img_size=(_img_size, _img_size),
+            ),
+            "ceit",
+            f"CeiT-{_size[0].upper()}",
+            PAPER,
+            published=(Published(_README, _img_size, _params, _gflops, _top1),),
+        )
+    )
+
+register(
+    Entry(
+        Architecture(
+            "ceit_nano",
+            (
+                vit_stage(
+                    96,
+                    4,
+                    3,
+                    tokens=Part(
+                        "conv_stem",
+                        channels=(24,),
+                        kernels=(7,),
+                        strides=(2,),
+                        act=None,
+                        pool=True,
+                        last_kernel=2,
+                        last_stride=2,
+                    ),
+                    feedforward=Part("conv_mlp"),
+                    drop_path=0.1,
+                ),
+            ),
+            Part("layer_class_attention", heads=3),
+            img_size=(32, 32),
+        ),
+        "ceit",
+        "CeiT at 0.7 million parameters, for small images and quick studies",
+        PAPER,
+    )
+)
+
+_OURS = "stages.0.blocks.{}.feedforward"
+LAYOUTS = (
+    Layout(
+        "authors",
+        "ceit",
+        {
+            **COLUMN,
+            "i2t.backbone.conv.weight": "stages.0.tokens.steps.0.0.weight",
+            "i2t.backbone.bn.*": "stages.0.tokens.steps.0.1.*",
+            "i2t.proj.*": "stages.0.tokens.conv.*",
+            "blocks.{}.leff.conv1.weight": As(f"{_OURS}.fc1.weight", POINTWISE),
+            "blocks.{}.leff.conv1.bias": f"{_OURS}.fc1.bias",
+            "blocks.{}.leff.conv2.*": f"{_OURS}.conv.*",
+            "blocks.{}.leff.conv3.weight": As(f"{_OURS}.fc2.weight", POINTWISE),
+            "blocks.{}.leff.conv3.bias": f"{_OURS}.fc2.bias",
+            **{f"blocks.{{}}.leff.bn{k}.*": f"{_OURS}.norm{k}.*" for k in (1, 2, 3)},
+            "pos_layer_embed": "head.table",
+            "lca.norm1.*": "head.norm1.*",
+            **{
+                f"lca.attn.qkv.{name}": Split(*(f"head.attention.{x}.{name}" for x in "qkv"))
+                for name in ("weight", "bias")
+            },
+            "lca.attn.proj.*": "head.attention.proj.*",
+            "lca.norm2.*": "head.norm2.*",
+            "lca.feedforward.fc1.*": "head.feedforward.fc1.*",
+            "lca.feedforward.fc2.*": "head.feedforward.fc2.*",
+        },
+        only={"head": ("layer_class_attention",), "norm_eps": ("1e-06",), "feedforward": ("conv_mlp",)},
+    ),
+)

@@ -1,0 +1,1 @@
+"""CPVT: variants, checkpoint keys and published weights."""

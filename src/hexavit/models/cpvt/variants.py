@@ -1,0 +1,73 @@
+"""CPVT: "Conditional Positional Encodings for Vision Transformers", Chu et al., ICLR 2023 (arXiv 2102.10882).
+
+Its own repository holds a README alone; the generator is the authors', from Meituan-AutoML/Twins (Apache-2.0), and the
+trunk is DeiT's, as the paper says. No checkpoint is published; the key names are a convention.
+
+What is new in it, against DeiT: no position table; a depth-wise convolution after the first block, or after each of the
+first five (`_peg5`), supplies positions, so any image size that the patches divide computes as at the built one. `_gap`
+models average the tokens and have no class token.
+
+Shapes at 224: as ViT's. Same as the paper's description; that base and `_gap` have five generators is our reading.
+"""
+
+from __future__ import annotations
+
+from hexavit.architecture import Architecture, Part, Pattern
+from hexavit.models.isotropic import vit_stage
+from hexavit.models.layouts import Layout
+from hexavit.models.registry import Entry, Published, register
+from hexavit.models.vit.keys import COLUMN
+
+PAPER = "https://arxiv.org/abs/2102.10882"
+_PAPER = "CPVT, paper's tables (as recalled)"
+
+# name, width, heads, generators, pooled, millions of parameters, top-1
+_VARIANTS = (
+    ("cpvt_tiny", 192, 3, 1, False, 6, 0.724),
+    ("cpvt_tiny_peg5", 192, 3, 5, False, 6, 0.734),
+    ("cpvt_tiny_gap_peg5", 192, 3, 5, True, 6, 0.749),
+    ("cpvt_small", 384, 6, 1, False, 22, 0.799),
+    ("cpvt_small_peg5", 384, 6, 5, False, 23, 0.805),
+    ("cpvt_small_gap_peg5", 384, 6, 5, True, 23, 0.815),
+    ("cpvt_base_peg5", 768, 12, 5, False, 88, 0.823),
+    ("cpvt_base_gap_peg5", 768, 12, 5, True, 88, 0.827),
+)
+
+for _name, _dim, _heads, _pegs, _pooled, _params, _top1 in _VARIANTS:
+    _position = Pattern([Part("none")], at={k: Part("peg") for k in range(_pegs)})
+    register(
+        Entry(
+            Architecture(
+                _name,
+                (vit_stage(_dim, 12, _heads, position=_position, drop_path=0.1),),
+                Part("pool" if _pooled else "class_token"),
+            ),
+            "cpvt",
+            f"CPVT-{_name.split('_')[1].replace('tiny', 'Ti')[:2].rstrip('ma')}{'-GAP' * _pooled}, PEG after {_pegs}",
+            PAPER,
+            published=(Published(_PAPER, 224, _params, top1=_top1),),
+        )
+    )
+
+register(
+    Entry(
+        Architecture(
+            "cpvt_nano",
+            (vit_stage(96, 4, 3, patch=8, position=Pattern([Part("none")], at={0: Part("peg")}), drop_path=0.1),),
+            Part("class_token"),
+            img_size=(32, 32),
+        ),
+        "cpvt",
+        "CPVT at half a million parameters, for small images and quick studies",
+        PAPER,
+    )
+)
+
+LAYOUTS = (
+    Layout(
+        "authors",
+        "cpvt",
+        {**COLUMN, "pos_block.{}.proj.0.*": "stages.0.blocks.{}.position.conv.*"},
+        only={"attention": ("global",), "norm_eps": ("1e-06",), "feedforward": ("mlp",), "feedforward.act": ("gelu",)},
+    ),
+)

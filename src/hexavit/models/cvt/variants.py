@@ -1,0 +1,172 @@
+"""CvT: "Introducing Convolutions to Vision Transformers", Wu et al., ICCV 2021 (arXiv 2103.15808).
+
+Authors' code: microsoft/CvT (MIT licence), commit f851e681. vit-pytorch's CvT: lucidrains/vit-pytorch (MIT licence).
+
+What is new in it, against ViT: tokens come from overlapping strided convolutions, at the start and between three
+stages; queries, keys and values pass a depth-wise convolution, keys and values with stride 2; there is no position
+encoding, and the class token enters in the last stage only.
+
+Shapes at 224: (B, 3, 224, 224) to grids of 56, 28, 14 with widths 64, 192, 384 (CvT-13, CvT-21), to (B, 1000).
+Cost: the sum of its parts', which `hexavit profile` counts: 4.566 G multiply-adds for CvT-13, 7.178 G for CvT-21,
+194.2 G for CvT-W24 at 384.
+
+Same as the authors' code: attention scale C^-0.5 of the whole width, quick GELU, first padding 2, LayerNorm eps 1e-5,
+no norm between stages, drop path rising within the last stage only.
+Differs: a batch of one keeps its batch axis (theirs loses it); `method=linear` runs (theirs does not).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hexavit.architecture import Architecture, Part, Stage
+from hexavit.models.cvt import weights as cvt_weights
+from hexavit.models.registry import Entry, Published, register
+from hexavit.models.weights import Preprocessing, Weight
+
+PAPER = "https://arxiv.org/abs/2103.15808"
+_README = "microsoft/CvT, README.md, at f851e681"
+
+
+def _cvt(
+    name: str,
+    dims: Sequence[int],
+    heads: Sequence[int],
+    depths: Sequence[int],
+    drop_path: float,
+    img_size: int = 224,
+) -> Architecture:
+    """Stages of CvT: a 7x7/4 embedding, then 3x3/2 ones; drop path in the last stage."""
+    stages = tuple(
+        Stage(
+            dim=dim,
+            depth=depth,
+            tokens=Part("conv", kernel=7, stride=4, padding=2)
+            if i == 0
+            else Part("conv", kernel=3, stride=2, padding=1),
+            attention=Part("conv_projection", heads=head, stride_kv=2),
+            feedforward=Part("mlp", act="quick_gelu"),
+            drop_path=drop_path if i == len(dims) - 1 else 0.0,
+            ramp="stage",
+        )
+        for i, (dim, head, depth) in enumerate(zip(dims, heads, depths, strict=True))
+    )
+    return Architecture(
+        name, stages, Part("class_token", enter=len(dims) - 1), img_size=(img_size, img_size), norm_eps=1e-5
+    )
+
+
+def cvt_vit_pytorch(
+    *,
+    num_classes: int = 1000,
+    s1_emb_dim: int = 64,
+    s1_emb_kernel: int = 7,
+    s1_emb_stride: int = 4,
+    s1_proj_kernel: int = 3,
+    s1_kv_proj_stride: int = 2,
+    s1_heads: int = 1,
+    s1_depth: int = 1,
+    s1_mlp_mult: float = 4,
+    s2_emb_dim: int = 192,
+    s2_emb_kernel: int = 3,
+    s2_emb_stride: int = 2,
+    s2_proj_kernel: int = 3,
+    s2_kv_proj_stride: int = 2,
+    s2_heads: int = 3,
+    s2_depth: int = 2,
+    s2_mlp_mult: float = 4,
+    s3_emb_dim: int = 384,
+    s3_emb_kernel: int = 3,
+    s3_emb_stride: int = 2,
+    s3_proj_kernel: int = 3,
+    s3_kv_proj_stride: int = 2,
+    s3_heads: int = 6,
+    s3_depth: int = 10,
+    s3_mlp_mult: float = 4,
+    dropout: float = 0.0,
+    channels: int = 3,
+    name: str = "cvt_vit_pytorch",
+) -> Architecture:
+    """vit-pytorch's CvT by that package's keywords, as an architecture of the same parts.
+
+    Differs from the authors': keys and values share one depth-wise convolution, heads are 64 wide whatever the
+    embedding's width and the scale is 64^-0.5, q, k and v have no bias, every embedding pads kernel // 2 (the first
+    3, not 2), exact GELU, no final norm, average pooling without a class token, no drop path.
+    `s3_heads` is 6 in today's package and was 4 in the version that many copied.
+    """
+    rows = (
+        (s1_emb_dim, s1_emb_kernel, s1_emb_stride, s1_proj_kernel, s1_kv_proj_stride, s1_heads, s1_depth, s1_mlp_mult),
+        (s2_emb_dim, s2_emb_kernel, s2_emb_stride, s2_proj_kernel, s2_kv_proj_stride, s2_heads, s2_depth, s2_mlp_mult),
+        (s3_emb_dim, s3_emb_kernel, s3_emb_stride, s3_proj_kernel, s3_kv_proj_stride, s3_heads, s3_depth, s3_mlp_mult),
+    )
+    stages = tuple(
+        Stage(
+            dim=dim,
+            depth=depth,
+            tokens=Part("conv", kernel=emb_kernel, stride=emb_stride, padding=emb_kernel // 2),
+            attention=Part(
+                "conv_projection",
+                heads=heads,
+                head_dim=64,
+                scale="head_dim",
+                kernel=kernel,
+                stride_kv=kv_stride,
+                padding_q=kernel // 2,
+                padding_kv=kernel // 2,
+                share_kv=True,
+                qkv_bias=False,
+                **({"attn_drop": dropout, "proj_drop": dropout} if dropout else {}),
+            ),
+            feedforward=Part("mlp", ratio=float(mult), **({"drop": dropout} if dropout else {})),
+        )
+        for dim, emb_kernel, emb_stride, kernel, kv_stride, heads, depth, mult in rows
+    )
+    head = Part("pool", norm=False)
+    return Architecture(name, stages, head, in_chans=channels, num_classes=num_classes, norm_eps=1e-5, init="default")
+
+
+def _entry(architecture: Architecture, summary: str, *published: Published, weights: tuple[Weight, ...] = ()) -> Entry:
+    preprocessing = weights[0].preprocessing if weights else Preprocessing()
+    return Entry(architecture, "cvt", summary, PAPER, preprocessing, published, weights)
+
+
+register(
+    _entry(
+        _cvt("cvt_nano", (32, 64, 128), (1, 2, 4), (1, 1, 2), 0.0, img_size=32),
+        "CvT in every respect at half a million parameters, for small images and quick studies",
+    )
+)
+register(
+    _entry(
+        _cvt("cvt_13", (64, 192, 384), (1, 3, 6), (1, 2, 10), 0.1),
+        "CvT-13",
+        Published(_README, 224, 20, 4.5, 0.816),
+        Published(_README, 384, 20, 16.3, 0.830),
+        Published(_README, 384, 20, 16.3, 0.833, "ImageNet-22k"),
+        weights=cvt_weights.CVT_13,
+    )
+)
+register(
+    _entry(
+        cvt_vit_pytorch(name="cvt_13_vit_pytorch"),
+        "vit-pytorch's CvT at its default sizes",
+    )
+)
+register(
+    _entry(
+        _cvt("cvt_21", (64, 192, 384), (1, 3, 6), (1, 4, 16), 0.1),
+        "CvT-21",
+        Published(_README, 224, 32, 7.1, 0.825),
+        Published(_README, 384, 32, 24.9, 0.833),
+        Published(_README, 384, 32, 24.9, 0.849, "ImageNet-22k"),
+        weights=cvt_weights.CVT_21,
+    )
+)
+register(
+    _entry(
+        _cvt("cvt_w24", (192, 768, 1024), (3, 12, 16), (2, 2, 20), 0.3, img_size=384),
+        "CvT-W24",
+        Published(_README, 384, 277, 193.2, 0.876, "ImageNet-22k"),
+        weights=cvt_weights.CVT_W24,
+    )
+)

@@ -1,0 +1,1 @@
+"""DeepViT: variants, checkpoint keys and published weights."""

@@ -1,0 +1,1 @@
+"""DeiT: variants, checkpoint keys and published weights."""

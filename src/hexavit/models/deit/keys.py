@@ -1,0 +1,64 @@
+"""DeiT's tensors as others name them: its authors and timm alike, and Hugging Face's transformers.
+
+Models without a distillation token have ViT's names in timm, which are the authors' too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hexavit.architecture import Architecture
+from hexavit.models.layouts import Join, Layout, Table
+from hexavit.models.vit.keys import COLUMN, HF_FILES, HF_MODULES, transformers_config
+
+_ONLY = {
+    "attention": ("global",),
+    "feedforward": ("mlp",),
+    "position": ("learned",),
+    "residual": ("pre_norm",),
+    "tokens": ("conv",),
+    "norm_eps": ("1e-06",),
+}
+_PLAIN = {**_ONLY, "head": ("class_token",), "feedforward.act": ("gelu",)}
+_DISTILLED = {**_ONLY, "head": ("two_heads",), "feedforward.act": ("gelu",)}
+_TWO: Table = {
+    **{theirs: ours for theirs, ours in COLUMN.items() if theirs != "cls_token"},
+    ("cls_token", "dist_token"): Join("stages.0.class_token", axis=1),
+    "head_dist.*": "head.fc2.*",
+}
+
+
+def _teacher(table: Table) -> Table:
+    """transformers' model with a teacher, from the names of its ViT."""
+    moved = {
+        tuple(key.replace("vit.", "deit.") for key in theirs)
+        if isinstance(theirs, tuple)
+        else theirs.replace("vit.", "deit."): ours
+        for theirs, ours in table.items()
+        if theirs not in ("vit.embeddings.cls_token", "classifier.*")
+    }
+    return {
+        **moved,
+        ("deit.embeddings.cls_token", "deit.embeddings.distillation_token"): Join("stages.0.class_token", axis=1),
+        "cls_classifier.*": "head.fc.*",
+        "distillation_classifier.*": "head.fc2.*",
+    }
+
+
+def deit_config(architecture: Architecture) -> dict[str, Any]:
+    """The `config.json` with which transformers builds this DeiT."""
+    names = {"architectures": ["DeiTForImageClassificationWithTeacher"], "model_type": "deit"}
+    return {**transformers_config(architecture), **names}
+
+
+_HF_ONLY = {**_ONLY, "head": ("two_heads",), "norm_eps": ("1e-06", "1e-12")}
+LAYOUTS = (
+    Layout("timm", "deit", _TWO, only=_DISTILLED),
+    Layout("timm", "deit", COLUMN, only=_PLAIN),
+    Layout("authors", "deit", _TWO, only=_DISTILLED),
+    Layout("authors", "deit", COLUMN, only=_PLAIN),
+    *(
+        Layout("huggingface", "deit", _teacher(table), only=_HF_ONLY, base="deit.", config=deit_config)
+        for table in (HF_FILES, HF_MODULES)
+    ),
+)

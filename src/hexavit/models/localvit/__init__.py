@@ -1,0 +1,1 @@
+"""LocalViT: variants, checkpoint keys and published weights."""

@@ -1,0 +1,1 @@
+"""LV-ViT: variants, checkpoint keys and published weights."""

@@ -1,0 +1,1 @@
+"""P2T: variants, checkpoint keys and published weights."""

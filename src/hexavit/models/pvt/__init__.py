@@ -1,0 +1,1 @@
+"""PVT: variants, checkpoint keys and published weights."""

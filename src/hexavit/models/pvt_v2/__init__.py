@@ -1,0 +1,1 @@
+"""PVT v2: variants, checkpoint keys and published weights."""

@@ -1,0 +1,1 @@
+"""ResT: variants, checkpoint keys and published weights."""

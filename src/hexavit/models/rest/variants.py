@@ -1,0 +1,140 @@
+"""ResT: "An Efficient Transformer for Visual Recognition", Zhang & Yang, NeurIPS 2021 (arXiv 2105.13677).
+
+Authors' code: wofmanaf/ResT, models/rest.py (Apache-2.0), commit b9245d3f. Names are its builders'. ResT v2, in the
+same repository, is another architecture.
+
+What is new in it, against PVT: a convolutional stem; embeddings with batch norm; pixel attention as position, at every
+stage's entry; keys and values reduced by a depth-wise convolution, logits mixed across heads, maps instance-normed.
+
+Shapes at 224: (B, 3, 224, 224) to grids of 56, 28, 14, 7 with widths 64, 128, 256, 512 (base, large: 96 to 768), to
+(B, 1000), from the mean of the normed tokens.
+
+Same as the authors' code: eps 1e-5 everywhere; heads grow with the stage, not with the width; a single head is not
+mixed; the instance norm stands behind the softmax.
+Differs: any H x W (theirs: multiples of 32), odd grids rounded up as the convolutions do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hexavit.architecture import Architecture, Part
+from hexavit.models.layouts import Layout, Table
+from hexavit.models.pyramids import REDUCED_LESS, SMALL, block, numbered, pyramid
+from hexavit.models.registry import Entry, Published, register
+from hexavit.models.weights import Preprocessing
+
+PAPER = "https://arxiv.org/abs/2105.13677"
+_README = "wofmanaf/ResT, README.md"
+_SLIM, _WIDE = (64, 128, 256, 512), (96, 192, 384, 768)
+
+# name, widths, depths, drop path (as recalled), published (millions of parameters, GFLOPs, top-1)
+_VARIANTS = (
+    ("lite", _SLIM, (2, 2, 2, 2), 0.1, (11, 1.4, 0.772)),
+    ("small", _SLIM, (2, 2, 6, 2), 0.1, (14, 1.9, 0.796)),
+    ("base", _WIDE, (2, 2, 6, 2), 0.2, (30, 4.3, 0.816)),
+    ("large", _WIDE, (2, 2, 18, 2), 0.3, (52, 7.9, 0.836)),
+)
+
+
+def _rest(
+    name: str,
+    dims: Sequence[int],
+    depths: Sequence[int],
+    drop_path: float,
+    *,
+    heads: Sequence[int] = (1, 2, 4, 8),
+    sr_ratios: Sequence[int] = (8, 4, 2, 1),
+    img_size: int = 224,
+) -> Architecture:
+    half = dims[0] // 2
+    stem = Part(
+        "conv_stem",
+        channels=(half, half),
+        kernels=(3, 3),
+        strides=(2, 1),
+        last_kernel=3,
+        last_stride=2,
+        last_padding=1,
+        last_bias=False,
+    )
+    attention = {"method": "depthwise", "mix_heads": True}
+    stages = pyramid(
+        dims,
+        depths,
+        drop_path,
+        tokens=[stem, *[Part("conv", kernel=3, stride=2, padding=1, norm="batch")] * 3],
+        position=[Part("pixel_attention")] * 4,
+        attention=[
+            Part("spatial_reduction", heads=head, **({"sr_ratio": ratio} if ratio > 1 else {}), **attention)
+            for head, ratio in zip(heads, sr_ratios, strict=True)
+        ],
+    )
+    return Architecture(
+        name, stages, Part("pool"), img_size=(img_size, img_size), norm_eps=1e-5, init="trunc_normal_convs"
+    )
+
+
+for _size, _dims, _depths, _drop, (_params, _gflops, _top1) in _VARIANTS:
+    register(
+        Entry(
+            _rest(f"rest_{_size}", _dims, _depths, _drop),
+            "rest",
+            f"ResT-{_size.capitalize()}",
+            PAPER,
+            Preprocessing(crop_pct=0.9),
+            (Published(_README, 224, _params, _gflops, _top1),),
+        )
+    )
+
+register(
+    Entry(
+        _rest("rest_nano", **SMALL, sr_ratios=REDUCED_LESS),
+        "rest",
+        "ResT at 0.7 million parameters, for small images and quick studies",
+        PAPER,
+    )
+)
+
+_BLOCK = {
+    theirs.replace(".attn.norm.", ".attn.sr_norm."): ours
+    for theirs, ours in block("stage<n>.{}", "stages.<s>.blocks.{}").items()
+}
+_TABLE: Table = {
+    "stem.conv1.*": "stages.0.tokens.steps.0.0.*",
+    "stem.norm1.*": "stages.0.tokens.steps.0.1.*",
+    "stem.conv2.*": "stages.0.tokens.steps.1.0.*",
+    "stem.norm2.*": "stages.0.tokens.steps.1.1.*",
+    "stem.conv3.*": "stages.0.tokens.conv.*",
+    "stem.pos.pa_conv.*": "stages.0.position.conv.*",
+    **numbered(
+        {
+            "patch_embed_<n>.conv.*": "stages.<s>.tokens.conv.*",
+            "patch_embed_<n>.norm.*": "stages.<s>.tokens.norm.*",
+            "patch_embed_<n>.pos.pa_conv.*": "stages.<s>.position.conv.*",
+            **_BLOCK,
+            "stage<n>.{}.attn.transform_conv.*": "stages.<s>.blocks.{}.attention.mix.*",
+        }
+    ),
+    "norm.*": "head.norm.*",
+    "head.*": "head.fc.*",
+}
+LAYOUTS = (
+    Layout(
+        "authors",
+        "rest",
+        _TABLE,
+        only={
+            "attention": ("spatial_reduction",),
+            "attention.method": ("depthwise",),
+            "attention.head_dim": ("none",),
+            "feedforward": ("mlp",),
+            "feedforward.act": ("gelu",),
+            "position": ("pixel_attention",),
+            "residual": ("pre_norm",),
+            "tokens": ("conv_stem", "conv"),
+            "head": ("pool",),
+            "norm_eps": ("1e-05",),
+        },
+    ),
+)

@@ -1,0 +1,1 @@
+"""Swin Transformer: variants, checkpoint keys and published weights."""

@@ -1,0 +1,180 @@
+"""Swin Transformer: "Hierarchical Vision Transformer using Shifted Windows", Liu et al., ICCV 2021 (arXiv 2103.14030).
+
+Authors' code: microsoft/Swin-Transformer (MIT), commit f82860bf. Names are its configurations', which are timm's.
+
+What is new in it, against ViT: a pyramid of four stages; attention inside windows, which every second block shifts by
+half a window; a learned bias for each offset inside a window.
+
+Shapes at 224: (B, 3, 224, 224) to grids of 56, 28, 14, 7 with widths C, 2 C, 4 C, 8 C, to (B, 1000). Cost: 4.491 G
+multiply-adds for Swin-T, 8.741 G for Swin-S, 15.431 G for Swin-B.
+
+Same as the authors' code at every size that it accepts: `img_size` decides where a window shrinks to its map and is not
+shifted. Differs: sizes that the window does not divide are padded, as by the authors' detection code, where their
+classification code refuses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from hexavit.architecture import Architecture, Part, Pattern, Stage
+from hexavit.models.registry import Entry, Published, register
+from hexavit.models.swin import weights as swin_weights
+from hexavit.models.weights import Preprocessing
+
+PAPER = "https://arxiv.org/abs/2103.14030"
+_README = "microsoft/Swin-Transformer, README.md"
+
+
+def window_pair(**options: Any) -> Pattern:
+    """Windows, and in every second block shifted ones."""
+    return Pattern([Part("window", **options), Part("window", **options, shifted=True)])
+
+
+def swin_stages(
+    dim: int,
+    depths: Sequence[int],
+    heads: Sequence[int],
+    *,
+    window: int = 7,
+    drop_path: float = 0.0,
+    patch: int = 4,
+    **changes: Any,
+) -> tuple[Stage, ...]:
+    """Swin's stages: patches with a norm, then merging; windows with a bias; `changes` are other fields of each."""
+    stages = []
+    for i, (depth, head) in enumerate(zip(depths, heads, strict=True)):
+        stage = Stage(
+            dim=dim * 2**i,
+            depth=depth,
+            tokens=Part("patch_merging") if i else Part("conv", kernel=patch, stride=patch),
+            position=Part("relative_bias"),
+            attention=window_pair(heads=head, window=window),
+            drop_path=drop_path,
+        )
+        stages.append(replace(stage, **changes))
+    return tuple(stages)
+
+
+def _swin(
+    name: str, dim: int, depths: Sequence[int], heads: Sequence[int], img_size: int, **options: Any
+) -> Architecture:
+    stages = swin_stages(dim, depths, heads, **options)
+    return Architecture(name, stages, Part("pool"), img_size=(img_size, img_size), norm_eps=1e-5)
+
+
+_T, _S = (2, 2, 6, 2), (2, 2, 18, 2)
+_22K = "ImageNet-22k"
+
+# name, summary, C, depths, heads of the first stage, window, size, drop path, published
+_VARIANTS: tuple[tuple[str, str, int, tuple[int, ...], int, int, int, float, tuple[Published, ...]], ...] = (
+    (
+        "swin_tiny_patch4_window7_224",
+        "Swin-T",
+        96,
+        _T,
+        3,
+        7,
+        224,
+        0.2,
+        (Published(_README, 224, 28, 4.5, 0.812), Published(_README, 224, 28, 4.5, 0.809, _22K)),
+    ),
+    (
+        "swin_tiny_c24_patch4_window8_256",
+        "Swin-T with heads of 24 and windows of 8 at 256",
+        96,
+        _T,
+        4,
+        8,
+        256,
+        0.2,
+        (Published(_README, 256, 28, 5.9, 0.816),),
+    ),
+    (
+        "swin_small_patch4_window7_224",
+        "Swin-S",
+        96,
+        _S,
+        3,
+        7,
+        224,
+        0.3,
+        (Published(_README, 224, 50, 8.7, 0.832), Published(_README, 224, 50, 8.7, 0.832, _22K)),
+    ),
+    (
+        "swin_base_patch4_window7_224",
+        "Swin-B",
+        128,
+        _S,
+        4,
+        7,
+        224,
+        0.5,
+        (Published(_README, 224, 88, 15.4, 0.835), Published(_README, 224, 88, 15.4, 0.852, _22K)),
+    ),
+    (
+        "swin_base_patch4_window12_384",
+        "Swin-B at 384, with windows of 12",
+        128,
+        _S,
+        4,
+        12,
+        384,
+        0.5,
+        (Published(_README, 384, 88, 47.1, 0.845), Published(_README, 384, 88, 47.1, 0.864, _22K)),
+    ),
+    (
+        "swin_large_patch4_window7_224",
+        "Swin-L",
+        192,
+        _S,
+        6,
+        7,
+        224,
+        0.2,
+        (Published(_README, 224, 197, 34.5, 0.863, _22K),),
+    ),
+    (
+        "swin_large_patch4_window12_384",
+        "Swin-L at 384, with windows of 12",
+        192,
+        _S,
+        6,
+        12,
+        384,
+        0.2,
+        (Published(_README, 384, 197, 103.9, 0.873, _22K),),
+    ),
+)
+
+for _name, _summary, _dim, _depths, _heads, _window, _size, _drop, _told in _VARIANTS:
+    register(
+        Entry(
+            _swin(
+                _name,
+                _dim,
+                _depths,
+                [_heads * 2**i for i in range(4)],
+                _size,
+                window=_window,
+                drop_path=_drop,
+            ),
+            "swin",
+            _summary,
+            PAPER,
+            Preprocessing(crop_pct=0.9 if _size == 224 else 1.0),
+            _told,
+            swin_weights.weights(_name),
+        )
+    )
+
+register(
+    Entry(
+        _swin("swin_nano", 32, (2, 2, 2), (1, 2, 4), 32, window=3, drop_path=0.1),
+        "swin",
+        "Swin at 0.7 million parameters, for small images and quick studies",
+        PAPER,
+    )
+)

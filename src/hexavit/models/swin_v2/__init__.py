@@ -1,0 +1,1 @@
+"""Swin Transformer V2: variants, checkpoint keys and published weights."""

@@ -1,0 +1,1 @@
+"""T2T-ViT: variants, checkpoint keys and published weights."""

@@ -1,0 +1,167 @@
+"""T2T-ViT: "Tokens-to-Token ViT: Training Vision Transformers from Scratch on ImageNet", Yuan et al., ICCV 2021
+(arXiv 2101.11986).
+
+Authors' code: yitu-opensource/T2T-ViT (Clear BSD), commit 0f63dc9. Names are its builders', in lower case.
+
+What is new in it, against ViT: tokens come from three overlapping unfolds with a narrow transformer (`t2t_vit_t_*`) or
+Performer layer after the first two; the trunk is narrower and its table is a fixed sinusoid.
+
+Shapes at 224: as ViT's with patches of 16. Same as the authors' code, with the scale head_dim^-0.5 that its README's
+loading gives; `stages.0.attention.scale=dim` is what `pretrained=True` builds. Differs: any H x W, where theirs takes
+squares.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hexavit.architecture import Architecture, Part
+from hexavit.models.isotropic import vit_stage
+from hexavit.models.layouts import As, Layout, Table
+from hexavit.models.registry import Entry, Published, register
+from hexavit.models.vit.keys import COLUMN
+from hexavit.models.weights import Preprocessing, Weight
+
+PAPER = "https://arxiv.org/abs/2101.11986"
+_README = "yitu-opensource/T2T-ViT, README.md"
+
+# name, width, depth, heads, ratio, kind of tokens, top-1
+_VARIANTS: tuple[tuple[str, int, int, int, float, str, float | None], ...] = (
+    ("t2t_vit_7", 256, 7, 4, 2.0, "performer", 0.717),
+    ("t2t_vit_10", 256, 10, 4, 2.0, "performer", 0.752),
+    ("t2t_vit_12", 256, 12, 4, 2.0, "performer", 0.765),
+    ("t2t_vit_14", 384, 14, 6, 3.0, "performer", 0.815),
+    ("t2t_vit_19", 448, 19, 7, 3.0, "performer", 0.819),
+    ("t2t_vit_24", 512, 24, 8, 3.0, "performer", 0.823),
+    ("t2t_vit_t_14", 384, 14, 6, 3.0, "transformer", 0.817),
+    ("t2t_vit_t_19", 448, 19, 7, 3.0, "transformer", 0.824),
+    ("t2t_vit_t_24", 512, 24, 8, 3.0, "transformer", 0.826),
+    ("t2t_vit_14_resnext", 384, 14, 32, 3.0, "performer", None),
+    ("t2t_vit_14_wide", 768, 4, 12, 3.0, "performer", None),
+)
+
+
+def _t2t(
+    name: str, dim: int, depth: int, heads: int, ratio: float, kind: str, token_dim: int = 64, img_size: int = 224
+) -> Architecture:
+    stage = vit_stage(
+        dim,
+        depth,
+        heads,
+        tokens=Part("tokens_to_token", kind=kind, token_dim=token_dim),
+        position=Part("sine_cosine"),
+        attention=Part("global", heads=heads, qkv_bias=False),
+        feedforward=Part("mlp", ratio=ratio),
+        drop_path=0.1,
+    )
+    return Architecture(name, (stage,), Part("class_token"), img_size=(img_size, img_size), norm_eps=1e-5)
+
+
+_AT_384 = {"t2t_vit_14": 0.833}
+"""The same model trained at 384: its table of positions is computed for any size."""
+
+
+_COSTS = {
+    "t2t_vit_7": (4.3, 1.1),
+    "t2t_vit_10": (5.9, 1.5),
+    "t2t_vit_12": (6.9, 1.8),
+    "t2t_vit_14": (21.5, 4.8),
+    "t2t_vit_19": (39.2, 8.5),
+    "t2t_vit_24": (64.1, 13.8),
+    "t2t_vit_t_14": (21.5, 6.1),
+    "t2t_vit_t_19": (39.2, 9.8),
+    "t2t_vit_t_24": (64.1, 15.0),
+}
+"""Millions of parameters and GMACs at 224, as the README prints them."""
+
+
+def _published(name: str, size: int, top1: float) -> Published:
+    params, gmacs = _COSTS[name] if size == 224 else (None, None)
+    return Published(_README, size, params, gmacs, top1)
+
+
+def _figures(name: str, top1: float | None) -> list[tuple[int, float]]:
+    """Image size and top-1 of each published file."""
+    return [(size, told) for size, told in ((224, top1), (384, _AT_384.get(name))) if told]
+
+
+def _weight(name: str, img_size: int, top1: float) -> Weight:
+    file = f"{100 * top1:.1f}_T2T_ViT{'t' if '_t_' in name else ''}_{name.rpartition('_')[2]}.pth.tar"
+    return Weight(
+        tag="in1k" if img_size == 224 else f"in1k_{img_size}",
+        link=f"https://github.com/yitu-opensource/T2T-ViT/releases/download/main/{file}",
+        img_size=img_size,
+        trained_on=("ImageNet-1k",),
+        license="bsd-3-clause-clear",
+        code_license="bsd-3-clause-clear",
+        top1=top1,
+        source=_README,
+        preprocessing=Preprocessing(crop_pct=0.9),
+        note="the authors use `state_dict_ema` where a file holds it: load_checkpoint(model, path, entry=...)",
+    )
+
+
+for _name, _dim, _depth, _heads, _ratio, _kind, _top1 in _VARIANTS:
+    register(
+        Entry(
+            _t2t(_name, _dim, _depth, _heads, _ratio, _kind),
+            "t2t_vit",
+            f"T2T-ViT{_name.removeprefix('t2t_vit').replace('_', '-')}",
+            PAPER,
+            Preprocessing(crop_pct=0.9),
+            tuple(_published(_name, size, top1) for size, top1 in _figures(_name, _top1)),
+            tuple(_weight(_name, size, top1) for size, top1 in _figures(_name, _top1)),
+        )
+    )
+
+
+register(
+    Entry(
+        _t2t("t2t_vit_nano", 96, 4, 3, 2.0, "performer", token_dim=32, img_size=64),
+        "t2t_vit",
+        "T2T-ViT at half a million parameters, for 64 x 64 images (4 x 4 tokens) and quick studies",
+        PAPER,
+    )
+)
+
+PERFORMER: Table = {"kqv.*": "qkv.*", "proj.*": "proj.*", "norm1.*": "norm1.*", "w": "w"}
+"""A Performer layer of the tokens up to its feedforward, in the authors' names and ours."""
+
+_MLP: Table = {"norm2.*": "norm2.*", "mlp.0.*": "feedforward.fc1.*", "mlp.2.*": "feedforward.fc2.*"}
+_TRANSFORMER: Table = {
+    "attn.qkv.*": "qkv.*",
+    "attn.proj.*": "proj.*",
+    "norm1.*": "norm1.*",
+    "norm2.*": "norm2.*",
+    "mlp.fc1.*": "feedforward.fc1.*",
+    "mlp.fc2.*": "feedforward.fc2.*",
+}
+
+
+def token_layers(names: Table) -> Table:
+    """Rows for the two layers of the tokens, whose numbers begin at 1 there."""
+    table: dict[str | tuple[str, ...], Any] = {"tokens_to_token.project.*": "stages.0.tokens.proj.*"}
+    for k in (0, 1):
+        for theirs, ours in names.items():
+            place = f"stages.0.tokens.layers.{k}."
+            moved = As(place + ours.ours, ours.form) if isinstance(ours, As) else ours and f"{place}{ours}"
+            table[f"tokens_to_token.attention{k + 1}.{theirs}"] = moved
+    return table
+
+
+LAYOUTS = tuple(
+    Layout(
+        "authors",
+        "t2t_vit",
+        {**COLUMN, "pos_embed": None, **token_layers(names)},
+        only={
+            "tokens": ("tokens_to_token",),
+            "tokens.kind": (kind,),
+            "tokens.local": ("false",),
+            "position": ("sine_cosine",),
+            "norm_eps": ("1e-05",),
+        },
+    )
+    for kind, names in (("performer", {**PERFORMER, **_MLP}), ("transformer", _TRANSFORMER))
+)
+"""`pos_embed` is a frozen parameter there and computed here."""

@@ -1,0 +1,1 @@
+"""Twins: variants, checkpoint keys and published weights."""

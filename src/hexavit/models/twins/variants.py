@@ -1,0 +1,171 @@
+"""Twins: "Revisiting the Design of Spatial Attention in Vision Transformers", Chu et al., NeurIPS 2021
+(arXiv 2104.13840): Twins-PCPVT and Twins-SVT.
+
+Authors' code: Meituan-AutoML/Twins, gvt.py (Apache-2.0), commit c1ff6714. Names are timm's.
+
+What is new in it, against PVT: instead of position tables a conditional position generator stands behind the first
+block of every stage, and the mean of the tokens is classified; there is no class token. SVT's even blocks attend inside
+windows of 7 x 7 (LSA), its odd ones to a reduced map (GSA).
+
+Shapes at 224: (B, 3, 224, 224) to grids of 56, 28, 14, 7 with widths 64, 128, 320, 512 (PCPVT) or C, 2 C, 4 C, 8 C
+(SVT: C = 64, 96 or 128), to (B, 1000).
+
+Same as the authors' code: eps 1e-6 in blocks and before the head, 1e-5 in embeddings and reductions; no norm at the end
+of a stage but the last; windows have no shift and no bias.
+Differs: any H x W (theirs: multiples of 32 for PCPVT, maps that 7 divides for SVT), rows that fill no patch left out,
+small grids padded, maps that the window does not divide padded with zeros as by their detection code; weight decay does
+not spare the generators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hexavit.architecture import Architecture, Column, Part, Pattern
+from hexavit.models.layouts import Layout, Table
+from hexavit.models.pvt.variants import DIMS, HEADS, RATIOS
+from hexavit.models.pyramids import REDUCED_LESS, SMALL, block_table, hub_weight, patches, pyramid, reduced
+from hexavit.models.registry import Entry, Published, register
+
+PAPER = "https://arxiv.org/abs/2104.13840"
+_README = "Meituan-AutoML/Twins, README.md"
+
+# name, depths, drop path, published (millions of parameters, GFLOPs, top-1)
+_VARIANTS = (
+    ("small", (3, 4, 6, 3), 0.2, (24.1, 3.7, 0.812)),
+    ("base", (3, 4, 18, 3), 0.3, (43.8, 6.4, 0.827)),
+    ("large", (3, 8, 27, 3), 0.5, (60.9, 9.5, 0.831)),
+)
+
+
+def _twins(
+    name: str,
+    dims: Sequence[int],
+    depths: Sequence[int],
+    drop_path: float,
+    img_size: int,
+    **columns: Sequence[Column],
+) -> Architecture:
+    """What both kinds share: a generator behind the first block of every stage, and the mean of the tokens."""
+    generator = Pattern([Part("none")], at={0: Part("peg")})
+    stages = pyramid(dims, depths, drop_path, tokens=patches(), position=[generator] * 4, **columns)
+    return Architecture(name, stages, Part("pool"), img_size=(img_size, img_size), init="fan_out")
+
+
+def _pcpvt(
+    name: str,
+    depths: Sequence[int],
+    drop_path: float,
+    *,
+    dims: Sequence[int] = DIMS,
+    heads: Sequence[int] = HEADS,
+    sr_ratios: Sequence[int] = (8, 4, 2, 1),
+    ratios: Sequence[float] = RATIOS,
+    img_size: int = 224,
+) -> Architecture:
+    feedforward = [Part("mlp", ratio=ratio) for ratio in ratios]
+    attention = reduced(heads, sr_ratios)
+    return _twins(name, dims, depths, drop_path, img_size, attention=attention, feedforward=feedforward)
+
+
+for _size, _depths, _drop, (_params, _gflops, _top1) in _VARIANTS:
+    _name = f"twins_pcpvt_{_size}"
+    register(
+        Entry(
+            _pcpvt(_name, _depths, _drop),
+            "twins",
+            f"Twins-PCPVT-{_size[0].upper()}",
+            PAPER,
+            published=(Published(_README, 224, _params, _gflops, _top1),),
+            weights=(hub_weight(_name, _top1, _README, note=f"the authors' release has them as pcpvt_{_size}.pth"),),
+        )
+    )
+
+register(
+    Entry(
+        _pcpvt("twins_pcpvt_nano", **SMALL, sr_ratios=REDUCED_LESS, ratios=(4.0,) * 4),
+        "twins",
+        "Twins-PCPVT at 0.7 million parameters, for small images and quick studies",
+        PAPER,
+    )
+)
+
+# name, width of the first stage, its heads, depths, drop path, published
+_SVT = (
+    ("small", 64, 2, (2, 2, 10, 4), 0.2, (24, 2.8, 0.817)),
+    ("base", 96, 3, (2, 2, 18, 2), 0.3, (56, 8.3, 0.832)),
+    ("large", 128, 4, (2, 2, 18, 2), 0.5, (99.2, 14.8, 0.837)),
+)
+
+
+def _svt(
+    name: str,
+    dims: Sequence[int],
+    heads: Sequence[int],
+    depths: Sequence[int],
+    drop_path: float,
+    *,
+    sr_ratios: Sequence[int] = (8, 4, 2, 1),
+    window: int = 7,
+    img_size: int = 224,
+) -> Architecture:
+    whole = reduced(heads, sr_ratios)
+    local = [Part("window", heads=head, window=window, shrink=False) for head in heads]
+    attention = [Pattern(pair) for pair in zip(local, whole, strict=True)]
+    return _twins(name, dims, depths, drop_path, img_size, attention=attention)
+
+
+for _size, _dim, _head, _depths, _drop, (_params, _gflops, _top1) in _SVT:
+    _name, _powers = f"twins_svt_{_size}", (1, 2, 4, 8)
+    register(
+        Entry(
+            _svt(_name, [_dim * n for n in _powers], [_head * n for n in _powers], _depths, _drop),
+            "twins",
+            f"Twins-SVT-{_size[0].upper()}",
+            PAPER,
+            published=(Published(_README, 224, _params, _gflops, _top1),),
+            weights=(hub_weight(_name, _top1, _README, note=f"the authors' release has them as alt_gvt_{_size}.pth"),),
+        )
+    )
+
+_SMALL_SVT = {**SMALL, "dims": (32, 64, 96, 112), "depths": (2, 2, 2, 2)}
+register(
+    Entry(
+        _svt("twins_svt_nano", **_SMALL_SVT, sr_ratios=REDUCED_LESS, window=3),
+        "twins",
+        "Twins-SVT at 0.9 million parameters, for small images and quick studies",
+        PAPER,
+    )
+)
+
+TABLE: Table = {
+    "patch_embeds.{}.proj.*": "stages.{}.tokens.conv.*",
+    "patch_embeds.{}.norm.*": "stages.{}.tokens.norm.*",
+    "pos_block.{}.proj.0.*": "stages.{}.blocks.0.position.conv.*",
+    **block_table("blocks.{}.{}", "stages.{}.blocks.{}"),
+    "blocks.{}.{}.attn.qkv.*": "stages.{}.blocks.{}.attention.qkv.*",
+    "norm.*": "head.norm.*",
+    "head.*": "head.fc.*",
+}
+"""The authors' names, which are timm's."""
+_ONLY = {
+    "attention": ("spatial_reduction", "window"),
+    "attention.shifted": ("false",),
+    "attention.cosine": ("false",),
+    "attention.key_bias": ("true",),
+    "attention.method": ("conv",),
+    "attention.head_dim": ("none",),
+    "attention.mix_heads": ("false",),
+    "attention.eps": ("1e-05",),
+    "tokens": ("conv",),
+    "tokens.eps": ("1e-05",),
+    "feedforward": ("mlp",),
+    "feedforward.act": ("gelu",),
+    "residual": ("pre_norm",),
+    "head": ("pool",),
+    "norm_eps": ("1e-06",),
+}
+LAYOUTS = (
+    Layout("timm", "twins", TABLE, only=_ONLY),
+    Layout("authors", "twins", TABLE, only=_ONLY),
+)

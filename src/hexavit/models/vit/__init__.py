@@ -1,0 +1,1 @@
+"""ViT: variants, checkpoint keys and published weights."""

@@ -1,0 +1,213 @@
+"""ViT's tensors as others name them: timm, its authors' .npz files, Hugging Face's transformers, torchvision.
+
+q, k and v are one linear here, in timm and in torchvision, three elsewhere. The authors' arrays are transposed, with
+the heads as an axis of their own, and are numbered by order in the published files, by class in those of newer flax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hexavit.architecture import Architecture
+from hexavit.models.layouts import HEADS_BIAS, HEADS_IN, HEADS_OUT, HWIO, TRANSPOSED, As, Join, Layout, Table, filled
+
+_OURS = "stages.0.blocks.{}"
+_ONLY = {
+    "attention": ("global",),
+    "attention.head_dim": ("none",),
+    "feedforward": ("mlp",),
+    "position": ("learned",),
+    "position.extra_rows": ("true",),
+    "residual": ("pre_norm",),
+    "tokens": ("conv",),
+    "tokens.norm": ("false",),
+    "norm_eps": ("1e-06",),
+}
+
+BLOCK: Table = {
+    "blocks.{}.norm1.*": f"{_OURS}.attention_residual.norm.*",
+    "blocks.{}.attn.qkv.*": f"{_OURS}.attention.qkv.*",
+    "blocks.{}.attn.proj.*": f"{_OURS}.attention.proj.*",
+    "blocks.{}.norm2.*": f"{_OURS}.feedforward_residual.norm.*",
+    "blocks.{}.mlp.fc1.*": f"{_OURS}.feedforward.fc1.*",
+    "blocks.{}.mlp.fc2.*": f"{_OURS}.feedforward.fc2.*",
+}
+COLUMN: Table = {
+    "cls_token": "stages.0.class_token",
+    "pos_embed": "stages.0.position.table",
+    "patch_embed.proj.*": "stages.0.tokens.conv.*",
+    **BLOCK,
+    "norm.*": "head.norm.*",
+    "head.*": "head.fc.*",
+}
+"""timm's names for a ViT, which most of its successors kept."""
+
+TIMM = Layout(
+    "timm",
+    "vit",
+    {**COLUMN, "pre_logits.fc.*": "head.pre_logits.0.*"},
+    only={**_ONLY, "head.pre_logits": ("false",), "feedforward.act": ("gelu", "gelu_tanh", "quick_gelu")},
+    says={"feedforward.act=gelu": "timm's ViT computes exact GELU unless it is created with another act_layer"},
+)
+
+
+def _flax(norm1: str, attention: str, norm2: str, mlp: str) -> Table:
+    """The authors' names, whose numbers differ between versions of flax."""
+    block = "Transformer/encoderblock_{}"
+    return {
+        "cls": "stages.0.class_token",
+        "Transformer/posembed_input/pos_embedding": "stages.0.position.table",
+        "embedding/kernel": As("stages.0.tokens.conv.weight", HWIO),
+        "embedding/bias": "stages.0.tokens.conv.bias",
+        f"{block}/{norm1}/scale": f"{_OURS}.attention_residual.norm.weight",
+        f"{block}/{norm1}/bias": f"{_OURS}.attention_residual.norm.bias",
+        tuple(f"{block}/{attention}/{name}/kernel" for name in ("query", "key", "value")): Join(
+            f"{_OURS}.attention.qkv.weight", HEADS_OUT
+        ),
+        tuple(f"{block}/{attention}/{name}/bias" for name in ("query", "key", "value")): Join(
+            f"{_OURS}.attention.qkv.bias", HEADS_BIAS
+        ),
+        f"{block}/{attention}/out/kernel": As(f"{_OURS}.attention.proj.weight", HEADS_IN),
+        f"{block}/{attention}/out/bias": f"{_OURS}.attention.proj.bias",
+        f"{block}/{norm2}/scale": f"{_OURS}.feedforward_residual.norm.weight",
+        f"{block}/{norm2}/bias": f"{_OURS}.feedforward_residual.norm.bias",
+        f"{block}/{mlp}/Dense_0/kernel": As(f"{_OURS}.feedforward.fc1.weight", TRANSPOSED),
+        f"{block}/{mlp}/Dense_0/bias": f"{_OURS}.feedforward.fc1.bias",
+        f"{block}/{mlp}/Dense_1/kernel": As(f"{_OURS}.feedforward.fc2.weight", TRANSPOSED),
+        f"{block}/{mlp}/Dense_1/bias": f"{_OURS}.feedforward.fc2.bias",
+        "Transformer/encoder_norm/scale": "head.norm.weight",
+        "Transformer/encoder_norm/bias": "head.norm.bias",
+        "pre_logits/kernel": As("head.pre_logits.0.weight", TRANSPOSED),
+        "pre_logits/bias": "head.pre_logits.0.bias",
+        "head/kernel": As("head.fc.weight", TRANSPOSED),
+        "head/bias": "head.fc.bias",
+    }
+
+
+_FLAX_ONLY = {**_ONLY, "attention.qkv_bias": ("true",), "feedforward.act": ("gelu", "gelu_tanh")}
+_FLAX_SAYS = {
+    "feedforward.act=gelu_tanh": "the authors' JAX code computes the tanh form of GELU (about 1e-4 in the logits)"
+}
+AUTHORS = Layout(
+    "authors",
+    "vit",
+    _flax("LayerNorm_0", "MultiHeadDotProductAttention_1", "LayerNorm_2", "MlpBlock_3"),
+    only=_FLAX_ONLY,
+    says=_FLAX_SAYS,
+    suffixes=(".npz",),
+)
+AUTHORS_BY_CLASS = Layout(
+    "authors",
+    "vit",
+    _flax("LayerNorm_0", "MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0"),
+    only=_FLAX_ONLY,
+    says=_FLAX_SAYS,
+    suffixes=(".npz",),
+)
+
+
+def _transformers(block: str, qkv: Sequence[str], proj: str, fc1: str, fc2: str) -> Table:
+    """transformers' names: those in its files, and those that its modules have had since version 5."""
+    return {
+        "vit.embeddings.cls_token": "stages.0.class_token",
+        "vit.embeddings.position_embeddings": "stages.0.position.table",
+        "vit.embeddings.patch_embeddings.projection.*": "stages.0.tokens.conv.*",
+        f"{block}.layernorm_before.*": f"{_OURS}.attention_residual.norm.*",
+        tuple(f"{block}.{name}.weight" for name in qkv): Join(f"{_OURS}.attention.qkv.weight"),
+        tuple(f"{block}.{name}.bias" for name in qkv): Join(f"{_OURS}.attention.qkv.bias"),
+        f"{block}.{proj}.*": f"{_OURS}.attention.proj.*",
+        f"{block}.layernorm_after.*": f"{_OURS}.feedforward_residual.norm.*",
+        f"{block}.{fc1}.*": f"{_OURS}.feedforward.fc1.*",
+        f"{block}.{fc2}.*": f"{_OURS}.feedforward.fc2.*",
+        "vit.layernorm.*": "head.norm.*",
+        "vit.pooler.dense.*": None,  # a linear and tanh that no classifier reads
+        "classifier.*": "head.fc.*",
+    }
+
+
+def transformers_config(architecture: Architecture) -> dict[str, Any]:
+    """The `config.json` with which transformers builds this ViT."""
+    stage = architecture.stages[0]
+    attention, feedforward = (
+        filled("attention", stage.column("attention", 0)),
+        filled("feedforward", stage.column("feedforward", 0)),
+    )
+    height, width = architecture.img_size
+    return {
+        "architectures": ["ViTForImageClassification"],
+        "model_type": "vit",
+        "hidden_size": stage.dim,
+        "num_hidden_layers": stage.depth,
+        "num_attention_heads": attention["heads"],
+        "intermediate_size": int(stage.dim * feedforward["ratio"]),
+        "hidden_act": {"gelu_tanh": "gelu_pytorch_tanh"}.get(feedforward["act"], feedforward["act"]),
+        "hidden_dropout_prob": feedforward["drop"],
+        "attention_probs_dropout_prob": attention["attn_drop"],
+        "layer_norm_eps": architecture.norm_eps,
+        "image_size": height if height == width else [height, width],
+        "patch_size": filled("tokens", stage.tokens)["kernel"],
+        "num_channels": architecture.in_chans,
+        "num_labels": architecture.num_classes,
+        "qkv_bias": attention["qkv_bias"],
+    }
+
+
+_HF_ONLY = {
+    **_ONLY,
+    "feedforward.act": ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu"),
+    "head": ("class_token",),
+    "head.pre_logits": ("false",),
+}
+HF_FILES: Table = _transformers(
+    "vit.encoder.layer.{}",
+    [f"attention.attention.{name}" for name in ("query", "key", "value")],
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
+HF_MODULES: Table = _transformers(
+    "vit.layers.{}",
+    [f"attention.{name}_proj" for name in "qkv"],
+    "attention.o_proj",
+    "mlp.fc1",
+    "mlp.fc2",
+)
+HUGGINGFACE, HUGGINGFACE_MODULES = (
+    Layout("huggingface", "vit", table, only=_HF_ONLY, base="vit.", config=transformers_config)
+    for table in (HF_FILES, HF_MODULES)
+)
+
+
+def _torchvision(fc1: str, fc2: str) -> Table:
+    """torchvision's names; those of the MLP changed after its weights were published."""
+    block = "encoder.layers.encoder_layer_{}"
+    return {
+        "class_token": "stages.0.class_token",
+        "encoder.pos_embedding": "stages.0.position.table",
+        "conv_proj.*": "stages.0.tokens.conv.*",
+        f"{block}.ln_1.*": f"{_OURS}.attention_residual.norm.*",
+        f"{block}.self_attention.in_proj_weight": f"{_OURS}.attention.qkv.weight",
+        f"{block}.self_attention.in_proj_bias": f"{_OURS}.attention.qkv.bias",
+        f"{block}.self_attention.out_proj.*": f"{_OURS}.attention.proj.*",
+        f"{block}.ln_2.*": f"{_OURS}.feedforward_residual.norm.*",
+        f"{block}.mlp.{fc1}.*": f"{_OURS}.feedforward.fc1.*",
+        f"{block}.mlp.{fc2}.*": f"{_OURS}.feedforward.fc2.*",
+        "encoder.ln.*": "head.norm.*",
+        "heads.pre_logits.*": "head.pre_logits.0.*",
+        "heads.head.*": "head.fc.*",
+    }
+
+
+_TORCHVISION_ONLY = {
+    **_ONLY,
+    "attention.qkv_bias": ("true",),
+    "feedforward.act": ("gelu",),
+    "head": ("class_token",),
+}
+TORCHVISION, TORCHVISION_FILES = (
+    Layout("torchvision", "vit", table, only=_TORCHVISION_ONLY)
+    for table in (_torchvision("0", "3"), _torchvision("linear_1", "linear_2"))
+)
+
+LAYOUTS = (TIMM, AUTHORS, AUTHORS_BY_CLASS, HUGGINGFACE, HUGGINGFACE_MODULES, TORCHVISION, TORCHVISION_FILES)

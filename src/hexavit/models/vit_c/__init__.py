@@ -1,0 +1,1 @@
+"""ViT-C: variants, checkpoint keys and published weights."""

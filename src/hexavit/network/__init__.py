@@ -1,0 +1,1 @@
+"""The PyTorch module of an architecture: composition of parts, initialisation and the forward pass."""

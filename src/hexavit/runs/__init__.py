@@ -1,0 +1,1 @@
+"""Run folders: layout, ownership, comparison and curves."""

@@ -1,0 +1,108 @@
+"""Published data through torchvision's loaders, on small copies in the published layouts."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import cifar, flowers102
+
+from hexavit.data import PublishedSet, open_source
+from hexavit.data.published import fetch
+from hexavit.errors import DataError
+
+
+def write_image(path: Path, colour: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (12, 10), (colour, 100, 50)).save(path)
+
+
+def whole(*_: object) -> bool:
+    """A copy's check sums, when the copy is a small one."""
+    return True
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "batches", "key", "meta"),
+    [
+        ("cifar10", "cifar-10-batches-py", [f"data_batch_{n}" for n in range(1, 6)], "labels", "batches.meta"),
+        ("cifar100", "cifar-100-python", ["train"], "fine_labels", "meta"),
+    ],
+)
+def test_cifar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, folder: str, batches: list[str], key: str, meta: str
+) -> None:
+    monkeypatch.setattr(cifar, "check_integrity", whole)
+    (tmp_path / folder).mkdir()
+    test = "test_batch" if name == "cifar10" else "test"
+    for number, batch in enumerate([*batches, test]):
+        pixels = np.full((4, 3072), number, dtype=np.uint8)
+        (tmp_path / folder / batch).write_bytes(pickle.dumps({"data": pixels, key: [0, 1, 2, 0]}))
+    names = ["cat", "dog", "frog"]
+    (tmp_path / folder / meta).write_bytes(pickle.dumps({"label_names": names, "fine_label_names": names}))
+    source = open_source(f"{name}:{tmp_path}")
+    train = 4 * len(batches)
+    assert {part: len(numbers) for part, numbers in source.parts.items()} == {"train": train, "test": 4}
+    assert (source.classes, source.labels[:4], source.hints.size) == (tuple(names), (0, 1, 2, 0), (32, 32))
+    assert (source.load(train).size, source.load(train).getpixel((0, 0))) == ((32, 32), (len(batches),) * 3)
+    assert len(set(source.names)) == train + 4
+
+
+def test_oxford_pets(tmp_path: Path) -> None:
+    base = tmp_path / "oxford-iiit-pet"
+    (base / "annotations").mkdir(parents=True)
+    for part, shift in (("trainval", 0), ("test", 10)):
+        lines = []
+        for number, animal in enumerate(("Abyssinian", "beagle")):
+            write_image(base / "images" / f"{animal}_{shift}.jpg", 50 * number)
+            lines.append(f"{animal}_{shift} {number + 1} 1 1")
+        (base / "annotations" / f"{part}.txt").write_text("\n".join(lines) + "\n")
+    source = open_source(f"oxford_pets:{tmp_path}")
+    assert (source.classes, source.parts) == (("Abyssinian", "Beagle"), {"train": (0, 1), "test": (2, 3)})
+    assert source.names[3] == "oxford-iiit-pet/images/beagle_10.jpg"
+    assert source.load(3).size == (12, 10)
+
+
+def test_flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scipy.io import savemat
+
+    monkeypatch.setattr(flowers102, "check_integrity", whole)
+    base = tmp_path / "flowers-102"
+    for number in range(1, 7):
+        write_image(base / "jpg" / f"image_{number:05d}.jpg", number)
+    savemat(base / "imagelabels.mat", {"labels": [1, 2, 1, 2, 1, 2]})
+    savemat(base / "setid.mat", {"trnid": [1, 2], "valid": [3, 4], "tstid": [5, 6]})
+    source = open_source(f"flowers102:{tmp_path}")
+    assert source.parts == {"train": (0, 1), "val": (2, 3), "test": (4, 5)}
+    assert (len(source.classes), source.labels) == (102, (0, 1) * 3)
+    assert source.names[5] == "flowers-102/jpg/image_00006.jpg"
+
+
+def test_imagenet(tmp_path: Path) -> None:
+    wnids = {"n01440764": ("tench", "Tinca tinca"), "n01443537": ("goldfish",)}
+    torch.save((wnids, []), tmp_path / "meta.bin")
+    for part in ("train", "val"):
+        for number, wnid in enumerate(wnids):
+            write_image(tmp_path / part / wnid / f"{part}.JPEG", number)
+    source = open_source(f"imagenet:{tmp_path}")
+    assert (source.classes, source.labels) == (tuple(wnids), (0, 1, 0, 1))
+    assert source.parts == {"train": (0, 1), "val": (2, 3)}
+    assert source.names[2] == "val/n01440764/val.JPEG"
+
+
+def test_nothing_is_downloaded_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def download(self: cifar.CIFAR10) -> None:
+        asked.append(self.root)
+        raise OSError("no network")
+
+    monkeypatch.setattr(cifar.CIFAR10, "download", download)
+    with pytest.raises(DataError, match=r"finds no whole copy there .*; `hexavit data fetch cifar10:.*` downloads it"):
+        PublishedSet(f"cifar10:{tmp_path}")
+    assert not asked
+    with pytest.raises(DataError, match=r"no network\)$"):
+        fetch(f"cifar10:{tmp_path}")
+    assert asked == [str(tmp_path)]

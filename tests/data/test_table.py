@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+from tests.using import make_folder, silent, tiny
+
+from hexavit.data import ImageFolder, ImageTable, open_source
+from hexavit.data.split import make_split
+from hexavit.errors import DataError
+from hexavit.training import evaluate, train
+
+
+def rows_of(folder: Path, per_class: int = 5) -> list[tuple[str, str]]:
+    source = ImageFolder(make_folder(folder, per_class))
+    return [(name, source.classes[label]) for name, label in zip(source.names, source.labels, strict=True)]
+
+
+def write(path: Path, header: str, rows: list[tuple[str, ...]]) -> Path:
+    path.write_text("\n".join([header, *map(",".join, rows)]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("header", ["path,label", "filename,class", "\ufefffile,label"])
+def test_a_table_gives_what_its_folder_would(tmp_path: Path, header: str) -> None:
+    table = open_source(str(write(tmp_path / "images.csv", header, rows_of(tmp_path))))
+    folder = ImageFolder(tmp_path)
+    assert isinstance(table, ImageTable)
+    assert (table.names, table.labels, table.classes, table.parts) == (folder.names, folder.labels, folder.classes, {})
+    assert make_split(table, 0.2, 0) == make_split(folder, 0.2, 0)
+    assert table.load(3).tobytes() == folder.load(3).tobytes()
+
+
+def test_a_column_of_parts_is_the_split(tmp_path: Path) -> None:
+    kinds = ("train", "train", "valid", "test", "Train")
+    rows = [(*row, kinds[number % 5]) for number, row in enumerate(rows_of(tmp_path))]
+    table = ImageTable(write(tmp_path / "images.csv", "path,label,split", rows))
+    assert {part: len(numbers) for part, numbers in table.parts.items()} == {"train": 9, "val": 3, "test": 3}
+
+
+def test_it_is_trained_on_and_judged(tmp_path: Path) -> None:
+    data = str(write(tmp_path / "images.csv", "path,label", rows_of(tmp_path)))
+    run = train(tiny(data, epochs=1), tmp_path / "run", console=silent()).run
+    assert evaluate(run, data, device="cpu").count == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "a table needs a column 'path' or 'file' or 'filename' or 'image', and has nothing"),
+        ("path,colour\na.png,red\n", "a table needs a column 'label' or 'class', and has path, colour"),
+        ("path,label\na.png,\nb.png,x\n", "the column 'label' is empty in row 2"),
+        ("path,label\na.png\n", "row 2 has not as many values"),
+        ("path,label\na.png,x,y\n", "row 2 has not as many values"),
+        ("path,label\na.png,x\na.png,y\n", "the image 'a.png' stands in two rows"),
+        ("path,label\na.png,x\n", "at least two classes are needed, and there are 1"),
+        ("path,label,split\na.png,x,train\nb.png,y,trial\n", "row 3 has the split 'trial', not train, val or test"),
+        ("path,label,split\na.png,x,val\nb.png,y,val\n", "no row has the split 'train'"),
+        ("path,label,split\na.png,x,train\nb.png,y,val\n", "train has no images of the class 'y'"),
+        ('path,label\n"a.png,x\n', "this table cannot be read"),
+    ],
+)
+def test_what_is_no_table_of_images_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(DataError) as refusal:
+        ImageTable(tmp_path / "a.csv")
+    assert sentence in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_text_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("path,label\na.png,läufer\n".encode("latin-1"))
+    with pytest.raises(DataError, match="this table cannot be read"):
+        ImageTable(tmp_path / "a.csv")
+
+
+def test_parquet_without_its_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    with pytest.raises(DataError, match=r"pip install 'hexavit\[parquet\]'"):
+        open_source(str(tmp_path / "a.parquet"))
+
+
+def test_parquet_gives_what_csv_does(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    rows = rows_of(tmp_path)
+    csv = ImageTable(write(tmp_path / "a.csv", "path,label", rows))
+    columns = {"path": [path for path, _ in rows], "label": [label for _, label in rows]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    found = open_source(str(tmp_path / "a.parquet"))
+    assert (found.names, found.labels, found.classes) == (csv.names, csv.labels, csv.classes)
+    (tmp_path / "a.parquet").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="this table cannot be read"):
+        open_source(str(tmp_path / "a.parquet"))

@@ -1,0 +1,131 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tests.using import CLASSES, digits_folder, make_folder, silent, tiny, trained
+
+import hexavit
+from hexavit.data import ImageFolder
+from hexavit.data.loader import Draw, Images
+from hexavit.errors import DataError
+from hexavit.evaluation.evaluate import judge
+from hexavit.inference import Ready, predict
+from hexavit.models.imagenet import imagenet_classes, imagenet_numbers
+from hexavit.training import evaluate, train
+
+
+def test_it_agrees_with_the_training() -> None:
+    found, metrics = evaluate(trained(), str(digits_folder()), device="cpu"), json.loads(trained().metrics.read_text())
+    assert (found.part, found.count, found.top5) == ("val", 6, None)
+    assert found.accuracy == metrics["accuracy"]
+    assert found.loss == pytest.approx(metrics["loss"], rel=1e-5)
+
+
+def test_it_agrees_with_the_predictions() -> None:
+    found = evaluate(trained(), str(digits_folder()), part="all", batch_size=7, device="cpu")
+    right = dict.fromkeys(CLASSES, 0)
+    for each in predict(trained(), [digits_folder()], device="cpu"):
+        right[each.image.parent.name] += each.top[0][0] == each.image.parent.name
+    assert found.count == 30
+    assert found.accuracy == pytest.approx(sum(right.values()) / 30)
+    assert {each.name: each.recall for each in found.per_class} == pytest.approx(
+        {name: count / 10 for name, count in right.items()}
+    )
+    assert json.loads(json.dumps(found.as_dict()))["per_class"][0]["count"] == 10
+
+
+def test_other_data_may_have_fewer_classes(tmp_path: Path) -> None:
+    data = make_folder(tmp_path, 3)
+    for file in (data / "one").iterdir():
+        file.unlink()
+    (data / "one").rmdir()
+    found = evaluate(trained(), str(data), device="cpu")
+    assert (found.part, [each.name for each in found.per_class]) == ("all", ["two", "zero"])
+
+
+def test_a_test_part_goes_before_val(tmp_path: Path) -> None:
+    data = make_folder(tmp_path, 2, ("train", "val", "test"))
+    assert evaluate(trained(), str(data), device="cpu").part == "test"
+    assert evaluate(trained(), str(data), part="val", device="cpu").part == "val"
+
+
+def test_what_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
+    data = make_folder(tmp_path, 2)
+    with pytest.raises(DataError, match="this data has no part 'test': choose from all"):
+        evaluate(trained(), str(data), part="test")
+    (data / "zero").rename(data / "zeros")
+    with pytest.raises(DataError, match="the model knows no class 'zeros': did you mean 'zero'"):
+        evaluate(trained(), str(data))
+
+
+def test_broken_images_are_refused_or_left_out(tmp_path: Path) -> None:
+    data = make_folder(tmp_path, 4)
+    (data / "zero" / "a.png").touch()
+    with pytest.raises(DataError, match=r"a\.png: this file is empty; --on-bad-image skip leaves such images out$"):
+        evaluate(trained(), str(data), device="cpu")
+    found = evaluate(trained(), str(data), on_bad_image="skip", device="cpu")
+    assert found.count == 12
+    assert list(found.skipped) == ["zero/a.png"]
+    assert found.as_dict()["skipped"]["zero/a.png"].endswith("this file is empty")
+
+
+def test_among_the_classes_of_the_data(tmp_path: Path) -> None:
+    data = make_folder(tmp_path, 6)
+    for file in (data / "two").iterdir():
+        file.unlink()
+    (data / "two").rmdir()
+    judged = judge(trained(), str(data), among="data", device="cpu")
+    assert list(judged.classes) == ["one", "zero"]
+    best = {}
+    for each in predict(trained(), [data], top=3, device="cpu"):
+        best[each.image] = next(name for name, _ in each.top if name != "two")
+    right = sum(path.parent.name == name for path, name in best.items())
+    assert judged.evaluation.accuracy == pytest.approx(right / 12)
+    assert judged.evaluation.accuracy >= evaluate(trained(), str(data), device="cpu").accuracy
+
+
+def test_classes_that_the_model_lacks_are_left_out_and_counted(tmp_path: Path) -> None:
+    data = make_folder(tmp_path, 4)
+    (data / "zero").rename(data / "nil")
+    with pytest.raises(DataError, match="the model knows no class 'nil'"):
+        evaluate(trained(), str(data), device="cpu")
+    found = evaluate(trained(), str(data), among="data", device="cpu")
+    assert (found.count, found.left_out) == (8, {"nil": 4})
+
+
+def test_a_model_of_imagenet_22k_is_judged_on_1k(tmp_path: Path) -> None:
+    """Class folders by WordNet's numbers; only the columns of ImageNet-1k's classes are looked at."""
+    folders = {"zero": "n01440764", "one": "n02123045", "two": "n04399382"}  # ImageNet-22k has no n04399382
+    data = make_folder(tmp_path, 3)
+    for name, number in folders.items():
+        (data / name).rename(data / number)
+    ready = Ready(
+        hexavit.create_model("cvt_nano", num_classes=21841).eval(),
+        imagenet_classes(21841),
+        trained().input_spec(),
+        "made up",
+        {number: i for i, number in enumerate(imagenet_numbers(21841))},
+    )
+    judged = judge(ready, str(data), among="data", device="cpu")
+    assert list(judged.classes) == ["tench", "tabby (n02123045)"]
+    assert (judged.evaluation.count, judged.evaluation.left_out) == (6, {"n04399382": 3})
+    assert set(imagenet_numbers()) - set(imagenet_numbers(21841)) == {"n04399382"}
+    images = Images(ImageFolder(data), range(6), ready.input_spec.transform(), 0)
+    logits = ready.model(torch.stack([images[Draw(0, n)][0] for n in range(6)]))
+    numbers = imagenet_numbers(21841)
+    chosen = logits[:, [numbers.index("n01440764"), numbers.index("n02123045")]].argmax(1)
+    assert judged.answers.predicted.tolist() == chosen.tolist()
+
+
+def test_folders_of_imagenet_22k_are_trained_on_and_judged(tmp_path: Path) -> None:
+    data = make_folder(tmp_path / "data", 5)
+    for name, number in {"zero": "n00004475", "one": "n02123045", "two": "n01440764"}.items():
+        (data / name).rename(data / number)
+    run = train(tiny(data, epochs=1), tmp_path / "run", console=silent()).run
+    few = make_folder(tmp_path / "few", 3)
+    (few / "zero").rename(few / "n01440764")
+    (few / "one").rename(few / "n02123045")
+    (few / "two").rename(few / "n01443537")
+    found = evaluate(run, str(few), among="data", device="cpu")
+    assert (found.count, found.left_out) == (6, {"n01443537": 3})

@@ -1,0 +1,134 @@
+"""The table mechanism, on tables small enough to see; and promises that every published table keeps."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import hexavit
+from hexavit.models import LAYOUTS, list_models, model_entry
+from hexavit.models.layouts import (
+    CHANNELS,
+    HEADS_BIAS,
+    HEADS_IN,
+    HEADS_OUT,
+    HWIO,
+    POINTWISE,
+    TRANSPOSED,
+    As,
+    Form,
+    Join,
+    Layout,
+    Split,
+)
+
+TOY = Layout(
+    "toy",
+    "toy",
+    {
+        "blocks.{}.w.*": "stages.{}.w.*",
+        "kv.{}": Split("k.{}", "v.{}", form=POINTWISE),
+        ("a.{}", "b.{}"): Join("ab.{}"),
+        "g": As("norm", CHANNELS),
+        "mask": None,
+    },
+)
+
+
+def counted(*shape: int) -> Tensor:
+    return torch.arange(float(torch.Size(shape).numel())).reshape(shape)
+
+
+def one_head(key: str) -> int:
+    return 1
+
+
+def test_tensors_are_renamed_split_joined_reshaped_and_dropped() -> None:
+    state = {
+        "blocks.7.w.bias": counted(3),
+        "kv.0": counted(4, 3, 1, 1),
+        "a.2": counted(2),
+        "b.2": counted(2) + 10,
+        "g": counted(1, 3, 1, 1),
+        "mask": counted(1),
+        "strange": counted(1),
+    }
+    done = TOY.to_ours(state)
+    assert done.dropped == ["mask"]
+    assert done.unexplained == ["strange"]
+    assert not done.broken
+    assert {key: tuple(t.shape) for key, t in done.state.items()} == {
+        "stages.7.w.bias": (3,), "k.0": (2, 3), "v.0": (2, 3), "ab.2": (4,), "norm": (3,),
+    }  # fmt: skip
+    assert done.sources["v.0"] == ("kv.0",)
+    assert done.sources["ab.2"] == ("a.2", "b.2")
+    back = TOY.to_theirs(done.state, one_head)
+    assert not back.unexplained
+    assert set(back.state) == set(state) - {"mask", "strange"}
+    assert all(torch.equal(back.state[key], state[key]) for key in back.state)
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        ({"a.0": counted(2)}, "a.0 needs b.0 beside it"),
+        ({"kv.0": counted(3, 3, 1, 1)}, "kv.0 (3, 3, 1, 1) does not have the form"),
+        ({"kv.0": counted(4, 3, 3, 3)}, "does not have the form 1x1 convolution"),  # numbers would be left out
+        ({"g": counted(3)}, "g (3,) does not have the form over channels"),
+    ],
+)
+def test_a_row_that_applies_in_part_is_told(state: dict[str, Tensor], sentence: str) -> None:
+    done = TOY.to_ours(state)
+    assert not done.state
+    assert sentence in done.broken[0]
+
+
+def test_two_tensors_that_mean_one_are_told() -> None:
+    twice = Layout("toy", "toy", {"a": "x", "b": "x"})
+    assert twice.to_ours({"a": counted(1), "b": counted(1)}).broken == ["b and a are both x"]
+
+
+@pytest.mark.parametrize(
+    "key", ["blocks.07.w.bias", "blocks.-1.w.bias", "blocks.1.w.a.b", "blocks.1.w.bias ", "blocks.\u0661.w.bias"]
+)
+def test_an_index_is_a_plain_number_and_a_last_name_one_word(key: str) -> None:
+    assert TOY.to_ours({key: counted(1)}).unexplained == [key]
+
+
+@pytest.mark.parametrize(
+    ("form", "shape", "ours"),
+    [
+        (HWIO, (5, 4, 3, 2), (2, 3, 5, 4)),
+        (TRANSPOSED, (3, 2), (2, 3)),
+        (HEADS_OUT, (6, 2, 4), (8, 6)),
+        (HEADS_BIAS, (2, 4), (8,)),
+        (HEADS_IN, (2, 4, 6), (6, 8)),
+    ],
+    ids=lambda value: value.name if isinstance(value, Form) else "",
+)
+def test_forms_go_both_ways(form: Form, shape: tuple[int, ...], ours: tuple[int, ...]) -> None:
+    theirs = counted(*shape)
+    assert form.ours(theirs).shape == ours
+    assert torch.equal(form.theirs(form.ours(theirs), 2), theirs)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda each: f"{each.origin}-{each.family}-{next(iter(each.table))}")
+def test_a_published_table_explains_a_model_both_ways(layout: Layout) -> None:
+    """Every tensor of a model that the layout accepts has a word in it, and comes back as it was."""
+    names = [name for name in list_models() if model_entry(name).family == layout.family]
+    acts = ("quick_gelu", "gelu", "gelu_tanh", "hardswish")
+    architectures = (
+        model_entry(name).architecture.override([f"stages.*.feedforward.act={act}", "stages.*.depth=3"])
+        for name in names
+        for act in acts
+    )
+    architecture = next(each for each in architectures if not layout.refuses(each))
+    state = hexavit.create_model(architecture).state_dict()
+    heads = architecture.stages[0].column("attention", 0).options["heads"]
+    written = layout.to_theirs(state, lambda key: int(str(heads)))
+    assert not written.unexplained
+    assert not written.broken
+    back = layout.to_ours(written.state)
+    assert not back.unexplained
+    assert not back.broken
+    assert set(back.state) == set(state)
+    assert all(torch.equal(back.state[key], state[key]) for key in state)

@@ -1,0 +1,80 @@
+"""Starting weights by scheme."""
+
+import pytest
+import torch
+
+import hexavit
+from hexavit.network.initialisation import SCHEMES
+
+NORMAL = ("trunc_normal", "fan_out", "trunc_normal_convs")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_schemes(scheme: str) -> None:
+    torch.manual_seed(0)
+    model = hexavit.create_model("cvt_nano", overrides=[f"init={scheme}"])
+    block = model.stages[2].blocks[0]
+    fc1, token, head = block.feedforward.fc1, model.stages[2].class_token, model.head.fc
+    xavier = (6 / (fc1.in_features + fc1.out_features)) ** 0.5 / 3**0.5
+    spread = {"xavier": xavier, "vit": xavier, "default": (1 / 3 / fc1.in_features) ** 0.5}
+    assert fc1.weight.std().item() == pytest.approx(spread.get(scheme, 0.02), rel=0.03)
+    bias = fc1.bias.abs().max().item()
+    assert bias == 0 if scheme in (*NORMAL, "xavier") else 0 < bias < (1e-5 if scheme == "vit" else 1)
+    assert token.std().item() == pytest.approx({"vit": 0.0, "default": 1.0}.get(scheme, 0.02), rel=0.3)
+    if scheme in (*NORMAL, "xavier"):
+        assert head.weight.std().item() == pytest.approx(0.02, rel=0.03)
+    assert (head.bias.abs().max().item() == 0) == (scheme in ("vit", "fan_out"))
+    assert torch.equal(block.attention_residual.norm.weight, torch.ones(128))
+
+
+@pytest.mark.parametrize(("scheme", "spread"), [("fan_out", (2 / (9 * 128)) ** 0.5), ("trunc_normal_convs", 0.02)])
+def test_schemes_that_draw_convolutions(scheme: str, spread: float) -> None:
+    torch.manual_seed(0)
+    conv = hexavit.create_model("cvt_nano", overrides=[f"init={scheme}"]).stages[2].tokens.conv
+    assert conv.weight.std().item() == pytest.approx(spread, rel=0.03)
+    assert (conv.bias.abs().max().item() == 0) == (scheme == "fan_out")
+
+
+@pytest.mark.parametrize(
+    ("name", "edits", "branches", "last", "scaled"),
+    [
+        ("deit_nano", [], 8, "fc2", {"attention.qkv": -1 / 2, "feedforward.fc1": -1 / 2}),
+        (
+            "deit_nano",
+            ["stages.0.feedforward=conv_mlp(excite=se)", "stages.0.attention=talking_heads"],
+            8,
+            "fc2",
+            {"attention.mix_after": -1 / 2, "feedforward.conv": -1 / 4, "feedforward.excite.fc2": -1 / 4},
+        ),
+        ("cait_nano", [], 8, "fc2", {"attention.qkv": -1 / 2}),
+    ],
+)
+def test_fixup_starts_its_branches_by_the_papers_rule(
+    name: str, edits: list[str], branches: int, last: str, scaled: dict[str, float]
+) -> None:
+    def block(residual: str) -> torch.nn.Module:
+        torch.manual_seed(0)
+        return hexavit.create_model(name, overrides=[*edits, f"stages.0.residual={residual}"]).stages[0].blocks[1]
+
+    plain, fixed = block("rezero"), block("fixup")
+    assert not fixed.attention.proj.weight.any()
+    assert not fixed.get_submodule(f"feedforward.{last}").weight.any()
+    for path, power in scaled.items():
+        expected = plain.get_submodule(path).weight * branches**power
+        torch.testing.assert_close(fixed.get_submodule(path).weight, expected)
+    x = torch.randn(2, 16, 96)
+    tokens = hexavit.Tokens(x, (4, 4))
+    torch.testing.assert_close(fixed.eval()(tokens).image, x)  # it starts as the identity
+
+
+def test_fixup_learns_all_the_same() -> None:
+    torch.manual_seed(0)
+    model = hexavit.create_model("deit_nano", num_classes=10, overrides=["stages.0.residual=fixup", "head=class_token"])
+    before = {k: v.clone() for k, v in model.named_parameters()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(torch.randn(4, 3, 32, 32)), torch.arange(4))
+        loss.backward()
+        optimizer.step()
+    assert not [k for k, v in model.named_parameters() if ".blocks." in k and torch.equal(v, before[k])]

@@ -1,0 +1,22 @@
+"""Old import paths and names work for one release, with a warning that names the new ones."""
+
+import importlib
+import sys
+
+import pytest
+
+from hexavit import _deprecated
+
+
+@pytest.mark.parametrize("old", sorted(_deprecated.MOVED))
+def test_a_moved_module_is_found_under_its_old_path(old: str) -> None:
+    sys.modules.pop(old, None)
+    with pytest.warns(DeprecationWarning, match=_deprecated.MOVED[old]):
+        module = importlib.import_module(old)
+    assert module is importlib.import_module(_deprecated.MOVED[old])
+    assert module.__name__ == _deprecated.MOVED[old]
+
+
+def test_a_submodule_moves_with_its_package() -> None:
+    assert _deprecated.new_path("hexavit.training.data.split") == "hexavit.data.split"
+    assert _deprecated.new_path("hexavit.training.trainer") is None

@@ -1,0 +1,153 @@
+"""The rooms of the house: imports run downwards, the front door is light, and outside packages are declared."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hexavit
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "hexavit"
+
+DOOR = "hexavit"  # what src/hexavit/__init__.py gives
+ROOMS = (  # from the ground up, as in docs/packages.md
+    "errors",
+    "files",
+    "processes",
+    "duration",
+    "parts",
+    "architecture",
+    "network",
+    "models",
+    "profiling",
+    "checkpoints",
+    "hub",
+    "integrations",
+    DOOR,
+    "images",
+    "runs",
+    "inference",
+    "data",
+    "evaluation",
+    "training",
+    "cli",
+)
+# Files beside the packages that belong to one of them.
+ROOM_OF_FILE = {"__init__": DOOR, "_deprecated": DOOR, "__main__": "cli"}
+# Packages that are imported under another name than they are installed by.
+IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}
+
+
+def room_of(path: Path) -> str:
+    """The room in which a file of the source stands."""
+    first = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    return ROOM_OF_FILE.get(first, first)
+
+
+def imports_of(path: Path, tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and full dotted name of everything that a file imports, at its top and inside functions."""
+    package = ["hexavit", *path.relative_to(SOURCE).parent.parts]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            # `from hexavit import parts` names a room, `from hexavit.parts import x` lies in one already.
+            yield from ((node.lineno, f"{module}.{alias.name}" if module == DOOR else module) for alias in node.names)
+
+
+def room_imported(name: str) -> str:
+    """The room that a dotted name starting with ``hexavit`` lies in."""
+    below = [*name.split("."), ""][1]
+    room = ROOM_OF_FILE.get(below, below)
+    return room if room in ROOMS else DOOR
+
+
+SOURCE_FILES = sorted(SOURCE.rglob("*.py"))
+IMPORTS = [
+    (path, line, name)
+    for path in SOURCE_FILES
+    for line, name in imports_of(path, ast.parse(path.read_text(encoding="utf-8"), path))
+]
+
+
+def test_every_file_stands_in_a_room() -> None:
+    strangers = {room_of(path) for path in SOURCE_FILES} - set(ROOMS)
+    assert not strangers, (
+        f"add {sorted(strangers)} to ROOMS here and to docs/packages.md, each at its height, or to ROOM_OF_FILE"
+    )
+
+
+def test_a_room_imports_only_from_below() -> None:
+    height = {room: index for index, room in enumerate(ROOMS)}
+    upward = [
+        f"{path.relative_to(ROOT)}:{line}: {room_of(path)} imports {name}"
+        for path, line, name in IMPORTS
+        if name.split(".")[0] == "hexavit" and height[room_imported(name)] > height.get(room_of(path), -1)
+    ]
+    assert not upward, "\n".join(["imports that run up:", *upward])
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "room"),
+    [
+        ("parts/attention/window.py", "from hexavit.models import cvt", "models"),
+        ("parts/attention/window.py", "from ...training.data import digits", "training"),
+        ("parts/attention/window.py", "from ..contract import Tokens", "parts"),
+        ("network/backbone.py", "from .. import models", "models"),
+        ("network/backbone.py", "from ..architecture import Stage", "architecture"),
+        ("network/backbone.py", "from hexavit import create_model", DOOR),
+        ("network/backbone.py", "from hexavit.architecture.editing import override", "architecture"),
+        ("network/backbone.py", "import hexavit.cli.show", "cli"),
+    ],
+)
+def test_each_form_of_import_is_understood(file: str, line: str, room: str) -> None:
+    ((_, name),) = imports_of(SOURCE / file, ast.parse(line))
+    assert room_imported(name) == room
+
+
+def test_the_page_lists_the_same_rooms() -> None:
+    page = (ROOT / "docs" / "packages.md").read_text(encoding="utf-8")
+    assert tuple(reversed(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))) == ROOMS
+
+
+def test_outside_packages_are_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = [re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]]
+    known = {IMPORTED_AS.get(name, name) for name in names} | {"hexavit", *sys.stdlib_module_names}
+    undeclared = [
+        f"{path.relative_to(ROOT)}:{line}: {name}" for path, line, name in IMPORTS if name.split(".")[0] not in known
+    ]
+    assert not undeclared, "\n".join(["not among the dependencies of pyproject.toml:", *undeclared])
+
+
+def test_the_front_door_opens_a_room_when_it_is_asked_for() -> None:
+    program = "import sys, hexavit, hexavit.cli, hexavit.errors; print('torch' in sys.modules, len(dir(hexavit)) > 20)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False True\n"
+    assert set(hexavit._ROOM_OF) | {"parts"} == set(hexavit.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = hexavit.nothing
+
+
+def test_the_front_door_loads_torch_alone() -> None:
+    program = """
+import json, sys
+import torch
+before = {name.split(".")[0] for name in sys.modules}
+import hexavit
+for name in hexavit.__all__:
+    getattr(hexavit, name)
+print(json.dumps(sorted({name.split(".")[0] for name in sys.modules} - before - set(sys.stdlib_module_names))))
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["hexavit"]

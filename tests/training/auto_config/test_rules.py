@@ -1,0 +1,175 @@
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hexavit.architecture import Architecture
+from hexavit.training.auto_config.rules import (
+    CAPACITY,
+    CHOSEN,
+    HOUR,
+    LEARNING_RATES,
+    SCHEDULES,
+    SIDES,
+    STRENGTHS,
+    Candidate,
+    Counted,
+    DataFacts,
+    Machine,
+    Situation,
+    Start,
+    choose,
+    in_words,
+)
+from hexavit.training.config import TrainConfig, read_recipe
+from hexavit.training.demo import RECIPE
+
+CPU = Machine("cpu", cores=2, memory=16 << 30)
+GPU = Machine("cuda", cores=16, memory=128 << 30, device_memory=80 << 30, bfloat16=True)
+DIGITS = DataFacts(1438, 10, 1, 32, (32, 32), mirrored=False)
+PHOTOS = DataFacts(5000, 10, 3, 500)
+MODELS = (
+    Candidate("cvt_nano", 32),
+    Candidate("ceit_nano", 32),
+    Candidate("ceit_tiny_patch16_224", 224, 6.4, 1.2e9, 0.764),
+    Candidate("cvt_13", 224, 20, 4.5e9, 0.816),
+    Candidate("cvt_21", 224, 32, 7.1e9, 0.825),
+)
+SIZES = {"nano": (0.6, 4e6, 4e5), "tiny": (6.4, 1.2e9, 6e7), "_13": (20, 4.5e9, 9e7), "_21": (32, 7.1e9, 1.5e8)}
+
+
+def roughly(architecture: Architecture) -> Counted:
+    """A model's cost in round figures, without counting it."""
+    millions, macs, kept = next(cost for part, cost in SIZES.items() if part in architecture.name)
+    side = 32 if "nano" in architecture.name else 224
+    share = architecture.img_size[0] * architecture.img_size[1] / side**2
+    return Counted(int(millions * 1e6), int(macs * share) + len(architecture.name), int(kept * share))
+
+
+def chosen(data: DataFacts, machine: Machine, weights: Start | None = None, **given: Any) -> TrainConfig:
+    return choose(Situation(data, machine, MODELS, weights), {"data": "data", **given}, roughly)[0]
+
+
+def test_small_images_get_a_small_model_at_their_size() -> None:
+    config = chosen(DIGITS, CPU)
+    assert (config.model, config.img_size, config.in_chans) == ("cvt_nano", (32, 32), 1)
+    assert (config.augment, config.mixup, config.cutmix, config.erasing) == ("shift", 0, 0, 0)
+    assert chosen(replace(PHOTOS, side=50), CPU).img_size == (64, 64)
+
+
+def test_photographs_get_what_the_time_allows() -> None:
+    slow, quick = chosen(PHOTOS, CPU), chosen(PHOTOS, GPU)
+    assert (slow.model, slow.img_size) == ("ceit_tiny_patch16_224", (96, 96))
+    assert (quick.model, quick.img_size) == ("cvt_13", (224, 224))  # cvt_21 has too many parameters for so few
+    assert chosen(replace(PHOTOS, images=50_000), GPU).model == "cvt_21"
+    assert quick.epochs > slow.epochs
+    assert slow.batch_size < quick.batch_size
+    assert chosen(replace(PHOTOS, side=150), GPU).img_size == (160, 160)  # nothing is gained by blowing them up
+
+
+def test_the_more_is_shown_the_more_is_varied() -> None:
+    light, medium = chosen(replace(PHOTOS, images=500), CPU), chosen(PHOTOS, GPU)
+    strong = chosen(replace(PHOTOS, images=1_281_167), GPU)
+    assert [each.augment for each in (light, medium, strong)] == ["crop", "rand", "rand"]
+    for name in ("mixup", "erasing", "drop_path"):
+        values = [getattr(each, name) for each in (light, medium, strong)]
+        assert values == sorted(set(values)), name
+    assert (strong.magnitude, strong.mixup, strong.cutmix, strong.erasing) == (9, 0.8, 1.0, 0.25)
+
+
+def test_none_is_none_at_all() -> None:
+    config = chosen(PHOTOS, GPU, augment="none")
+    assert (config.augment, config.erasing, config.mixup) == ("none", 0, 0)
+
+
+def test_the_precision_is_the_machines() -> None:
+    found = [chosen(PHOTOS, m).precision for m in (CPU, Machine("mps", 8, 16 << 30), GPU, replace(GPU, bfloat16=False))]
+    assert found == ["float32", "float32", "bfloat16", "float16"]
+
+
+def test_the_batch_fits_the_memory() -> None:
+    usual = chosen(PHOTOS, GPU, model="cvt_21").batch_size
+    tight = chosen(PHOTOS, replace(GPU, device_memory=4 << 30), model="cvt_21").batch_size
+    assert usual == 128  # 5,000 / 20, down to a power of two
+    assert tight < 32
+    assert tight & (tight - 1) == 0
+    assert chosen(replace(PHOTOS, images=30), CPU).batch_size == 8
+    assert chosen(replace(PHOTOS, images=5), CPU).batch_size == 4
+
+
+def test_fine_tuning_is_slower_shorter_and_by_layers() -> None:
+    start = Start("cvt_13", (), (224, 224), 3, 1000)
+    scratch, fine = chosen(PHOTOS, GPU), chosen(PHOTOS, GPU, start, start="cvt_13")
+    assert (fine.model, fine.img_size, fine.in_chans) == ("cvt_13", (224, 224), 3)
+    assert fine.lr * fine.head_lr > fine.lr
+    assert fine.layer_decay == 0.75
+    assert fine.epochs < scratch.epochs
+    assert fine.lr <= scratch.lr
+    assert (scratch.layer_decay, scratch.head_lr) == (1.0, 1.0)
+    assert chosen(PHOTOS, GPU, replace(start, classes=10), start="run").head_lr == 1.0  # the head is loaded too
+    assert chosen(PHOTOS, CPU, start, start="cvt_13").img_size == (96, 96)
+
+
+def test_weights_bring_their_edits_channels_and_size() -> None:
+    start = Start("cvt_nano", ("head=pool",), (48, 48), 3, 10)
+    config = chosen(DIGITS, CPU, start, start="run")
+    assert (config.overrides, config.img_size, config.in_chans) == (("head=pool",), (48, 48), 3)
+    other = chosen(DIGITS, CPU, start, start="run", model="ceit_nano")
+    assert (other.overrides, other.img_size) == ((), (32, 32))
+
+
+def test_what_is_given_stands_and_is_not_told() -> None:
+    given = {"model": "cvt_nano", "lr": 0.3, "epochs": 7, "batch_size": 3, "augment": "none", "in_chans": 3}
+    config, reasons = choose(Situation(DIGITS, CPU, MODELS), {"data": "digits", **given}, roughly)
+    assert {name: getattr(config, name) for name in given} == given
+    assert config.warmup_epochs == pytest.approx(0.7)
+    told = {name for line in reasons for name in CHOSEN if line.startswith(name + " ") or f", {name} " in line}
+    assert not told & set(given)
+    assert {"img_size", "weight_decay", "precision"} <= told
+
+
+@pytest.mark.parametrize(("data", "machine"), [(DIGITS, CPU), (PHOTOS, CPU), (PHOTOS, GPU)])
+def test_nothing_is_chosen_anew_from_a_run(tmp_path: Path, data: DataFacts, machine: Machine) -> None:
+    config = chosen(data, machine)
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    recipe = read_recipe(tmp_path / "config.yaml")
+    assert recipe.keys() >= CHOSEN
+    other = Situation(replace(data, images=77), GPU if machine is CPU else CPU, MODELS)
+    assert choose(other, recipe, roughly) == (config, ())
+
+
+def test_the_recipe_of_the_digits_is_completed_as_it_was_measured() -> None:
+    recipe = read_recipe(Path(__file__).parents[3] / "recipes" / "digits.yaml")
+    config, _ = choose(Situation(DIGITS, CPU, MODELS), recipe, roughly)
+    same = {"img_size": (32, 32), "in_chans": 1, "augment": "shift", "erasing": 0.0}  # what these come to
+    assert asdict(config) == {**asdict(RECIPE), **same}
+
+
+def test_a_guess_is_kept_below_the_hour() -> None:
+    lines = choose(Situation(PHOTOS, CPU, MODELS), {"data": "photos"}, roughly)[1]
+    assert any(line.startswith("epochs ") and "what 10 min allow" in line for line in lines)
+    assert HOUR == 3600
+
+
+def test_durations() -> None:
+    assert [in_words(s) for s in (36, 99, 720, 5399, 5400 * 4, 3 * 86400)] == [
+        "36 s",
+        "99 s",
+        "12 min",
+        "90 min",
+        "6.0 h",
+        "3.0 days",
+    ]
+
+
+def test_the_page_tells_the_tables() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "auto-config.md").read_text(encoding="utf-8")
+    for _, _, row in STRENGTHS:
+        cells = (row.get(name, "") for name in ("magnitude", "erasing", "mixup", "cutmix", "drop_path"))
+        told = " | ".join(f"{value:g}" if value != "" else "" for value in cells).replace("|  |", "| |")
+        assert f"| `{row['augment']}` | {told} |".replace("  ", " ") in page
+    assert all(f"{rate:g}" in page or f"{rate:.5f}" in page for _, rate in LEARNING_RATES)
+    assert ", ".join(map(str, SIDES)) in page
+    assert all(f"{count:,}" in page and f"{most} M" in page for count, most in CAPACITY)
+    assert all(f"{each.steps:,}" in page for each in SCHEDULES.values())

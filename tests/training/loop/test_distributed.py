@@ -1,0 +1,165 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.killing import in_process, in_processes
+from tests.training.loop.test_kills import settings
+from tests.using import digits_folder, silent
+
+from hexavit.errors import HexavitError
+from hexavit.inference import Run
+from hexavit.processes import Processes
+from hexavit.training.loop.checkpoints import read_checkpoint
+from hexavit.training.loop.distributed import Launch
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [1, 4, 9, 10])
+def test_shares_are_even_and_lose_nothing(world: int, count: int) -> None:
+    shares = [Processes(rank, world).share(count) for rank in range(world)]
+    assert [place for share in shares for place in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_launch_is_found_by_what_its_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [each for each in os.environ if each.startswith("SLURM")]:
+        monkeypatch.delenv(name)
+    assert Launch.find(1) == Launch()
+    assert Launch.find(3) == Launch(devices=3)
+    with monkeypatch.context() as slurm:
+        for name, value in {"NTASKS": 8, "NNODES": 2, "PROCID": 5}.items():
+            slurm.setenv(f"SLURM_{name}", str(value))
+        assert Launch.find(1) == Launch(5, devices=4, nodes=2, by="slurm")
+        assert Launch.find(4).processes == Processes(5, 8)
+        slurm.setenv("SLURM_JOB_NAME", "interactive")
+        assert Launch.find(1) == Launch()
+    for name, value in as_torchrun(1, 2, 0).items():
+        monkeypatch.setenv(name, value)
+    assert Launch.find(1) == Launch(1, devices=2, by="torchrun")
+    with pytest.raises(HexavitError, match="torchrun started 2 processes on each machine, so devices cannot be 3"):
+        Launch.find(3)
+    assert Launch.find(3, binding=False).devices == 2
+
+
+def as_torchrun(rank: int, world: int, port: int) -> dict[str, str]:
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0}
+    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "none"}
+    return {name: str(value) for name, value in {**ranks, **place}.items()}
+
+
+def train_one(environment: dict[str, str], given: dict[str, Any], out: Path, stop: int = 0) -> None:
+    """One of the processes, as torchrun would start it; the last is sent a SIGTERM in that of its steps."""
+    from hexavit.training import TrainConfig, resume, train
+    from hexavit.training.loop.accumulation import Accumulation
+
+    os.environ.update(environment)
+    gradient, calls = Accumulation.gradient, []
+
+    def counted(*args: Any, **options: Any) -> float:
+        calls.append(args)
+        if len(calls) == stop and environment["RANK"] != "0":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return gradient(*args, **options)
+
+    Accumulation.gradient = counted  # type: ignore[method-assign]
+    if Run(out).config.exists() and not Run(out).metrics.exists():
+        resume(out, console=silent())
+    else:
+        train(TrainConfig.from_mapping(given), out, console=silent(), overwrite=True)
+
+
+def train_together(world: int, given: dict[str, Any], out: Path, stop: int = 0) -> list[int | None]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    return in_processes([(train_one, as_torchrun(rank, world, port), given, out, stop) for rank in range(world)])
+
+
+def without_draws() -> dict[str, Any]:
+    """Settings under which nothing is drawn within a process: drop path is the only thing that is."""
+    return {**settings(1e9), "overrides": ["stages.*.depth=1"], "epochs": 3}
+
+
+def assert_alike(one: Run, other: Run, atol: float) -> None:
+    assert one.split_file.read_text() == other.split_file.read_text()
+    for which in ("best", "last"):
+        weights, theirs = (load_file(run.weights(which)) for run in (one, other))  # type: ignore[arg-type]
+        assert list(weights) == list(theirs)
+        for name, value in weights.items():
+            torch.testing.assert_close(value, theirs[name], rtol=0, atol=atol, msg=lambda text, name=name: name + text)
+    tables = [[line.split(",") for line in run.history.read_text().splitlines()] for run in (one, other)]
+    for name in ("epoch", "step", "learning_rate", "accuracy"):
+        at = tables[0][0].index(name)
+        assert [row[at] for row in tables[0]] == [row[at] for row in tables[1]], name
+    for name in ("train_loss", "loss"):
+        at = tables[0][0].index(name)
+        for row, their in zip(tables[0][1:], tables[1][1:], strict=True):
+            assert float(row[at]) == pytest.approx(float(their[at]), abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("runs") / "alone"
+    assert in_process(train_one, {"RANK": "0"}, without_draws(), out) == 0
+    return Run(out)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_several_processes_learn_what_one_does(tmp_path: Path, alone: Run, world: int) -> None:
+    run = Run(tmp_path / "run")
+    assert train_together(world, without_draws(), run.path) == [0] * world
+    assert_alike(alone, run, atol=2e-4)  # after nine steps of AdamW with lr 1e-3
+    assert not list(run.path.rglob("*.1.*"))
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2), (2, 2)])
+def test_a_signal_to_one_stops_all_and_any_number_goes_on(tmp_path: Path, alone: Run, first: int, second: int) -> None:
+    run, given = Run(tmp_path / "run"), without_draws()
+    if first == 1:
+        code = in_process(train_one, {"RANK": "1"}, given, run.path, 5)
+        assert code == 128 + signal.SIGTERM
+    else:
+        assert train_together(first, given, run.path, 5) == [128 + signal.SIGTERM, 0]
+    position = read_checkpoint(run.checkpoint)["position"]
+    assert (position["epoch"], position["done"]) == (1, 2)
+    if second == 1:
+        assert in_process(train_one, {"RANK": "0"}, given, run.path) == 0
+    else:
+        assert train_together(second, given, run.path) == [0, 0]
+    assert_alike(alone, run, atol=2e-4)
+
+
+def test_a_loss_that_is_not_finite_stops_all(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    codes = train_together(2, {**without_draws(), "lr": 1e30, "clip_grad": 0.0, "warmup_epochs": 0.0}, run.path)
+    assert codes == [1, 0]  # the first says it with a RunError
+    assert {each.name for each in run.path.glob("bad_batch*")} == {"bad_batch.safetensors", "bad_batch.1.safetensors"}
+
+
+def test_what_the_first_refuses_ends_all(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    assert train_together(2, without_draws(), tmp_path) == [1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["devices", "torchrun"])
+def test_the_command_line_starts_them(tmp_path: Path, launcher: str) -> None:
+    out = tmp_path / "run"
+    command = ["-m", "hexavit", "train", "--model=cvt_nano", f"--data={digits_folder()}", "--epochs=1", "--device=cpu"]
+    command += ["--batch-size=8", "--img-size=32", "--workers=1", f"--out={out}"]
+    if launcher == "devices":
+        command.append("--devices=2")
+    else:
+        command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *command]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("held-out accuracy") == 1
+    assert Run(out).metrics.is_file()
