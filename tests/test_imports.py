@@ -30,6 +30,7 @@ ROOMS = (  # from the ground up, as in docs/packages.md
     "checkpoints",
     "hub",
     "integrations",
+    "export",
     DOOR,
     "images",
     "runs",

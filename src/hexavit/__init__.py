@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hexavit.architecture import Architecture, Part, Pattern, Stage
     from hexavit.checkpoints import LoadReport, load_checkpoint
     from hexavit.errors import HexavitError
+    from hexavit.export import OptimizationReport, optimize
     from hexavit.hub import create_model, from_pretrained, push_to_hub, save_pretrained
     from hexavit.integrations import backbone, register_with_timm
     from hexavit.models import list_models, list_weights
@@ -26,6 +27,7 @@ __all__ = [
     "Backbone",
     "HexavitError",
     "LoadReport",
+    "OptimizationReport",
     "Part",
     "PartModule",
     "Pattern",
@@ -38,6 +40,7 @@ __all__ = [
     "list_models",
     "list_weights",
     "load_checkpoint",
+    "optimize",
     "parts",
     "profile",
     "push_to_hub",
@@ -55,6 +58,7 @@ _ROOMS = {
     "checkpoints": ("LoadReport", "load_checkpoint"),
     "integrations": ("backbone", "register_with_timm"),
     "errors": ("HexavitError",),
+    "export": ("OptimizationReport", "optimize"),
     "hub": ("create_model", "from_pretrained", "push_to_hub", "save_pretrained"),
     "models": ("list_models", "list_weights"),
     "parts": ("PartModule", "Tokens", "record_attention", "register_part"),
