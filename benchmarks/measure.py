@@ -34,6 +34,17 @@ def speedup(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> float
     return statistics.median(b / a for a, b in zip(seconds[ours], seconds[theirs], strict=True))
 
 
+def processor() -> str:
+    """The processor's name and the instruction set that PyTorch uses on it."""
+    import torch
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    name = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor"
+    )
+    return f"{(names or ['unknown processor'])[0]}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+
+
 def peak_bytes(run: Callable[[], object]) -> int:
     """Resident memory that `run` adds at its peak to what is held before it; for a process of its own, on Linux."""
     gc.collect()

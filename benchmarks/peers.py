@@ -2,10 +2,11 @@
 
     python benchmarks/peers.py [--rounds N] [--models NAME ...] [--against timm|transformers] [--json]
 
-Each model at the size that it is built for, with random weights. Prints images per second of hexavit and of the other
-library and the ratio of the two (the median over interleaved rounds, above 1 where hexavit is faster), the lowest ratio
-and the geometric mean. Every pair runs in a process of its own: memory that models before it have left there is faster
-than fresh memory, and would favour whoever asks for more of it.
+Each model at the size that it is built for, with random weights. Prints the processor and, for each model, images per
+second of hexavit's model, of the same after `hexavit.optimize`, and of the other library's, with the ratios to the
+latter (the median over interleaved rounds, above 1 where hexavit is faster); then the lowest ratios and the geometric
+means. Every model runs in a process of its own, because memory that earlier models have left there is faster than fresh
+memory.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import statistics
 from collections.abc import Callable
 
 import torch
-from measure import in_own_process, interleaved, speedup
+from measure import in_own_process, interleaved, processor, speedup
 from torch import nn
+
+import hexavit
 
 # One size of every system that another library has, by that library. timm's model has the same name, or the one behind
 # the colon; transformers' is built from the configuration that hexavit writes for it.
@@ -44,13 +47,12 @@ TRANSFORMERS = (
     "swinv2_tiny_window8_256",
 )
 PEERS = {"timm": TIMM, "transformers": TRANSFORMERS}
+FORMS = ("plain", "optimized")
 BATCH = 8
 
 
-def ours(name: str) -> nn.Module:
+def ours(name: str) -> hexavit.Backbone:
     """hexavit's model."""
-    import hexavit
-
     return hexavit.create_model(name)
 
 
@@ -91,14 +93,18 @@ def inference(model: nn.Module, size: tuple[int, int]) -> Callable[[], object]:
 
 
 def side_by_side(name: str, library: str, rounds: int) -> dict[str, float]:
-    """Images per second of both, and the ratio."""
+    """Images per second of the three, and the ratios to the other library."""
     torch.manual_seed(0)
     model = ours(name.partition(":")[0])
     size = model.architecture.img_size
-    runs = {"hexavit": inference(model, size), library: inference(BUILDERS[library](name), size)}
+    runs = {
+        "plain": inference(model, size),
+        "optimized": inference(hexavit.optimize(model, batch_size=BATCH), size),
+        library: inference(BUILDERS[library](name), size),
+    }
     seconds = interleaved(runs, rounds)
     rates = {each: BATCH / statistics.median(times) for each, times in seconds.items()}
-    return {**rates, "ratio": speedup(seconds, "hexavit", library)}
+    return {**rates, **{f"{each}_ratio": speedup(seconds, each, library) for each in FORMS}}
 
 
 def main() -> None:
@@ -113,21 +119,26 @@ def main() -> None:
         torch.set_num_threads(2)
         print(json.dumps(side_by_side(*asked.one, asked.rounds)))
         return
-    told = {}
+    if not asked.json:
+        print(processor())
+    found = {}
     for library in [asked.against] if asked.against else PEERS:
         for name in asked.models or PEERS[library]:
-            told[f"{name} {library}"] = found = in_own_process(
+            found[f"{name} {library}"] = one = in_own_process(
                 __file__, "--one", name, library, "--rounds", str(asked.rounds)
             )
             if not asked.json:
-                rates = f"hexavit {found['hexavit']:7.2f}   {library:<12} {found[library]:7.2f} images/s"
-                print(f"{name:34} {rates}   {found['ratio']:.3f}", flush=True)
-    ratios = [found["ratio"] for found in told.values()]
-    lowest, mean = min(ratios), statistics.geometric_mean(ratios)
+                ours_ = "   ".join(f"{each} {one[each]:7.2f} ({one[f'{each}_ratio']:.3f})" for each in FORMS)
+                print(f"{name:34} {ours_}   {library:<12} {one[library]:7.2f} images/s", flush=True)
+    ratios = {each: [one[f"{each}_ratio"] for one in found.values()] for each in FORMS}
+    summary = {
+        each: {"lowest": min(some), "geometric_mean": statistics.geometric_mean(some)} for each, some in ratios.items()
+    }
     if asked.json:
-        print(json.dumps({"models": told, "lowest": lowest, "geometric_mean": mean, "threads": 2, "batch": BATCH}))
-    else:
-        print(f"{len(ratios)} ratios: lowest {lowest:.3f}, geometric mean {mean:.3f}")
+        print(json.dumps({"processor": processor(), "models": found, **summary, "threads": 2, "batch": BATCH}))
+        return
+    for each, told in summary.items():
+        print(f"{each}: lowest {told['lowest']:.3f}, geometric mean {told['geometric_mean']:.3f}")
 
 
 if __name__ == "__main__":

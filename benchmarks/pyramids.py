@@ -13,22 +13,23 @@ import json
 from collections.abc import Callable
 
 import torch
-from measure import in_own_process, peak_bytes
+from measure import in_own_process, peak_bytes, processor
 from peers import TIMM
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 PYRAMIDS = tuple(name for name in TIMM if not name.startswith(("vit", "deit", "cait")))
-LIBRARIES = ("hexavit", "timm")
+LIBRARIES = ("hexavit", "optimized", "timm")
 
 
 def build(library: str, name: str, size: int) -> nn.Module:
     """A model with random weights for images of a size, for inference."""
     torch.manual_seed(0)
-    if library == "hexavit":
+    if library != "timm":
         import hexavit
 
-        return hexavit.create_model(name, img_size=size).eval()
+        plain = hexavit.create_model(name, img_size=size).eval()
+        return hexavit.optimize(plain, batch_size=1) if library == "optimized" else plain
     import timm
 
     sized = {} if name.startswith("pvt") else {"img_size": size}  # timm's PVT v2 has no size
@@ -71,12 +72,13 @@ def main() -> None:
             json.dumps({"peak": peak_bytes(inference(build(*asked.one, asked.size), 1, asked.size)), "copies": share})
         )
         return
+    print(processor())
     for name in asked.models:
         told = {each: in_own_process(__file__, "--one", each, name, "--size", str(asked.size)) for each in LIBRARIES}
         for library in LIBRARIES:
             peak, share = told[library]["peak"] / 2**20, told[library]["copies"]
-            print(f"{name:22} {library:8} peak {peak:8.1f} MiB   copies {share:6.1%}", flush=True)
-        print(f"{'':22} {told['hexavit']['peak'] / told['timm']['peak']:.3f} of the memory", flush=True)
+            part = told[library]["peak"] / told["timm"]["peak"]
+            print(f"{name:22} {library:9} peak {peak:8.1f} MiB ({part:.3f} of timm's)  copies {share:6.1%}", flush=True)
 
 
 if __name__ == "__main__":
