@@ -39,10 +39,9 @@ def processor() -> str:
     import torch
 
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor"
-    )
-    return f"{(names or ['unknown processor'])[0]}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else "unknown processor"
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
