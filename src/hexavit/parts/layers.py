@@ -1,10 +1,9 @@
-"""Small layers that several shelves use and no library gives without more behind it."""
+"""Small layers that parts of several kinds use."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,6 @@ from torch.nn import functional as F
 
 from hexavit.errors import nearest
 from hexavit.parts.contract import Size
-from hexavit.parts.plain import multiplied, plain
 
 
 class QuickGELU(nn.Module):
@@ -23,68 +21,38 @@ class QuickGELU(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape to the same."""
+        """Any shape to the same shape."""
         return F.silu(1.702 * x) * (1 / 1.702)
 
 
-class Activation(nn.Module):
-    """A function of each value, for a tensor that its caller owns: overwritten where no gradient is recorded.
-
-    Between two linears this is the widest tensor of a block; a second one would touch new memory in every block.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name, self.function = name, _FUNCTIONS[name]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any shape to the same."""
-        return self.function(x, inplace=not torch.is_grad_enabled() and not torch.compiler.is_compiling())
-
-    def extra_repr(self) -> str:
-        """The function."""
-        return self.name
-
-
-def _gelu(x: Tensor, inplace: bool, approximate: str = "none") -> Tensor:
-    if not inplace:
-        return F.gelu(x, approximate=approximate)
-    out: Tensor = torch.ops.aten.gelu_(x, approximate=approximate)  # which no function of F gives
-    return out
-
-
-_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    "gelu": _gelu,
-    "gelu_tanh": partial(_gelu, approximate="tanh"),
-    "hardswish": F.hardswish,
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "silu": F.silu,
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+    "quick_gelu": QuickGELU,
+    "hardswish": nn.Hardswish,
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "silu": nn.SiLU,
 }
 
 
-class ScaledLinear(nn.Linear):
-    """a x W + c b: factors on a linear's product and on its bias, at no cost where they ride on the product's own."""
+def activation(name: str) -> nn.Module:
+    """Build an activation by name: gelu (exact), gelu_tanh, quick_gelu (CvT), hardswish, relu, relu6 or silu.
 
-    def __init__(self, in_features: int, out_features: int, scale: float, bias_scale: float = 1.0) -> None:
-        super().__init__(in_features, out_features)
-        self.scale, self.bias_scale = scale, bias_scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) to (..., C')."""
-        if plain(x):  # oneDNN's product takes no factors; the weights are few beside the product
-            return multiplied(x, self.weight * self.scale, self.bias * self.bias_scale)
-        rows = x.reshape(-1, self.in_features)
-        out = torch.addmm(self.bias, rows, self.weight.t(), beta=self.bias_scale, alpha=self.scale)
-        return out.view(*x.shape[:-1], self.out_features)
-
-    def extra_repr(self) -> str:
-        """Sizes and factors."""
-        return f"{super().extra_repr()}, scale={self.scale:g}, bias_scale={self.bias_scale:g}"
+    Raises:
+        ValueError: If there is no activation of this name.
+    """
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"there is no activation {name!r}: {nearest(name, _ACTIVATIONS)}")
+    return _ACTIVATIONS[name]()
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al., 2016): drops a branch for whole images, scaling those kept by 1 / (1 - rate)."""
+    """Stochastic depth (Huang et al., 2016): drops a branch for whole images, and scales kept ones by 1 / (1 - rate).
+
+    Raises:
+        ValueError: If `rate` is not in [0, 1).
+    """
 
     def __init__(self, rate: float = 0.0) -> None:
         super().__init__()
@@ -93,7 +61,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def mask(self, x: Tensor) -> Tensor | None:
-        """A factor (B, 1, 1) for the branch, or None where nothing is dropped."""
+        """Draw the factor (B, 1, 1) for a branch x (B, N, C), or return None where nothing is dropped."""
         if not self.rate or not self.training:
             return None
         keep = 1 - self.rate
@@ -104,42 +72,34 @@ class DropPath(nn.Module):
         return f"rate={self.rate:g}"
 
 
-class Memory(dict[Any, Any]):
-    """What a module has computed and may compute again, the oldest of `most` forgotten; copies of a module, on disk or
-    in memory, start with none."""
-
-    def __init__(self, most: int = 8) -> None:
-        super().__init__()
-        self.most = most
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        if key not in self and len(self) >= self.most:
-            self.pop(next(iter(list(self)), None), None)  # another thread may have forgotten it already
-        super().__setitem__(key, value)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
-        return Memory(self.most)
-
-    def __reduce__(self) -> tuple[type[Memory], tuple[int]]:
-        return Memory, (self.most,)
+def known(*sizes: int) -> bool:
+    """Whether all sizes are numbers, not symbols of a traced graph."""
+    return all(isinstance(n, int) for n in sizes)
 
 
-def activation(name: str) -> nn.Module:
-    """An activation by name, for a tensor that its caller owns: gelu (erf), gelu_tanh, quick_gelu (CvT), hardswish,
-    relu, relu6, silu."""
-    if name == "quick_gelu":
-        return QuickGELU()
-    if name not in _FUNCTIONS:
-        raise ValueError(f"there is no activation {name!r}: {nearest(name, (*_FUNCTIONS, 'quick_gelu'))}")
-    return Activation(name)
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace` is running; sizes are then tensors."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+    return tracing
+
+
+RESIZE_METHODS = ("bilinear", "bilinear_plain", "bicubic", "bicubic_plain")
 
 
 def resize_table(table: Tensor, size: Size, new: Size, prefix: int, method: str) -> Tensor:
     """Resize a position table (1, P + H W, C) from one grid to another; the first P rows are kept.
 
-    `bilinear`: aligned corners, ViT's official way (scipy's zoom of order 1). `bicubic`: half-pixel centres with
-    antialiasing, timm's way. `bilinear_plain` and `bicubic_plain`: half-pixel centres without antialiasing, PVT's and
-    DeiT's.
+    Args:
+        table: The table (1, P + H W, C).
+        size: Its grid (H, W).
+        new: The grid to resize to.
+        prefix: P, the number of rows of extra tokens.
+        method: One of `RESIZE_METHODS`.
+
+            - `bilinear`: aligned corners; ViT's official code (scipy's zoom of order 1).
+            - `bilinear_plain`: half-pixel centres, no antialiasing; PVT's.
+            - `bicubic`: half-pixel centres with antialiasing; timm's.
+            - `bicubic_plain`: half-pixel centres, no antialiasing; DeiT's.
     """
     image = table[:, prefix:].unflatten(1, size).permute(0, 3, 1, 2)
     if method.startswith("bilinear"):
@@ -150,4 +110,38 @@ def resize_table(table: Tensor, size: Size, new: Size, prefix: int, method: str)
     return torch.cat((table[:, :prefix], image), dim=1)
 
 
-RESIZE_METHODS = ("bilinear", "bilinear_plain", "bicubic", "bicubic_plain")
+class ComputedBuffers(nn.Module):
+    """Base of modules whose non-persistent buffers follow from their configuration alone.
+
+    A state dict does not hold such buffers. A module that was built on the meta device has arbitrary values in them
+    after `to_empty`, and none after `load_state_dict(assign=True)`, so they are computed again after every
+    `load_state_dict`. Libraries that fill a module by other means (timm, transformers) call
+    `init_non_persistent_buffers`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_load_state_dict_post_hook(_compute_buffers)  # type: ignore[no-untyped-call]
+
+    def computed_buffers(self) -> dict[str, Tensor]:
+        """Compute the buffers, by name, on the CPU."""
+        raise NotImplementedError
+
+    def init_non_persistent_buffers(self) -> None:
+        """Compute the buffers again, on the device and with the dtype that they have.
+
+        Buffers on the meta device move to the device of the parameters.
+        """
+        for name, value in self.computed_buffers().items():
+            held = getattr(self, name, None)
+            if held is None:
+                value = value.to(torch.get_default_device())
+            else:
+                owner = next(self.parameters(), value) if held.is_meta else held
+                value = value.to(owner.device, held.dtype)
+            self.register_buffer(name, value, persistent=False)
+
+
+def _compute_buffers(module: nn.Module, _: object) -> None:
+    assert isinstance(module, ComputedBuffers)
+    module.init_non_persistent_buffers()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hexavit.parts.contract import Size
-from hexavit.parts.plain import scripted
+from hexavit.parts.layers import is_tracing, known
 
 
 def adaptive_average(image: Tensor, size: Size) -> Tensor:
@@ -22,11 +22,6 @@ def adaptive_average(image: Tensor, size: Size) -> Tensor:
     if known(*image.shape[2:], *size):
         return F.adaptive_avg_pool2d(image, size)
     return _by_matrices(image, size, 0)
-
-
-def known(*sizes: int) -> bool:
-    """Whether all are numbers, not symbols of a graph."""
-    return all(isinstance(n, int) for n in sizes)
 
 
 def bordered_average(image: Tensor, size: Size) -> Tensor:
@@ -69,7 +64,7 @@ def half_even(length: int, ratio: int) -> int:
     rounded = (2 * length + 3 * ratio - 1) // (4 * ratio) + (2 * length + ratio) // (4 * ratio)
     if known(rounded):  # torch 2.11 captures no `sym_max` of numbers
         return max(rounded, 1)
-    if scripted():
+    if is_tracing():
         return torch.as_tensor(rounded).clamp(min=1)  # type: ignore[return-value]  # a script's sizes are tensors
     at_least: int = torch.sym_max(rounded, 1)  # type: ignore[assignment]  # a symbol stands for a whole number
     return at_least

@@ -2,12 +2,10 @@
 
 import copy
 import math
-import pickle
 
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hexavit.parts import Tokens, record_attention
 from hexavit.parts.attention import WindowAttention
@@ -100,34 +98,6 @@ def test_the_mask_of_the_paper() -> None:
 
 
 @torch.no_grad()
-def test_a_kept_bias_is_never_stale() -> None:
-    part, given = attention((6, 6), window=3, shifted=True), tokens((6, 6))
-    before = part(given).image
-    assert torch.equal(part(given).image, before)
-    part.position.table.data.mul_(2)  # type: ignore[union-attr]  # behind autograd's back
-    after = part(given).image
-    assert not torch.allclose(after, before)
-    fresh = attention((6, 6), window=3, shifted=True)
-    fresh.load_state_dict(part.state_dict())
-    assert torch.equal(fresh(given).image, after)
-
-
-def test_what_is_kept_is_no_part_of_a_copy() -> None:
-    part, given = attention((6, 6), window=3, shifted=True), tokens((6, 6))
-    with torch.inference_mode():
-        part(given)
-    assert part._orders
-    assert part.position._kept  # type: ignore[union-attr]
-    for twin in (copy.deepcopy(part), pickle.loads(pickle.dumps(part))):
-        assert not twin._orders
-        assert not twin.position._kept
-    part(given).image.sum().backward()  # what inference kept can stand in a graph that learns
-    assert set(part.state_dict()) == {
-        "position.table", "qkv.weight", "qkv.bias", "proj.weight", "proj.bias",
-    }  # fmt: skip
-
-
-@torch.no_grad()
 def test_half_precision_and_autocast() -> None:
     part, given = attention((6, 6), window=3, shifted=True), tokens((6, 6))
     told = part(given).image
@@ -150,14 +120,6 @@ def test_tokens_of_zeros_have_directions_in_half_precision_too(dtype: torch.dtyp
         for found in (halved(given).image, halved.train()(given).image):
             assert found.dtype == dtype
             torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.1 * expected.abs().max().item())
-
-
-def test_an_order_that_was_watched_is_not_kept() -> None:
-    part = attention((6, 6), window=3, shifted=True)
-    with torch.no_grad():
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            part(tokens((6, 6)).each(torch.empty_like))
-        assert part(tokens((6, 6))).image.isfinite().all()
 
 
 def test_layers_are_called_as_modules() -> None:

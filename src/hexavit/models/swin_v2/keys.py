@@ -22,7 +22,7 @@ from hexavit.models.swin.keys import (
     torchvision_trunk,
     torchvision_windows,
 )
-from hexavit.parts.positions.relative import scaled_offsets
+from hexavit.parts.positions.relative import grid_offsets, scaled_offsets
 
 _BLOCK = "stages.{}.blocks.{}"
 _ATTENTION = f"{_BLOCK}.attention"
@@ -91,10 +91,11 @@ def _torchvision() -> Table:
 
 def _torchvision_tables(architecture: Architecture) -> dict[str, Tensor]:
     """What torchvision keeps although it follows from the window: each pair's row, and the scaled offsets."""
-    return torchvision_index(architecture) | {
-        f"{theirs}.relative_coords_table": scaled_offsets((window, window)).view(1, 2 * window - 1, 2 * window - 1, 2)
-        for theirs, window in torchvision_windows(architecture)
-    }
+    tables = torchvision_index(architecture)
+    for theirs, window in torchvision_windows(architecture):
+        scaled = scaled_offsets(grid_offsets((window, window)), (window, window))
+        tables[f"{theirs}.relative_coords_table"] = scaled.view(1, 2 * window - 1, 2 * window - 1, 2)
+    return tables
 
 
 def transformers_config(architecture: Architecture) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class Attention(PartModule):
             attention = self.after_softmax(logits.softmax(dim=-1))
             if self.maps is not None and record:
                 self.maps.append(attention.detach())
-            out = F.dropout(attention, drop) @ v
+            out = F.dropout(attention, drop).to(v.dtype) @ v
         return out.transpose(1, 2).flatten(2)
 
 

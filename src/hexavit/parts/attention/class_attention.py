@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
-from hexavit.parts.plain import product
 from hexavit.parts.registry import register_part
 
 
@@ -49,10 +48,8 @@ class ClassAttention(Attention):
         """(B, P + N, C) to the same, image tokens unchanged."""
         extra, every = tokens.extra, tokens.sequence
         assert extra is not None  # `needs_extra`
-        q, k, v = (
-            split_heads(x, self.heads) for x in (product(self.q, extra), product(self.k, every), product(self.v, every))
-        )
-        out: Tensor = self.proj_drop(product(self.proj, self.attend(q, k, v, scale=self.head_dim**-0.5)))  # (B, P, C)
+        q, k, v = (split_heads(x, self.heads) for x in (self.q(extra), self.k(every), self.v(every)))
+        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.head_dim**-0.5)))  # (B, P, C)
         return tokens.replace_extra(out)
 
     def macs(self, size: Size, extra: int = 0) -> int:

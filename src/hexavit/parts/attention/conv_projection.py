@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from hexavit.errors import nearest
 from hexavit.parts.attention.base import Attention, Scale, attention_scale, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
-from hexavit.parts.plain import product
 from hexavit.parts.registry import register_part
 
 Method = Literal["dw_bn", "avg", "linear"]
@@ -129,12 +128,12 @@ class ConvProjection(Attention):
         else:
             q = k = v = tokens.sequence
         out = self.attend(
-            split_heads(product(self.proj_q, q), self.heads),  # (B, h, Q, d)
-            split_heads(product(self.proj_k, k), self.heads),  # (B, h, M, d)
-            split_heads(product(self.proj_v, v), self.heads),
+            split_heads(self.proj_q(q), self.heads),  # (B, h, Q, d)
+            split_heads(self.proj_k(k), self.heads),  # (B, h, M, d)
+            split_heads(self.proj_v(v), self.heads),
             scale=self.scale,
         )
-        out = self.proj_drop(product(self.proj, out))
+        out = self.proj_drop(self.proj(out))
         size = self.out_size(tokens.size)
         return Tokens(out, size, prefix=tokens.prefix, layout=tokens.layout, carry=tokens.carry)
 

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
-from hexavit.parts.plain import product
 from hexavit.parts.registry import register_part
 
 
@@ -89,13 +88,13 @@ class PerformerAttention(Attention):
         return tokens.join().each(self._mix)
 
     def _mix(self, x: Tensor) -> Tensor:
-        q, k, v = (split_heads(part, self.heads) for part in product(self.qkv, x).chunk(3, dim=2))  # (B, h, M, d) each
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (B, h, M, d) each
         scale = self.head_dim**-0.25
         q, k = q * scale, k * scale
         if self.maps is not None:
             self.maps.append(performer_map(q, k, self.w).detach())
         out = performer_attention(q, k, v, self.w).transpose(1, 2).flatten(2)
-        mixed: Tensor = self.proj_drop(product(self.proj, out))
+        mixed: Tensor = self.proj_drop(self.proj(out))
         return mixed
 
     def macs(self, size: Size, extra: int = 0) -> int:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hexavit.parts.contract import Size
-from hexavit.parts.pooling import adaptive_average, bordered_average, half_even, known, without_borders
+from hexavit.parts.layers import known
+from hexavit.parts.pooling import adaptive_average, bordered_average, half_even, without_borders
 
 
 class Reduction(Protocol):

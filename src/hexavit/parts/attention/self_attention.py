@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, Scale, attention_scale, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
-from hexavit.parts.plain import product
 from hexavit.parts.registry import register_part
 
 
@@ -50,12 +49,12 @@ class GlobalAttention(Attention):
         return tokens.join().each(partial(self._mix, size=tokens.size, prefix=tokens.prefix))
 
     def _mix(self, x: Tensor, size: Size, prefix: int) -> Tensor:
-        q, k, v = (split_heads(part, self.heads) for part in product(self.qkv, x).chunk(3, dim=2))  # (B, h, M, d) each
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (B, h, M, d) each
         bias = None
         if self.position is not None:  # extra tokens have no place, hence no bias
             bias = F.pad(self.position(size, q[:, :, prefix:]), (prefix, 0, prefix, 0)).to(q.dtype)
             bias = bias[None] if bias.ndim == 3 else bias  # the fused kernel takes no three axes
-        out: Tensor = self.proj_drop(product(self.proj, self.attend(q, k, v, scale=self.scale, bias=bias)))
+        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.scale, bias=bias)))
         return out
 
     def macs(self, size: Size, extra: int = 0) -> int:

@@ -10,10 +10,8 @@ from torch.nn import functional as F
 
 from hexavit.errors import nearest
 from hexavit.parts.attention.base import Attention, head_width, split_heads
-from hexavit.parts.attention.mixed_heads import over_heads
 from hexavit.parts.attention.reductions import PooledConv, PyramidPool, Reduction, StridedConv
 from hexavit.parts.contract import Size, Tokens, rows
-from hexavit.parts.plain import product
 from hexavit.parts.registry import register_part
 
 Method = Literal["conv", "depthwise", "pool", "pyramid"]
@@ -101,9 +99,9 @@ class SpatialReduction(Attention):
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to the same."""
         sequence = tokens.sequence
-        q = split_heads(product(self.q, sequence), self.heads)  # (B, h, Q, d)
-        k, v = (split_heads(x, self.heads) for x in product(self.kv, self._reduced(tokens, sequence)).chunk(2, dim=2))
-        out = self.proj_drop(product(self.proj, self.attend(q, k, v, scale=self.head_dim**-0.5)))
+        q = split_heads(self.q(sequence), self.heads)  # (B, h, Q, d)
+        k, v = (split_heads(x, self.heads) for x in self.kv(self._reduced(tokens, sequence)).chunk(2, dim=2))
+        out = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.head_dim**-0.5)))
         return Tokens(out, tokens.size, prefix=tokens.prefix, layout=tokens.layout, carry=tokens.carry)
 
     def _reduced(self, tokens: Tokens, sequence: Tensor) -> Tensor:
@@ -118,7 +116,7 @@ class SpatialReduction(Attention):
         """Logits (B, h, Q, M), mixed over h."""
         if self.mix is None:
             return logits
-        mixed = over_heads(logits, self.mix.weight.flatten(1), self.mix.bias)
+        mixed: Tensor = self.mix(logits)
         return mixed.float() if mixed.dtype.itemsize < 4 else mixed  # what the norm behind the softmax magnifies
 
     def after_softmax(self, attention: Tensor) -> Tensor:
@@ -126,7 +124,7 @@ class SpatialReduction(Attention):
         if self.mix is None:
             return attention
         variance, mean = torch.var_mean(attention, dim=(2, 3), correction=0, keepdim=True)
-        return ((attention - mean) * (variance + 1e-5).rsqrt()).to(self.mix.weight.dtype)
+        return (attention - mean) * (variance + 1e-5).rsqrt()
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """2 (Q + M) C A + 2 Q M A, the reduction's, and h^2 Q M with mixing."""

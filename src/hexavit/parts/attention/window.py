@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,23 +10,11 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens
-from hexavit.parts.layers import Memory
-from hexavit.parts.plain import product, scripted
+from hexavit.parts.layers import is_tracing, known
 from hexavit.parts.registry import register_part
 
 MASKED = -100.0
 """What is added to the logit of a pair that the shift alone has brought together, as the authors have it."""
-
-
-@dataclass(frozen=True)
-class _Order:
-    """A shifted map's tokens by window, windows of one mask behind each other: (W N) places in the padded map; where
-    each token of the map (H W) then stands; and how many windows are inside, at the right, at the bottom, in the
-    corner."""
-
-    places: Tensor
-    back: Tensor
-    groups: tuple[int, int, int, int]
 
 
 @register_part("attention", "window")
@@ -92,24 +79,11 @@ class WindowAttention(Attention):
         self.q_bias = nn.Parameter(torch.zeros(inner)) if apart else None
         self.v_bias = nn.Parameter(torch.zeros(inner)) if apart else None
         self.proj = nn.Linear(inner, dim)
-        self._orders = Memory()
-        self._masked = Memory(most=1)
-
-    # The forward
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to the same."""
-        side, shift = self._window(tokens.size)
-        bias = None if self.position is None else self.position((side, side), None)
-        # A compiler fuses rolls and cuts by itself, and a record wants all windows in one map.
-        sorted_ = shift and self.maps is None and not torch.compiler.is_compiling() and not scripted()
-        image, kv = (self._by_order if sorted_ else self._by_rolling)(tokens, side, shift, bias)
-        out = tokens.with_image(self.proj_drop(image))
-        return out if tokens.extra is None else out.replace_extra(self._extra(tokens.extra, kv))
-
-    def _by_rolling(self, tokens: Tokens, side: int, shift: int, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The map rolled, cut into windows (B W, N, C), and put together; and keys beside values (B, H W, 2 A)."""
-        (h, w), (rows, columns) = tokens.size, _padded(tokens.size, side)
+        (side, shift), (h, w) = self._window(tokens.size), tokens.size
+        rows, columns = _padded(tokens.size, side)
         down, across = rows // side, columns // side
 
         def cut(grid: Tensor) -> Tensor:
@@ -125,49 +99,24 @@ class WindowAttention(Attention):
             grid = grid.roll((shift, shift), (1, 2)) if shift else grid
             return _cropped(grid, tokens.size)
 
-        x = cut(tokens.grid)
-        if bias is not None:
-            bias = bias.to(x.dtype)[None]  # (1, h, N, N): the fused kernel takes no three axes
+        q, k, v = self._qkv(cut(tokens.grid))  # (B W, N, A) each, W windows of N tokens
+        bias = None if self.position is None else self.position((side, side), None).to(q.dtype)[None]  # (1, h, N, N)
         if shift:
-            mask = shift_mask((rows, columns), side, shift, x)[:, None]  # (W, 1, N, N)
+            mask = shift_mask((rows, columns), side, shift, q)[:, None]  # (W, 1, N, N)
             bias = mask if bias is None else mask + bias
             bias = bias.expand(tokens.image.shape[0], *bias.shape).flatten(0, 1)
-        q, k, v = self._qkv(x)
-        out = join(product(self.proj, self.attend(*self._heads(q, k, v), scale=self.scale, bias=bias)))
-        return out, join(torch.cat((k, v), dim=2)) if tokens.prefix else out
-
-    def _by_order(self, tokens: Tokens, side: int, shift: int, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As `_by_rolling`, each token copied once on its way, and one mask for all windows of a kind."""
-        (h, w), grid = tokens.size, tokens.grid
-        padded = _padded(tokens.size, side)
-        grid = _pad(grid, padded[0] - h, padded[1] - w)
-        order = self._order(tokens.size, side, shift, grid.device)
-        batch, area = grid.shape[0], side * side
-        images = torch.arange(batch, device=grid.device)[:, None]
-        places = order.places.view(-1, 1, area) + images * (padded[0] * padded[1])  # (W, B, N)
-        back = order.back // area * (batch * area) + order.back % area + images * area  # (B, H W)
-
-        def join(windows: Tensor) -> Tensor:
-            rows = windows.reshape(-1, windows.shape[-1]).index_select(0, back.flatten())
-            return rows.view(batch, h * w, windows.shape[-1])
-
-        x = grid.reshape(-1, grid.shape[-1]).index_select(0, places.flatten()).unflatten(0, (-1, area))
-        q, k, v = self._qkv(x)
-        heads = self._heads(q, k, v)
-        outs, first = [], 0
-        for count, added in zip(order.groups, self._biases(bias, side, shift, x), strict=True):
-            some = slice(first * batch, (first + count) * batch)
-            outs.append(self.attend(*(t[some] for t in heads), scale=self.scale, bias=added))
-            first += count
-        out = join(product(self.proj, torch.cat(outs)))
-        return out, join(torch.cat((k, v), dim=2)) if tokens.prefix else out
+        mixed = self.attend(*self._heads(q, k, v), scale=self.scale, bias=bias)
+        out = tokens.with_image(self.proj_drop(join(self.proj(mixed))))
+        if tokens.extra is None:
+            return out
+        return out.replace_extra(self._extra(tokens.extra, join(torch.cat((k, v), dim=2))))
 
     def _qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B', N, C) to q, k and v (B', N, A)."""
-        bias = None
+        qkv = self.qkv(x)
         if self.q_bias is not None and self.v_bias is not None:
-            bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        q, k, v = product(self.qkv, x, bias).chunk(3, dim=2)
+            qkv = qkv + torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias)).to(qkv.dtype)
+        q, k, v = qkv.chunk(3, dim=2)
         return q, k, v
 
     def _heads(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -183,16 +132,16 @@ class WindowAttention(Attention):
         q, k, v = self._qkv(extra)
         keys, values = kv.chunk(2, dim=2)
         q, k, v = self._heads(q, torch.cat((k, keys), dim=1), torch.cat((v, values), dim=1))
-        out: Tensor = self.proj_drop(product(self.proj, self.attend(q, k, v, scale=self.scale, record=False)))
+        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.scale, record=False)))
         return out
 
     # Windows
 
     def _window(self, size: Size) -> tuple[int, int]:
         """The window's side and the shift for a map; those built for where its size is traced, not known."""
-        if scripted():
+        if is_tracing():
             size = int(size[0]), int(size[1])  # tensors that have values; a script keeps what follows of them
-        if not all(isinstance(n, int) for n in size):
+        if not known(*size):
             return self.built
         if min(size) > self.window:
             return self.window, self.window // 2 if self.shifted else 0
@@ -206,29 +155,6 @@ class WindowAttention(Attention):
         """The windows of another map, and the position's bias for them."""
         self.built = self._window(size)
         super().set_size(size)
-
-    def _order(self, size: Size, side: int, shift: int, device: torch.device) -> _Order:
-        """Built once for a size and a device."""
-        key = size, str(device)
-        order: _Order | None = self._orders.get(key)
-        if order is None:
-            with torch.inference_mode(False):  # or it could not stand in a graph that learns
-                order = shifted_order(size, side, shift, device)
-            if type(order.places) is Tensor:  # not what stands for one while something is traced
-                self._orders[key] = order
-        return order
-
-    def _biases(self, bias: Tensor | None, side: int, shift: int, like: Tensor) -> tuple[Tensor | None, ...]:
-        """What is added to the logits of each kind of window: (1, h or 1, N, N), or None."""
-        held, sums = self._masked.get((side, like.dtype), (None, ()))
-        if held is not None and held is bias:
-            return sums  # type: ignore[no-any-return]  # what stands below
-        masks = shift_mask((2 * side, 2 * side), side, shift, like)[1:]
-        given = None if bias is None else bias.to(like.dtype)[None]
-        sums = (given, *(mask[None, None] if given is None else given + mask for mask in masks))
-        if bias is not None and not bias.requires_grad and not torch.is_grad_enabled():
-            self._masked[side, like.dtype] = bias, sums  # for as long as the position keeps this very bias
-        return sums
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """4 H' W' C A + 2 H' W' M^2 A + 4 P C A + 2 P (P + H W) A."""
@@ -252,19 +178,6 @@ def shift_mask(size: Size, side: int, shift: int, like: Tensor) -> Tensor:
     return mask
 
 
-def shifted_order(size: Size, side: int, shift: int, device: torch.device) -> _Order:
-    """The order of a shifted map's tokens, its windows sorted by kind."""
-    (h, w), (rows, columns) = size, _padded(size, side)
-    down, across = rows // side, columns // side
-    place = torch.arange(rows * columns, device=device).view(rows, columns).roll((-shift, -shift), (0, 1))
-    place = place.view(down, side, across, side).transpose(1, 2)
-    inside, right = place[:-1, :-1].flatten(0, 1), place[:-1, -1]
-    bottom, corner = place[-1, :-1], place[-1, -1:]
-    places = torch.cat((inside, right, bottom, corner)).flatten()
-    back = places.argsort().view(rows, columns)[:h, :w].flatten()
-    return _Order(places, back, (len(inside), len(right), len(bottom), 1))
-
-
 def _over_length(x: Tensor) -> Tensor:
     """1 / max(|x|, 1e-12), (..., 1), of vectors (..., d), in float32 at least: of zeros it is no number of float16."""
     wide = x.float() if x.dtype.itemsize < 4 else x  # the square of 1e-12 is 0 in half precision
@@ -285,7 +198,7 @@ def _padded(size: Size, side: int) -> Size:
 
 def _cropped(grid: Tensor, size: Size) -> Tensor:
     """The upper left of (B, H', W', C) as tokens (B, H W, C)."""
-    if all(isinstance(n, int) for n in size):
+    if known(*size):
         return grid[:, : size[0], : size[1]].flatten(1, 2)
     # Whether there is anything to cut off differs from size to size, and a slice would ask it of a traced one.
     rows, columns = (torch.arange(n, device=grid.device) for n in size)
@@ -294,5 +207,4 @@ def _cropped(grid: Tensor, size: Size) -> Tensor:
 
 def _pad(grid: Tensor, rows: int, columns: int) -> Tensor:
     """Zeros at the bottom and at the right of (B, H, W, C)."""
-    known = isinstance(rows, int) and isinstance(columns, int)
-    return grid if known and not (rows or columns) else F.pad(grid, (0, 0, 0, columns, 0, rows))
+    return grid if known(rows, columns) and not (rows or columns) else F.pad(grid, (0, 0, 0, columns, 0, rows))

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.layers import activation
-from hexavit.parts.plain import divisible, even_share, in_pieces, product
 from hexavit.parts.registry import register_part
 
 Excite = Literal["se", "eca", "eca_hard"]
@@ -113,39 +112,14 @@ class ConvMLP(PartModule):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to the same."""
-        grid = tokens.grid
-        image = self._by_bands(grid) if divisible(self, grid) else self._transform(grid)
-        out = tokens.with_image(image.flatten(1, 2))
-        held = tokens.extra
-        return out.replace_extra(torch.zeros_like(held)) if self.extra == "zero" and held is not None else out
-
-    def _by_bands(self, grid: Tensor) -> Tensor:
-        """Some images at once, or of a large one some rows, with as many more as the kernel reaches over."""
-        height, width, reach = *grid.shape[1:3], self.kernel // 2
-        row = width * self.hidden
-        rows = even_share(height, row, least=8 * reach)
-        if rows == height or self.excite is not None:  # whose weights are of the whole image
-            return in_pieces(self._transform, grid, height * row)
-        out = torch.empty_like(grid)
-        for given, place in zip(grid.split(1), out.split(1), strict=True):
-            for top in range(0, height, rows):
-                start = max(0, top - reach)
-                band = self._transform(given[:, start : top + rows + reach])
-                place[:, top : top + rows] = band[:, top - start : top - start + rows]
-        return out
-
-    def _transform(self, grid: Tensor) -> Tensor:
-        # One step a line: what a step has read is free before the next one asks for memory.
-        x = self.norm1(_as_map(product(self.fc1, grid)))  # (B, R, H, W)
-        x = self.first_act(x)
-        x = self.conv(x)
-        x = self.norm2(x)
-        x = self.act(x)
+        x = self.first_act(self.norm1(_as_map(self.fc1(tokens.grid))))  # (B, R, H, W)
+        x = self.act(self.norm2(self.conv(x)))
         if self.excite is not None:
             x = x * self.excite(x.mean(dim=(2, 3)))[:, :, None, None]
-        x = self.norm3(_as_map(product(self.fc2, x.permute(0, 2, 3, 1))))  # (B, C, H, W)
-        out: Tensor = x.permute(0, 2, 3, 1)
-        return out
+        x = self.norm3(_as_map(self.fc2(x.permute(0, 2, 3, 1))))  # (B, C, H, W)
+        out = tokens.with_image(x.permute(0, 2, 3, 1).flatten(1, 2))
+        held = tokens.extra
+        return out.replace_extra(torch.zeros_like(held)) if self.extra == "zero" and held is not None else out
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """(2 R C + k^2 R) H W, and those of `excite`."""

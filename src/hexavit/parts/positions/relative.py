@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,53 +10,31 @@ from torch.nn import functional as F
 
 from hexavit.errors import nearest
 from hexavit.parts.contract import PartModule, Size
-from hexavit.parts.layers import Memory
-from hexavit.parts.plain import altered, unwatched
+from hexavit.parts.layers import ComputedBuffers, known
 from hexavit.parts.registry import register_part
 
 Spacing = Literal["log", "linear"]
 
 
-class LogitPosition(PartModule):
+class LogitPosition(ComputedBuffers, PartModule):
     """Base of the positions that act on logits: `position(scope, queries)` gives what is added to q k^T.
 
-    `scope` (h, w) is the grid on which an attention's queries and keys meet: a window, or the whole map. A bias that
-    does not depend on the queries is computed once in evaluation: on the CPU it is kept beside the values that it came
-    of, and is used while these are equal.
+    `scope` (h, w) is the grid on which an attention's queries and keys meet: a window, or the whole map.
     """
 
     acts = "logits"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._kept = Memory(most=1)
-
     def forward(self, scope: Size, queries: Tensor | None = None) -> Tensor:
-        """The bias (h, N, N) of N = h w tokens, row the query and column the key; queries (B, h, N, d) are not read
-        here, but may be by others, whose bias is then (B, h, N, N)."""
-        if self.training or not unwatched() or not self._on_cpu() or altered(self):
-            return self.bias(scope)
-        values, bias = self._kept.get(scope, ([], None))
-        if bias is None or not all(_same(*pair) for pair in zip(values, self.parameters(), strict=True)):
-            bias = self.bias(scope)
-            self._kept[scope] = [p.detach().clone() for p in self.parameters()], bias
-        out: Tensor = bias
-        return out
+        """Compute the bias.
 
-    def bias(self, scope: Size) -> Tensor:
-        """The bias (h, N, N), computed."""
+        Args:
+            scope: (h, w), with N = h w tokens.
+            queries: (B, h, N, d), for a bias that depends on them.
+
+        Returns:
+            (h, N, N), row the query and column the key; (B, h, N, N) where it depends on the queries.
+        """
         raise NotImplementedError
-
-    def _follow(self) -> None:
-        """Make anew what follows of the scope alone, where the weights are and in their precision."""
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._follow()  # what moved with them may be rounded (`bfloat16()`) or empty (`to_empty`)
-        return self
-
-    def _on_cpu(self) -> bool:
-        return all(p.device.type == "cpu" for p in self.parameters())
 
 
 @register_part("position", "relative_bias")
@@ -75,18 +52,17 @@ class RelativeBias(LogitPosition):
 
     no_decay = ("table",)
 
+    index: Tensor
+
     def __init__(self, heads: int, scope: Size) -> None:
         super().__init__()
         self.heads, self.scope = heads, scope
         self.table = nn.Parameter(torch.empty((2 * scope[0] - 1) * (2 * scope[1] - 1), heads))
         nn.init.trunc_normal_(self.table, std=0.02)
-        self.register_buffer("index", None, persistent=False)
-        self._follow()
+        self.init_non_persistent_buffers()
 
-    index: Tensor
-
-    def bias(self, scope: Size) -> Tensor:
-        """The bias (h, N, N), computed."""
+    def forward(self, scope: Size, queries: Tensor | None = None) -> Tensor:
+        """The bias (heads, N, N)."""
         if _is(scope, self.scope):
             return _gathered(self.table, self.index)
         return _gathered(self.table_at(scope), offset_index(scope, self.table.device))
@@ -101,10 +77,11 @@ class RelativeBias(LogitPosition):
         if size != self.scope:
             self.table = nn.Parameter(self.table_at(size), requires_grad=self.table.requires_grad)
             self.scope = size
-            self._follow()
+            self.init_non_persistent_buffers()
 
-    def _follow(self) -> None:
-        self.index = offset_index(self.scope, self.table.device)
+    def computed_buffers(self) -> dict[str, Tensor]:
+        """The row of the table for each query and key."""
+        return {"index": offset_index(self.scope, torch.device("cpu"))}
 
 
 @register_part("position", "continuous_bias")
@@ -117,8 +94,7 @@ class ContinuousBias(LogitPosition):
     pre-training, so that equal offsets keep equal biases.
 
     Shapes: gives (heads, N, N) for the logits (B, heads, N, N), N = h w. Cost with O = (2 h - 1) (2 w - 1) offsets:
-    parameters 3 `hidden` + `hidden` heads; multiply-adds O (2 `hidden` + `hidden` heads), once a forward pass, and
-    none while it is kept in evaluation.
+    parameters 3 `hidden` + `hidden` heads; multiply-adds O (2 `hidden` + `hidden` heads), once a forward pass.
     Same as `cpb_mlp` of microsoft/Swin-Transformer, timm and transformers; torchvision's has no `pretrained_window`.
 
     Raises:
@@ -126,6 +102,8 @@ class ContinuousBias(LogitPosition):
     """
 
     no_decay = ("fc1.weight", "fc2.weight")
+    offsets: Tensor
+    index: Tensor
 
     def __init__(
         self, heads: int, scope: Size, *, spacing: Spacing = "log", pretrained_window: int = 0, hidden: int = 512
@@ -139,31 +117,27 @@ class ContinuousBias(LogitPosition):
             )
         self.heads, self.scope, self.spacing, self.pretrained_window = heads, scope, spacing, pretrained_window
         self.fc1, self.fc2 = nn.Linear(2, hidden), nn.Linear(hidden, heads, bias=False)
-        self.register_buffer("offsets", None, persistent=False)
-        self.register_buffer("index", None, persistent=False)
-        self._follow()
+        self.init_non_persistent_buffers()
 
-    offsets: Tensor
-    index: Tensor
-
-    def bias(self, scope: Size) -> Tensor:
-        """The bias (h, N, N), computed."""
-        known = _is(scope, self.scope)
-        offsets = self.offsets if known else self._offsets(scope).to(self.offsets)
-        index = self.index if known else offset_index(scope, self.index.device)
-        return _gathered(16 * self.fc2(F.relu(self.fc1(offsets))).sigmoid(), index)
-
-    def _offsets(self, scope: Size) -> Tensor:
-        return scaled_offsets(scope, self.spacing, self.pretrained_window)
+    def forward(self, scope: Size, queries: Tensor | None = None) -> Tensor:
+        """The bias (heads, N, N)."""
+        offsets, index = self.offsets, self.index
+        if not _is(scope, self.scope):
+            offsets, index = grid_offsets(scope, index.device), offset_index(scope, index.device)
+        scaled = scaled_offsets(offsets, scope, self.spacing, self.pretrained_window)
+        # A quantised linear has no weight whose dtype could be read.
+        dtype = next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
+        return _gathered(16 * self.fc2(F.relu(self.fc1(scaled.to(dtype)))).sigmoid(), index)
 
     def set_size(self, size: Size) -> None:
         """Compute the offsets of another scope."""
         self.scope = size
-        self._follow()
+        self.init_non_persistent_buffers()
 
-    def _follow(self) -> None:
-        self.offsets = self._offsets(self.scope).to(self.fc1.weight)
-        self.index = offset_index(self.scope, self.fc1.weight.device)
+    def computed_buffers(self) -> dict[str, Tensor]:
+        """The offsets of the scope, and the row of each query and key among them."""
+        cpu = torch.device("cpu")
+        return {"offsets": grid_offsets(self.scope, cpu), "index": offset_index(self.scope, cpu)}
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """O (2 hidden + hidden heads), `size` being the scope."""
@@ -171,16 +145,17 @@ class ContinuousBias(LogitPosition):
         return count * self.fc1.out_features * (2 + self.heads)
 
 
-def scaled_offsets(scope: Size, spacing: Spacing = "log", pretrained_window: int = 0) -> Tensor:
-    """What `ContinuousBias` reads of a grid (h, w): its offsets ((2 h - 1) (2 w - 1), 2), row by row."""
-    sides = []
-    for n in scope:
-        farthest = max((pretrained_window or n) - 1, 1)
-        t = 8 * torch.arange(1 - n, n, dtype=torch.float32, device="cpu") / farthest
-        sides.append(t.sign() * torch.log2(t.abs() + 1) / 3 if spacing == "log" else t / 8)
-    rows, columns = sides
-    grid = torch.broadcast_tensors(rows[:, None], columns[None])
-    return torch.stack(grid, dim=-1).flatten(0, 1)
+def grid_offsets(scope: Size, device: torch.device | None = None) -> Tensor:
+    """All offsets between two places of a grid (h, w): ((2 h - 1) (2 w - 1), 2), row by row, whole numbers."""
+    rows, columns = (torch.arange(1 - n, n, device=device) for n in scope)
+    return torch.stack(torch.broadcast_tensors(rows[:, None], columns), dim=-1).flatten(0, 1)
+
+
+def scaled_offsets(offsets: Tensor, scope: Size, spacing: Spacing = "log", pretrained_window: int = 0) -> Tensor:
+    """Scale offsets (O, 2) on a grid (h, w) to the inputs (O, 2) of the network of `ContinuousBias`."""
+    farthest = (max((pretrained_window or n) - 1, 1) for n in scope)
+    t = torch.stack([8 * d.float() / n for d, n in zip(offsets.unbind(1), farthest, strict=True)], dim=1)
+    return t.sign() * torch.log2(t.abs() + 1) / 3 if spacing == "log" else t / 8
 
 
 def offset_index(scope: Size, device: torch.device | None = None) -> Tensor:
@@ -206,10 +181,6 @@ def _gathered(table: Tensor, index: Tensor) -> Tensor:
     return F.embedding(index, table).permute(2, 0, 1).contiguous()
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
-
-
-def _is(size: Size, known: Size) -> bool:
+def _is(size: Size, other: Size) -> bool:
     """Whether a size is this one; a traced size has no value to compare."""
-    return all(isinstance(n, int) for n in size) and tuple(size) == tuple(known)
+    return known(*size) and tuple(size) == tuple(other)

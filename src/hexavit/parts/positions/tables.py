@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hexavit.errors import nearest
 from hexavit.parts.contract import PartModule, Size, Tokens
-from hexavit.parts.layers import RESIZE_METHODS, resize_table
+from hexavit.parts.layers import RESIZE_METHODS, ComputedBuffers, known, resize_table
 from hexavit.parts.registry import register_part
 
 Resize = Literal["bilinear", "bilinear_plain", "bicubic", "bicubic_plain"]
@@ -80,7 +80,7 @@ class LearnedPosition(PartModule):
 
 
 @register_part("position", "sine_cosine")
-class SineCosinePosition(PartModule):
+class SineCosinePosition(ComputedBuffers, PartModule):
     """The original Transformer's fixed sinusoids over the token's number (Vaswani et al., 2017, section 3.5).
 
     angle(p, j) = p / 10000^(2 floor(j / 2) / C); sine at even j, cosine at odd j. Tokens are numbered row by row,
@@ -91,30 +91,38 @@ class SineCosinePosition(PartModule):
 
     acts = "tokens"
     constants = ("table",)
+    table: Tensor
 
     def __init__(self, dim: int, size: Size, extra: int) -> None:
         super().__init__()
-        self.dim, self.extra = dim, extra
-        self.register_buffer("table", self._table(extra + size[0] * size[1]), persistent=False)
-
-    table: Tensor
-
-    def set_size(self, size: Size) -> None:
-        """Compute the table for another grid."""
-        self.table = self._table(self.extra + size[0] * size[1]).to(self.table)
-
-    def _table(self, length: int) -> Tensor:
-        j = torch.arange(self.dim, dtype=torch.float64)
-        frequency = torch.exp(-math.log(10000.0) * 2 * (j // 2) / self.dim)
-        angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
-        return torch.where(j % 2 == 0, angle.sin(), angle.cos()).float()[None]
+        self.dim, self.extra, self.size = dim, extra, size
+        self.init_non_persistent_buffers()
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + N, C) to the same."""
         length = tokens.prefix + tokens.size[0] * tokens.size[1]
-        known = all(isinstance(n, int) for n in tokens.size) and length <= self.table.shape[1]
-        table = self.table[:, :length] if known else self._table(length).to(self.table)
+        if known(*tokens.size) and length <= self.table.shape[1]:
+            table = self.table[:, :length].to(tokens.image.device)
+        else:
+            table = sine_cosine(length, self.dim).to(tokens.image.device, self.table.dtype)
         return add_table(tokens, table, tokens.prefix)
+
+    def set_size(self, size: Size) -> None:
+        """Compute the table for another grid."""
+        self.size = size
+        self.init_non_persistent_buffers()
+
+    def computed_buffers(self) -> dict[str, Tensor]:
+        """The table (1, P + N, C)."""
+        return {"table": sine_cosine(self.extra + self.size[0] * self.size[1], self.dim)}
+
+
+def sine_cosine(length: int, dim: int) -> Tensor:
+    """The sinusoids (1, N, C) of tokens 0 to N - 1, on the CPU."""
+    j = torch.arange(dim, dtype=torch.float64, device="cpu")
+    frequency = torch.exp(-math.log(10000.0) * 2 * (j // 2) / dim)
+    angle = torch.arange(length, dtype=torch.float64, device="cpu")[:, None] * frequency
+    return torch.where(j % 2 == 0, angle.sin(), angle.cos()).float()[None]
 
 
 def add_table(tokens: Tokens, table: Tensor, prefix: int) -> Tokens:

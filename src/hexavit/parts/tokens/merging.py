@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from hexavit.parts.contract import PartModule, Size, Tokens
-from hexavit.parts.plain import product
 from hexavit.parts.registry import register_part
 
 
@@ -43,7 +42,7 @@ class PatchMerging(PartModule):
             grid = F.pad(grid, (0, 0, 0, 2 * size[1] - w, 0, 2 * size[0] - h))
         x = grid.unflatten(2, (size[1], 2)).unflatten(1, (size[0], 2))  # (B, H', row, W', column, C_in)
         x = x.permute(0, 1, 3, 4, 2, 5).flatten(3).flatten(1, 2)
-        x = product(self.reduction, self.norm(x)) if self.before else self.norm(product(self.reduction, x))
+        x = self.reduction(self.norm(x)) if self.before else self.norm(self.reduction(x))
         return Tokens(x, size, carry=tokens.carry)
 
     def out_size(self, size: Size) -> Size:

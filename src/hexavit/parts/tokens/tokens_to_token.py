@@ -13,7 +13,6 @@ from hexavit.parts.attention.performer import performer_attention, performer_map
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.feedforward.conv_mlp import ConvMLP
 from hexavit.parts.feedforward.mlp import MLP
-from hexavit.parts.plain import product
 from hexavit.parts.registry import register_part
 
 Kind = Literal["performer", "transformer"]
@@ -61,7 +60,7 @@ class T2TLayer(Attention):
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, H W, D) to (B, H W, e)."""
         # Contiguous, or a traced batch of one would be another graph.
-        first, second, v = (t.contiguous() for t in product(self.qkv, self.norm1(tokens.image)).chunk(3, dim=2))
+        first, second, v = (t.contiguous() for t in self.qkv(self.norm1(tokens.image)).chunk(3, dim=2))
         if self.kind == "performer":  # the order is k, q, v
             mixed = performer_attention(second, first, v, self.w)
             if self.maps is not None:
@@ -69,7 +68,7 @@ class T2TLayer(Attention):
         else:
             q, k, values = (t.unsqueeze(1) for t in (first, second, v))
             mixed = self.attend(q, k, values, scale=self.in_dim**-0.5)
-        y = v + self.proj_drop(product(self.proj, mixed))
+        y = v + self.proj_drop(self.proj(mixed))
         y = y + self.feedforward(Tokens(self.norm2(y), tokens.size)).image
         return Tokens(y, tokens.size)
 
@@ -132,7 +131,7 @@ class TokensToToken(PartModule):
             if layer is None:
                 break
             image = layer(Tokens(x, size)).map.contiguous()
-        return Tokens(product(self.proj, x), size, carry=tokens.carry)
+        return Tokens(self.proj(x), size, carry=tokens.carry)
 
     def out_size(self, size: Size) -> Size:
         """Three unfolds."""
