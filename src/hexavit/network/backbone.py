@@ -118,15 +118,19 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) to (B, num_classes); from a head with two classifiers a pair of answers in training."""
-        return self.forward_head(self.forward_features(x))
+        logits: Tensor = self._head()(self._tokens(x))
+        return logits
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) to (B, P + N, C): the last tokens after the final norm, extra ones first."""
+        tokens = self._tokens(x)
+        return self.head.features(tokens) if isinstance(self.head, Head) else tokens.sequence
+
+    def _tokens(self, x: Tensor) -> Tokens:
         tokens = self._enter(x)
         for stage in self.stages:
             tokens = stage(tokens)
-        features: Tensor = self.head.features(tokens) if isinstance(self.head, Head) else tokens.sequence
-        return features
+        return tokens
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """`forward_features`' answer to logits (B, num_classes), or with `pre_logits` to the vector (B, C) before."""

@@ -32,6 +32,10 @@ class Head(PartModule):
         """A new last linear for `num_classes`; none at all for 0."""
         self.fc: nn.Module = nn.Linear(self.dim, num_classes) if num_classes else nn.Identity()
 
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Compute the logits of a model's last tokens; a head with two classifiers gives a pair in training."""
+        return self.classify(self.pooled(self.features(tokens), tokens.prefix))
+
     def features(self, tokens: Tokens) -> Tensor:
         """Tokens to (B, P + N, C), after the final norm."""
         return tokens.each(self.norm).sequence
