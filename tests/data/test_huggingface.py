@@ -1,7 +1,9 @@
-"""Hugging Face's data sets on disk, written here as `datasets` writes them, read without it."""
+"""Data sets of Hugging Face on disk, in the forms that `datasets` and its hub write."""
 
 import json
 import pickle
+import random
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 from tests.using import make_folder, silent, tiny
 
-from hexavit.data import ImageFolder, PackedImages, open_source
+from hexavit.data import HuggingFaceImages, ImageFolder, open_source
 from hexavit.data.check import check_data
 from hexavit.data.loader import Images, make_loader
 from hexavit.data.split import make_split
@@ -18,7 +20,26 @@ from hexavit.training import evaluate, train
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
+datasets = pytest.importorskip("datasets")
 FEATURES = {"image": {"_type": "Image"}, "label": {"names": ["one", "two", "zero"], "_type": "ClassLabel"}}
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No connection can be opened, and converted Parquet goes to a folder of the test."""
+
+    connect = socket.socket.connect
+
+    def local_only(sock: socket.socket, address: Any) -> None:
+        assert sock.family == socket.AF_UNIX, f"a connection to {address} was opened"
+        connect(sock, address)
+
+    def no_lookup(host: str, *_: object, **__: object) -> None:
+        raise AssertionError(f"the host {host} was looked up")
+
+    monkeypatch.setattr(socket.socket, "connect", local_only)
+    monkeypatch.setattr(socket, "getaddrinfo", no_lookup)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def table_of(folder: Path, features: dict[str, Any] | None = FEATURES, numbers: slice = slice(None)) -> Any:
@@ -31,23 +52,16 @@ def table_of(folder: Path, features: dict[str, Any] | None = FEATURES, numbers: 
     )
 
 
-def save(folder: Path, table: Any, rows: int = 7) -> Path:
-    """As `Dataset.save_to_disk` does, in two files."""
-    folder.mkdir(parents=True)
-    half, files = table.num_rows // 2, []
-    for number, part in enumerate((table.slice(0, half), table.slice(half))):
-        files.append({"filename": f"data-{number:05d}-of-00002.arrow"})
-        with pa.OSFile(str(folder / files[-1]["filename"]), "wb") as file, pa.ipc.new_stream(file, part.schema) as out:
-            out.write_table(part, max_chunksize=rows)
-    (folder / "state.json").write_text(json.dumps({"_data_files": files, "_fingerprint": "0", "_split": None}))
-    (folder / "dataset_info.json").write_text(json.dumps({"features": FEATURES}))
+def save(folder: Path, table: Any) -> Path:
+    """Write with `datasets` itself, in two files."""
+    datasets.Dataset(table).save_to_disk(folder, num_shards=2)
     return folder
 
 
 def test_saved_to_disk_it_gives_what_its_folder_would(tmp_path: Path) -> None:
     folder = ImageFolder(make_folder(tmp_path / "images"))
     packed = open_source(str(save(tmp_path / "packed", table_of(tmp_path / "images"))))
-    assert isinstance(packed, PackedImages)
+    assert isinstance(packed, HuggingFaceImages)
     assert (packed.classes, packed.labels, packed.parts) == (folder.classes, folder.labels, {})
     for number in (0, 6, 7, 14, 15, 22, 29):
         assert packed.load(number).tobytes() == folder.load(number).tobytes()
@@ -114,12 +128,16 @@ def test_labels_may_be_text_or_missing(tmp_path: Path) -> None:
     assert len(open_source(str(tmp_path / "hub")).names) == 30
 
 
-def test_nothing_that_comes_with_it_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_script_of_a_data_set_is_run(tmp_path: Path) -> None:
     make_folder(tmp_path / "images")
     place = save(tmp_path / "packed", table_of(tmp_path / "images"))
-    (place / "packed.py").write_text("raise SystemExit('run')")
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    assert len(open_source(str(place)).names) == 30
+    (tmp_path / "hub").mkdir()
+    parquet.write_table(table_of(tmp_path / "images"), tmp_path / "hub" / "train-0.parquet")
+    remote = "configs:\n- config_name: default\n  data_files: https://example.org/train.parquet\n"
+    for folder in (place, tmp_path / "hub"):
+        (folder / f"{folder.name}.py").write_text("raise SystemExit('run')")
+        (folder / "README.md").write_text(f"---\n{remote}---\n")
+        assert len(open_source(str(folder)).names) == 30
 
 
 def test_a_broken_image_is_named(tmp_path: Path) -> None:
@@ -127,40 +145,57 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
     table = table_of(tmp_path / "images")
     values = table["image"].to_pylist()
     values[3], values[4] = {"bytes": b"nothing", "path": "a"}, {"bytes": None, "path": "/etc/passwd"}
-    packed = open_source(
-        str(save(tmp_path / "packed", table.set_column(0, "image", pa.array(values, table["image"].type))))
-    )
+    broken = table.set_column(0, "image", pa.array(values, table["image"].type))
+    parquet.write_table(broken, tmp_path / "a.parquet")  # `save_to_disk` would copy the file into the data set
+    packed = open_source(str(tmp_path / "a.parquet"))
     with pytest.raises(DataError, match=r"^all/0000003: this is not an image that can be read"):
         packed.load(3)
-    with pytest.raises(DataError, match=r"^all/0000004: the image is not in the file"):
+    with pytest.raises(DataError, match=r"^all/0000004: the data set holds no image here"):
         packed.load(4)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("state.json", b"{", r"state\.json: this file cannot be read"),
-        ("state.json", b"[]", r"state\.json: this file is not what `save_to_disk` writes"),
-        ("state.json", b"{}", "names no files"),
-        ("state.json", b'{"_indices_data_files": [1]}', "is a choice of rows of another"),
-        ("state.json", b'{"_data_files": [{"filename": "../../gone"}]}', "names no files, or some that are missing"),
-        ("data-00000-of-00002.arrow", b"", "this file cannot be read"),
-        ("data-00000-of-00002.arrow", b"\xff\xff\xff\xff" * 40, "this file cannot be read"),
-        ("dataset_dict.json", b'{"splits": 3}', "does not name the splits"),
+        ("state.json", b"{", "this data set cannot be read"),
+        ("state.json", b"[]", "this data set cannot be read"),
+        ("state.json", b"{}", "this data set cannot be read"),
+        ("state.json", b'{"_indices_data_files": [1]}', "is a selection of rows; save it again"),
+        ("state.json", b'{"_data_files": [{"filename": "../../gone"}]}', "this data set cannot be read .*gone"),
+        ("data-00000-of-00002.arrow", b"", "this data set cannot be read"),
+        ("data-00000-of-00002.arrow", b"\xff\xff\xff\xff" * 40, "this data set cannot be read"),
+        ("dataset_info.json", b"[]", "this data set cannot be read"),
     ],
 )
-def test_what_is_damaged_is_refused(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+def test_damaged_files_raise_one_sentence(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
     make_folder(tmp_path / "images")
     place = save(tmp_path / "packed", table_of(tmp_path / "images"))
     (place / name).write_bytes(content)
-    with pytest.raises(DataError, match=sentence) as refusal:
+    with pytest.raises(DataError, match=sentence) as raised:
         open_source(str(place))
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b'{"splits": 3}', b'{"splits": ["train", "test"]}', b"{", b"3"])
+def test_a_damaged_list_of_splits_raises_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "dataset_dict.json").write_bytes(content)
+    with pytest.raises(DataError, match="this data set cannot be read") as raised:
+        open_source(str(tmp_path))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_damaged_parquet_file_raises_one_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    make_folder(tmp_path / "images")
+    parquet.write_table(table_of(tmp_path / "images"), tmp_path / "train-0.parquet")
+    whole = (tmp_path / "train-0.parquet").read_bytes()
+    (tmp_path / "train-0.parquet").write_bytes(whole[:-20])
+    with pytest.raises(DataError, match="this data set cannot be read") as raised:
+        open_source(str(tmp_path))
+    assert "\n" not in str(raised.value)
+    assert "Failed" not in capfd.readouterr().err
 
 
 def test_bent_files_are_read_or_refused(tmp_path: Path) -> None:
-    import random
-
     make_folder(tmp_path / "images", 3)
     place = save(tmp_path / "packed", table_of(tmp_path / "images"))
     file = place / "data-00000-of-00002.arrow"
@@ -173,7 +208,7 @@ def test_bent_files_are_read_or_refused(tmp_path: Path) -> None:
         file.unlink()  # what is mapped stays as it was
         file.write_bytes(bent)
         try:
-            source = PackedImages(place)
+            source = HuggingFaceImages(place)
             for number in range(len(source.names)):
                 source.load(number)
         except DataError as error:
@@ -195,9 +230,11 @@ def test_several_sets_in_one_folder_are_told_apart(tmp_path: Path) -> None:
 def test_without_its_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_folder(tmp_path / "images")
     place = save(tmp_path / "packed", table_of(tmp_path / "images"))
-    monkeypatch.setitem(sys.modules, "pyarrow.ipc", None)
-    with pytest.raises(DataError, match=r"pip install 'hexavit\[parquet\]'"):
-        open_source(str(place))
+    parquet.write_table(table_of(tmp_path / "images"), tmp_path / "a.parquet")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    for path in (place, tmp_path / "a.parquet"):
+        with pytest.raises(DataError, match=r"pip install 'hexavit\[datasets\]'"):
+            open_source(str(path))
 
 
 def test_columns_that_are_missing_are_told(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from hexavit.data.digits import Digits
-from hexavit.data.huggingface import PackedImages, is_packed
+from hexavit.data.huggingface import HuggingFaceImages, is_huggingface
 from hexavit.data.image_folder import ImageFolder
 from hexavit.data.published import PublishedSet, names_set
 from hexavit.data.source import Hints, Source, Split
@@ -14,9 +14,9 @@ from hexavit.data.tar_shards import TarShards, shards_in
 __all__ = [
     "Digits",
     "Hints",
+    "HuggingFaceImages",
     "ImageFolder",
     "ImageTable",
-    "PackedImages",
     "PublishedSet",
     "Source",
     "Split",
@@ -39,6 +39,6 @@ def open_source(data: str) -> Source:
     path = Path(data)
     if shards_in(path):
         return TarShards(path)
-    if is_packed(path):
-        return PackedImages(path)
+    if is_huggingface(path):
+        return HuggingFaceImages(path)
     return ImageTable(path) if path.suffix.lower() in SUFFIXES and not os.path.isdir(path) else ImageFolder(data)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hexavit.data.source import Source
 from hexavit.errors import DataError
-from hexavit.images.decode import shown
+from hexavit.images.decode import printable
 from hexavit.images.prefetch import cores, not_negative, work_ahead
 from hexavit.images.preprocess import InputSpec, Transform
 
@@ -53,7 +53,7 @@ def _read(number: int, *, source: Source, transform: Transform) -> tuple[int, Te
     try:
         return number, transform(image)
     except DataError as error:
-        return number, DataError(f"{shown(source.names[number])}: {error}")
+        return number, DataError(f"{printable(source.names[number])}: {error}")
 
 
 def _readable(

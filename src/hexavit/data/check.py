@@ -12,7 +12,7 @@ from hexavit.data.scan import Seen, scan
 from hexavit.data.source import Source, Split
 from hexavit.data.split import check_fraction, make_split
 from hexavit.errors import DataError
-from hexavit.images.decode import shown
+from hexavit.images.decode import printable
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _lines(found: DataCheck) -> list[str]:
     )
     for each in found.duplicates:
         places = "; ".join(", ".join(of) for of in (each.parts, each.classes) if len(of) > 1)
-        lines.append("  " + " = ".join(map(shown, each.names)) + (f" ({places})" if places else ""))
+        lines.append("  " + " = ".join(map(printable, each.names)) + (f" ({places})" if places else ""))
     lines.append(f"broken     {len(found.broken)}")
     lines += [f"  {each.reason}" for each in found.broken]
     return lines

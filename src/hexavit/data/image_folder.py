@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hexavit.data.source import PARTS, Hints, Source, check_taught
+from hexavit.data.source import PARTS, Hints, Source, check_all_classes_in_train
 from hexavit.data.statistics import count_channels
 from hexavit.errors import DataError
-from hexavit.images.decode import read_image, shown
+from hexavit.images.decode import printable, read_image
 from hexavit.images.listing import images_under
 from hexavit.images.multichannel import Picture
 
@@ -24,7 +24,7 @@ class ImageFolder(Source):
         self.path = Path(path)
         if not os.path.isdir(path):  # unlike Path's, it takes any name
             raise DataError(
-                f"{shown(path)}: this data is neither 'digits' nor a folder of class folders that exists, "
+                f"{printable(path)}: this data is neither 'digits' nor a folder of class folders that exists, "
                 "nor a table, nor a published set"
             )
         self.identity = str(self.path.resolve())
@@ -50,7 +50,7 @@ class ImageFolder(Source):
             for root, part in (roots.items() if explicit else ())
         }
         self.hints = Hints(channels=count_channels(self.path / name for name in self.names), augment="rand")
-        check_taught(self)
+        check_all_classes_in_train(self)
 
     def load(self, number: int) -> Picture:
         return read_image(self.path / self.names[number])
@@ -60,7 +60,7 @@ def _folders(path: Path) -> list[Path]:
     try:
         return sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{shown(path)}: this folder cannot be listed ({error.strerror})") from error
+        raise DataError(f"{printable(path)}: this folder cannot be listed ({error.strerror})") from error
 
 
 def _classes(root: Path) -> dict[str, list[Path]]:

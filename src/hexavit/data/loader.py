@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from hexavit.data.seeding import derive, seeded
 from hexavit.data.source import Source
 from hexavit.errors import DataError
-from hexavit.images.decode import shown
+from hexavit.images.decode import printable
 from hexavit.images.prefetch import cores, not_negative
 from hexavit.images.preprocess import Transform
 from hexavit.processes import Processes
@@ -67,7 +67,7 @@ class Images(Dataset[tuple[Tensor, int]]):
             with seeded(self.seed, "sample", draw.epoch, number):
                 return self.transform(image), label
         except DataError as error:  # of channels that the model does not take
-            raise DataError(f"{shown(self.source.names[number])}: {error}") from error
+            raise DataError(f"{printable(self.source.names[number])}: {error}") from error
 
 
 class EpochSampler(Sampler[Draw]):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hexavit.data.source import Hints, Source
 from hexavit.errors import DataError, nearest
-from hexavit.images.decode import read_image, shown
+from hexavit.images.decode import printable, read_image
 from hexavit.images.multichannel import Picture
 
 _FILES = Hints(channels=3, augment="rand")
@@ -102,7 +102,7 @@ class PublishedSet(Source):
     def __init__(self, data: str, *, download: bool = False) -> None:
         name, _, folder = data.partition(":")
         if name not in SETS or not folder:
-            told = f"{shown(data)}: published data is written NAME:FOLDER, such as cifar10:data"
+            told = f"{printable(data)}: published data is written NAME:FOLDER, such as cifar10:data"
             raise DataError(told if name in SETS else f"{told}; {nearest(name, SETS)}")
         kind = SETS[name]
         if download and not kind.fetched:
@@ -150,6 +150,6 @@ def _open(data: str, kind: _Set, root: Path, options: Mapping[str, Any], downloa
     try:
         return getattr(datasets, kind.loader)(str(root), **options, **more)
     except Exception as error:  # torchvision answers a missing or damaged copy with many kinds
-        how = f"; `hexavit data fetch {shown(data)}` downloads it" if kind.fetched and not download else ""
-        reason = shown(" ".join(str(error).split())).partition(". You can use download")[0]
-        raise DataError(f"{shown(data)}: torchvision finds no whole copy there ({reason}){how}") from error
+        how = f"; `hexavit data fetch {printable(data)}` downloads it" if kind.fetched and not download else ""
+        reason = printable(" ".join(str(error).split())).partition(". You can use download")[0]
+        raise DataError(f"{printable(data)}: torchvision finds no whole copy there ({reason}){how}") from error

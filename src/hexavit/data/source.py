@@ -89,7 +89,7 @@ class Source(ABC):
         """
 
 
-def check_taught(source: Source) -> None:
+def check_all_classes_in_train(source: Source) -> None:
     """Refuse data of which a part has a class that ``train`` lacks.
 
     Raises:

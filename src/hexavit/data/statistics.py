@@ -12,7 +12,7 @@ import torch
 from hexavit.data.seeding import derive
 from hexavit.data.source import Source
 from hexavit.errors import DataError
-from hexavit.images.decode import read_image, shown, to_bands
+from hexavit.images.decode import printable, read_image, to_bands
 from hexavit.images.multichannel import Bands
 from hexavit.images.preprocess import InputSpec
 
@@ -52,7 +52,7 @@ def check_takes(source: Source, channels: int | None) -> None:
         try:
             to_bands(image, channels)
         except DataError as error:
-            raise DataError(f"{shown(source.names[number])}: {error}") from error
+            raise DataError(f"{printable(source.names[number])}: {error}") from error
         return
 
 
@@ -77,7 +77,7 @@ def suited_to(source: Source, numbers: Sequence[int], spec: InputSpec) -> InputS
         try:
             values = plain(image).double().flatten(1)  # (C, H W)
         except DataError as error:
-            raise DataError(f"{shown(source.names[number])}: {error}") from error
+            raise DataError(f"{printable(source.names[number])}: {error}") from error
         count += values.shape[1]
         total = total + values.sum(dim=1)
         squares = squares + values.square().sum(dim=1)

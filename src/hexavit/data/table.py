@@ -8,10 +8,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hexavit.data.source import PARTS, Hints, Source, check_taught
+from hexavit.data.source import PARTS, Hints, Source, check_all_classes_in_train
 from hexavit.data.statistics import count_channels
 from hexavit.errors import DataError
-from hexavit.images.decode import read_image, shown
+from hexavit.images.decode import printable, read_image
 from hexavit.images.multichannel import Picture
 
 _PATH, _LABEL, _PART = ("path", "file", "filename", "image"), ("label", "class"), ("split", "part")
@@ -38,17 +38,17 @@ class ImageTable(Source):
         split = _column(self.path, columns, _PART, needed=False)
         self.classes = tuple(sorted(set(labels)))
         if len(self.classes) < 2:
-            raise DataError(f"{shown(path)}: at least two classes are needed, and there are {len(self.classes)}")
+            raise DataError(f"{printable(path)}: at least two classes are needed, and there are {len(self.classes)}")
         index = {name: label for label, name in enumerate(self.classes)}
         self.labels = tuple(index[label] for label in labels)
         seen: set[str] = set()
         for name in self.names:
             if name in seen:
-                raise DataError(f"{shown(path)}: the image {name!r} stands in two rows")
+                raise DataError(f"{printable(path)}: the image {name!r} stands in two rows")
             seen.add(name)
         self.hints = Hints(channels=count_channels(self.path.parent / name for name in self.names), augment="rand")
         self.parts = {} if split is None else _parts(self.path, split)
-        check_taught(self)
+        check_all_classes_in_train(self)
 
     def load(self, number: int) -> Picture:
         return read_image(self.path.parent / self.names[number])
@@ -65,10 +65,10 @@ def _csv(path: Path) -> dict[str, list[str]]:
             rows = list(reader)
             names = list(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{shown(path)}: this table cannot be read ({error})") from error
+        raise DataError(f"{printable(path)}: this table cannot be read ({error})") from error
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
-            raise DataError(f"{shown(path)}: row {number} has not as many values as the first row has names")
+            raise DataError(f"{printable(path)}: row {number} has not as many values as the first row has names")
     return {name: [row[name] for row in rows] for name in names}
 
 
@@ -76,11 +76,11 @@ def _parquet(path: Path) -> dict[str, list[Any]]:
     try:
         parquet = import_module("pyarrow.parquet")
     except ImportError as error:
-        raise DataError(f"{shown(path)}: reading Parquet needs pyarrow: pip install 'hexavit[parquet]'") from error
+        raise DataError(f"{printable(path)}: reading Parquet needs pyarrow: pip install 'hexavit[parquet]'") from error
     try:
         columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
-        raise DataError(f"{shown(path)}: this table cannot be read ({' '.join(str(error).split())})") from error
+        raise DataError(f"{printable(path)}: this table cannot be read ({' '.join(str(error).split())})") from error
     return columns
 
 
@@ -92,11 +92,13 @@ def _column(
     if found is None:
         if needed:
             there = ", ".join(columns) or "nothing"
-            raise DataError(f"{shown(path)}: a table needs a column {' or '.join(map(repr, names))}, and has {there}")
+            raise DataError(
+                f"{printable(path)}: a table needs a column {' or '.join(map(repr, names))}, and has {there}"
+            )
         return None
     values = ["" if value is None else str(value).strip() for value in columns[found]]
     if "" in values:
-        raise DataError(f"{shown(path)}: the column {found!r} is empty in row {values.index('') + 2}")
+        raise DataError(f"{printable(path)}: the column {found!r} is empty in row {values.index('') + 2}")
     return values
 
 
@@ -104,9 +106,9 @@ def _parts(path: Path, split: Sequence[str]) -> dict[str, tuple[int, ...]]:
     parts: dict[str, list[int]] = {}
     for number, value in enumerate(split):
         if value.lower() not in PARTS:
-            raise DataError(f"{shown(path)}: row {number + 2} has the split {value!r}, not train, val or test")
+            raise DataError(f"{printable(path)}: row {number + 2} has the split {value!r}, not train, val or test")
         parts.setdefault(PARTS[value.lower()], []).append(number)
     if "train" not in parts:
-        raise DataError(f"{shown(path)}: no row has the split 'train'")
+        raise DataError(f"{printable(path)}: no row has the split 'train'")
     # All of it in train is no split at all, and one is made.
     return {part: tuple(numbers) for part, numbers in parts.items()} if len(parts) > 1 else {}

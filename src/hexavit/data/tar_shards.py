@@ -9,9 +9,9 @@ from pathlib import Path
 from posixpath import basename, splitext
 from typing import NamedTuple
 
-from hexavit.data.source import PARTS, Hints, Source, check_taught
+from hexavit.data.source import PARTS, Hints, Source, check_all_classes_in_train
 from hexavit.errors import DataError
-from hexavit.images.decode import EXTENSIONS, decode_image, shown
+from hexavit.images.decode import EXTENSIONS, decode_image, printable
 from hexavit.images.multichannel import Picture
 
 _LONGEST = 4096  # bytes of a class: a name or a number
@@ -51,18 +51,18 @@ class TarShards(Source):
                 classes.append(label)
                 self._packed.append(packed)
         if "" in members and len(members) > 1:
-            raise DataError(f"{shown(path)}: some of these tar files are named after a part and some are not")
+            raise DataError(f"{printable(path)}: some of these tar files are named after a part and some are not")
         self.names = tuple(names)
         numbers = all(label.isdecimal() for label in classes)
         self.classes = tuple(sorted(set(classes), key=int if numbers else str))
         if len(self.classes) < 2:
-            raise DataError(f"{shown(path)}: at least two classes are needed, and there are {len(self.classes)}")
+            raise DataError(f"{printable(path)}: at least two classes are needed, and there are {len(self.classes)}")
         index = {name: label for label, name in enumerate(self.classes)}
         self.labels = tuple(index[label] for label in classes)
         self.parts = (
             {part: tuple(of) for part, of in members.items()} if "train" in members and len(members) > 1 else {}
         )
-        check_taught(self)
+        check_all_classes_in_train(self)
 
     def load(self, number: int) -> Picture:
         packed, name = self._packed[number], self.names[number]
@@ -71,7 +71,7 @@ class TarShards(Source):
                 file.seek(packed.offset)
                 content = file.read(packed.size)
         except OSError as error:
-            raise DataError(f"{shown(packed.shard)}: this file cannot be read ({error.strerror})") from error
+            raise DataError(f"{printable(packed.shard)}: this file cannot be read ({error.strerror})") from error
         return decode_image(io.BytesIO(content), name)
 
 
@@ -94,7 +94,7 @@ def _index(shard: Path) -> list[tuple[str, _Packed, str]]:
                 if hidden or not member.isreg() or (suffix != ".cls" and suffix not in EXTENSIONS):
                     continue
                 if key in (classes if suffix == ".cls" else images):
-                    raise DataError(f"{shown(shard)}: {shown(member.name)} stands in it twice")
+                    raise DataError(f"{printable(shard)}: {printable(member.name)} stands in it twice")
                 if suffix == ".cls":
                     read = archive.extractfile(member)
                     classes[key] = "" if read is None else read.read(_LONGEST).decode("utf-8").strip()
@@ -102,8 +102,12 @@ def _index(shard: Path) -> list[tuple[str, _Packed, str]]:
                     images[key] = (member.name, _Packed(shard, member.offset_data, member.size))
     except (OSError, tarfile.TarError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{shown(shard)}: this is not a tar file of images without compression ({reason})") from error
+        raise DataError(
+            f"{printable(shard)}: this is not a tar file of images without compression ({reason})"
+        ) from error
     for key, (name, _) in images.items():
         if not classes.get(key):
-            raise DataError(f"{shown(shard)}: the image {shown(name)} has no class, which {shown(key)}.cls would give")
+            raise DataError(
+                f"{printable(shard)}: the image {printable(name)} has no class, which {printable(key)}.cls would give"
+            )
     return [(f"{shard.name}/{name}", packed, classes[key]) for key, (name, packed) in images.items()]

@@ -52,7 +52,7 @@ def read_image(path: str | Path) -> Picture:
         with path.open("rb") as file:
             return decode_image(file, str(path))
     except OSError as error:
-        raise DataError(f"{shown(path)}: this file cannot be read ({_reason(error)})") from error
+        raise DataError(f"{printable(path)}: this file cannot be read ({_reason(error)})") from error
 
 
 def decode_image(file: BinaryIO, name: str) -> Picture:
@@ -74,9 +74,9 @@ def decode_image(file: BinaryIO, name: str) -> Picture:
             file.seek(0)
             return read_tiff(file)
     except DataError as error:
-        raise DataError(f"{shown(name)}: {error}") from error
+        raise DataError(f"{printable(name)}: {error}") from error
     except Exception as error:  # the decoders answer a broken file with almost any exception
-        raise DataError(f"{shown(name)}: this is not an image that can be read ({_reason(error)})") from error
+        raise DataError(f"{printable(name)}: this is not an image that can be read ({_reason(error)})") from error
 
 
 def _picture(file: BinaryIO) -> Image.Image:
@@ -129,10 +129,13 @@ def _quiet() -> Iterator[None]:
                 _Hush.filters = None
 
 
-def shown(path: str | Path) -> str:
+def printable(path: str | Path) -> str:
     """A path as one printable line: control characters and bytes that are no UTF-8 are written as escapes."""
     text = str(path)
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+shown = printable  # the name before
 
 
 def _check_file(path: Path) -> None:
@@ -140,15 +143,15 @@ def _check_file(path: Path) -> None:
     try:
         status = path.stat()
     except FileNotFoundError as error:
-        raise DataError(f"{shown(path)}: there is no such image file") from error
+        raise DataError(f"{printable(path)}: there is no such image file") from error
     except (OSError, ValueError) as error:  # a ring of links, a folder without permission, a name too long
-        raise DataError(f"{shown(path)}: this file cannot be reached ({_reason(error)})") from error
+        raise DataError(f"{printable(path)}: this file cannot be reached ({_reason(error)})") from error
     if not stat.S_ISREG(status.st_mode):
         raise DataError(
-            f"{shown(path)}: this is {_KINDS.get(stat.S_IFMT(status.st_mode), 'something else')}, not an image file"
+            f"{printable(path)}: this is {_KINDS.get(stat.S_IFMT(status.st_mode), 'something else')}, not an image file"
         )
     if not status.st_size:
-        raise DataError(f"{shown(path)}: this file is empty")
+        raise DataError(f"{printable(path)}: this file is empty")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -171,7 +174,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"its content is none of {', '.join(_FORMATS)}"
     text = (error.strerror if isinstance(error, OSError) and error.strerror else str(error)) or type(error).__name__
-    return shown(" ".join(text.split())).rstrip(".")
+    return printable(" ".join(text.split())).rstrip(".")
 
 
 def to_channels(image: Picture, channels: int) -> Image.Image:

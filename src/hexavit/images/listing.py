@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hexavit.errors import DataError
-from hexavit.images.decode import EXTENSIONS, shown
+from hexavit.images.decode import EXTENSIONS, printable
 
 Refuse = Callable[[DataError], None]
 """What is done about something that cannot be read: raise it, or note it and return, so that the others go on."""
@@ -59,7 +59,7 @@ def _meant(text: str, refuse: Refuse) -> Iterator[Path]:
     elif os.path.lexists(text):  # a link that leads nowhere is named when it is read
         yield path
     elif _is_url(text):
-        raise DataError(f"{shown(text)}: nothing is fetched; download it and name the file")
+        raise DataError(f"{printable(text)}: nothing is fetched; download it and name the file")
     elif glob.has_magic(text):
         yield from _matching(text, refuse)
     else:
@@ -78,7 +78,7 @@ def checked(paths: Iterable[str | Path]) -> list[str | Path]:
         if os.path.lexists(text) and not os.path.isdir(text):
             continue
         if not _is_url(text) and not os.path.isdir(text) and not glob.has_magic(text):
-            raise DataError(f"{shown(text)}: there is no such file or folder")
+            raise DataError(f"{printable(text)}: there is no such file or folder")
         next(_meant(text, raise_it), None)
     return known
 
@@ -91,7 +91,7 @@ def images_under(folder: Path, refuse: Refuse = raise_it) -> Iterator[Path]:
     """
 
     def tell(error: OSError) -> None:
-        refuse(DataError(f"{shown(error.filename)}: this folder cannot be listed ({error.strerror})"))
+        refuse(DataError(f"{printable(error.filename)}: this folder cannot be listed ({error.strerror})"))
 
     for parent, folders, files in os.walk(folder, onerror=tell):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -129,7 +129,7 @@ def _in_folder(folder: Path, refuse: Refuse) -> Iterator[Path]:
         empty = False
         yield path
     if empty:
-        raise DataError(f"{shown(folder)}: this folder holds no image ({', '.join(sorted(EXTENSIONS))})")
+        raise DataError(f"{printable(folder)}: this folder holds no image ({', '.join(sorted(EXTENSIONS))})")
 
 
 def _matching(pattern: str, refuse: Refuse) -> Iterator[Path]:
@@ -145,7 +145,7 @@ def _matching(pattern: str, refuse: Refuse) -> Iterator[Path]:
             empty = False
             yield Path(name)
     if empty:
-        raise DataError(f"{shown(pattern)}: this pattern matches no image")
+        raise DataError(f"{printable(pattern)}: this pattern matches no image")
 
 
 def _is_url(text: str) -> bool:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from hexavit.errors import DataError, HexavitError
-from hexavit.images.decode import read_image, shown
+from hexavit.images.decode import printable, read_image
 from hexavit.images.preprocess import Transform
 
 Item = TypeVar("Item")
@@ -79,4 +79,4 @@ def _decoded(path: Path, transform: Transform) -> Decoded:
     try:
         return path, transform(image)
     except DataError as error:
-        return path, DataError(f"{shown(path)}: {error}")
+        return path, DataError(f"{printable(path)}: {error}")
