@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from hexavit.architecture import aligned, image_size
 from hexavit.errors import HexavitError
-from hexavit.export.fast_modules import folded, piecewise, pointwise, with_fixed_bias
+from hexavit.export.fast_modules import folded, piecewise, pointwise, with_fixed_bias, with_silu
 from hexavit.network.backbone import Backbone, FeatureBackbone
 from hexavit.parts.contract import Size
 
@@ -26,6 +26,7 @@ Replace = Callable[[nn.Module], nn.Module | None]
 
 CHANGES: tuple[tuple[str, Replace], ...] = (
     ("batch norms folded into the layers before them", folded),
+    ("quick GELU as SiLU between scaled linears", with_silu),
     ("linears as 1 x 1 convolutions (oneDNN)", pointwise),
     ("position biases computed once", with_fixed_bias),
     ("feedforwards in pieces that stay in the cache", piecewise),

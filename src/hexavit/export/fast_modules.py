@@ -19,11 +19,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from hexavit.parts.attention.conv_projection import DepthwiseProjection
 from hexavit.parts.contract import Size, Tokens
 from hexavit.parts.feedforward import MLP, ConvMLP
+from hexavit.parts.layers import QuickGELU
 from hexavit.parts.positions import ContinuousBias, RelativeBias
 
 PIECE = 2**21
 """Values of one piece at its widest: 8 MiB of float32, which stay in the caches of the processor."""
 
+_SLOPE = 1.702  # of the sigmoid in quick GELU
 _FOLDED: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
     ConvMLP: (("fc1", "norm1"), ("conv", "norm2"), ("fc2", "norm3")),
     DepthwiseProjection: (("conv", "bn"),),
@@ -173,6 +175,21 @@ def _followed_by_norm(module: nn.Module) -> Iterator[tuple[str, str]]:
     if isinstance(module, nn.Sequential):
         yield from pairwise(name for name, _ in module.named_children())
     yield from _FOLDED.get(type(module), ())
+
+
+def with_silu(module: nn.Module) -> nn.Module | None:
+    """A copy of an MLP whose quick GELU is a SiLU between scaled linears; None for other modules.
+
+    x sigmoid(a x) = silu(a x) / a takes one pass over the hidden values instead of three.
+    """
+    if not isinstance(module, MLP) or not isinstance(module.act, QuickGELU):
+        return None
+    twin = copy.deepcopy(module).requires_grad_(False)
+    for tensor in (twin.fc1.weight, twin.fc1.bias):
+        tensor.mul_(_SLOPE)
+    twin.fc2.weight.div_(_SLOPE)
+    twin.act = nn.SiLU()
+    return twin
 
 
 def pointwise(module: nn.Module) -> nn.Module | None:
