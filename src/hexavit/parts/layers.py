@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -70,6 +71,17 @@ class DropPath(nn.Module):
     def extra_repr(self) -> str:
         """The rate."""
         return f"rate={self.rate:g}"
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """A context in which operations on the device of `x` keep the dtype of their inputs, for steps that need float32.
+
+    Nothing is entered where autocast is off: exported graphs stay free of it.
+    """
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 def known(*sizes: int) -> bool:

@@ -150,3 +150,17 @@ def test_a_script_has_the_windows_of_the_size_it_was_traced_at(size: tuple[int, 
     with torch.no_grad():
         script = torch.jit.trace(Whole(), grid, check_trace=False)  # type: ignore[no-untyped-call]
         torch.testing.assert_close(script(grid), part(Tokens.of_grid(grid)).image)
+
+
+@pytest.mark.parametrize("length", [1e-3, 1.0, 1000.0])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@torch.no_grad()
+def test_cosine_attention_does_not_depend_on_lengths_under_autocast(dtype: torch.dtype, length: float) -> None:
+    """The square of 256 is infinite in float16, and padding makes keys of zero."""
+    part = attention((5, 7), "none", window=3, shifted=True, cosine=True, key_bias=False)
+    torch.nn.init.zeros_(part.q_bias)
+    expected = part(tokens((5, 7))).image
+    part.qkv.weight[:16] *= length  # queries and keys
+    with torch.autocast("cpu", dtype):
+        found = part(tokens((5, 7))).image
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.05 * expected.abs().max().item())

@@ -119,7 +119,17 @@ def head_width(dim: int, heads: int, head_dim: int | None) -> int:
 
 @contextmanager
 def softmax_path(model: nn.Module) -> Iterator[None]:
-    """Within it, every attention of `model` runs its explicit softmax instead of the fused kernel."""
+    """Run every attention of `model` by an explicit softmax, as long as the context is open.
+
+    The result is that of the fused kernel within floating-point rounding. The explicit softmax has second derivatives,
+    which PyTorch's fused kernels lack: gradient penalties, Hessian products and influence functions need it.
+
+    Example:
+        >>> with hexavit.parts.softmax_path(model):
+        ...     loss = criterion(model(images), labels)
+        ...     (gradient,) = torch.autograd.grad(loss, images, create_graph=True)
+        ...     gradient.square().sum().backward()
+    """
     parts = [m for m in model.modules() if isinstance(m, Attention)]
     before = [part.fuse for part in parts]
     for part in parts:
@@ -133,9 +143,12 @@ def softmax_path(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """Within it, every call appends its attention maps (B, h, N, M) to the yielded lists, by the part's path.
+    """Record the attention maps of `model`, as long as the context is open.
 
-    The recorded pass takes the softmax path, whose result is the fused one's within float rounding.
+    A recorded pass takes the explicit softmax (see `softmax_path`).
+
+    Yields:
+        For the path of each attention part, a list to which each of its calls appends its maps (B, h, N, M).
     """
     parts = {name: m for name, m in model.named_modules() if isinstance(m, Attention)}
     maps: dict[str, list[Tensor]] = {name: [] for name in parts}

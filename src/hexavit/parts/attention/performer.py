@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
+from hexavit.parts.layers import without_autocast
 from hexavit.parts.registry import register_part
 
 
@@ -19,30 +20,42 @@ def random_features(features: int, dim: int) -> Tensor:
 
 
 def performer_attention(q: Tensor, k: Tensor, v: Tensor, w: Tensor, eps: float = 1e-8) -> Tensor:
-    """phi(q) (phi(k)^T v) / (phi(q) sum phi(k) + eps), phi(u) = exp(w u - |u|^2 / 2) / sqrt(m).
+    """phi(q) (phi(k)^T v) / (phi(q) sum phi(k) + eps), with phi(u) = exp(w u - |u|^2 / 2) / sqrt(m).
 
-    q, k (..., N, d), v (..., N, d') and w (m, d) to (..., N, d'). In float32 at least: half precision overflows.
+    Computed in float32 at least, under autocast too: phi is outside the range of half precision.
+
+    Args:
+        q: (..., N, d).
+        k: (..., N, d).
+        v: (..., N, d').
+        w: (m, d).
+        eps: Added to the denominator.
+
+    Returns:
+        (..., N, d').
     """
-    q, k = positive_features(q, w), positive_features(k, w)  # (..., N, m)
-    total = k.sum(dim=-2).unsqueeze(-1)  # (..., m, 1)
-    summed = v.to(k.dtype).transpose(-2, -1) @ k  # (..., d', m)
-    out: Tensor = (q @ summed.transpose(-2, -1)) / (q @ total + eps)
-    return out.to(v.dtype)
+    with without_autocast(q):
+        q, k = positive_features(q, w), positive_features(k, w)  # (..., N, m)
+        total = k.sum(dim=-2).unsqueeze(-1)  # (..., m, 1)
+        summed = v.to(k.dtype).transpose(-2, -1) @ k  # (..., d', m)
+        out: Tensor = (q @ summed.transpose(-2, -1)) / (q @ total + eps)
+        return out.to(v.dtype)
 
 
 def positive_features(u: Tensor, w: Tensor) -> Tensor:
-    """phi(u): (..., N, d) to (..., N, m)."""
-    if u.dtype in (torch.float16, torch.bfloat16):
-        u = u.float()
-    half_norm = u.square().sum(dim=-1, keepdim=True) / 2
-    features: Tensor = (F.linear(u, w.to(u.dtype)) - half_norm).exp() / w.shape[0] ** 0.5
-    return features
+    """phi(u): (..., N, d) to (..., N, m), in float32 at least."""
+    with without_autocast(u):
+        u = u.float() if u.dtype.itemsize < 4 else u
+        half_norm = u.square().sum(dim=-1, keepdim=True) / 2
+        features: Tensor = (F.linear(u, w.to(u.dtype)) - half_norm).exp() / w.shape[0] ** 0.5
+        return features
 
 
 def performer_map(q: Tensor, k: Tensor, w: Tensor) -> Tensor:
     """The attention map (..., N, N) that `performer_attention` stands for, without its eps."""
-    product = positive_features(q, w) @ positive_features(k, w).transpose(-2, -1)
-    return product / product.sum(dim=-1, keepdim=True)
+    with without_autocast(q):
+        product = positive_features(q, w) @ positive_features(k, w).transpose(-2, -1)
+        return product / product.sum(dim=-1, keepdim=True)
 
 
 @register_part("attention", "performer")

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, head_width, split_heads
 from hexavit.parts.contract import Size, Tokens
-from hexavit.parts.layers import is_tracing, known
+from hexavit.parts.layers import is_tracing, known, without_autocast
 from hexavit.parts.registry import register_part
 
 MASKED = -100.0
@@ -179,10 +179,12 @@ def shift_mask(size: Size, side: int, shift: int, like: Tensor) -> Tensor:
 
 
 def _over_length(x: Tensor) -> Tensor:
-    """1 / max(|x|, 1e-12), (..., 1), of vectors (..., d), in float32 at least: of zeros it is no number of float16."""
-    wide = x.float() if x.dtype.itemsize < 4 else x  # the square of 1e-12 is 0 in half precision
-    squared: Tensor = torch.linalg.vecdot(wide, wide)  # twice as fast as the length; the bound, then the root: no 0 / 0
-    return squared.clamp_min(1e-24).rsqrt().unsqueeze(-1)
+    """1 / max(|x|, 1e-12), (..., 1), of vectors (..., d), in float32 at least: the square of 1e-12 is 0 in half
+    precision, and that of 256 is infinite."""
+    with without_autocast(x):
+        wide = x.float() if x.dtype.itemsize < 4 else x
+        squared: Tensor = torch.linalg.vecdot(wide, wide)  # twice as fast as the norm
+        return squared.clamp_min(1e-24).rsqrt().unsqueeze(-1)
 
 
 def _times(x: Tensor, factor: Tensor) -> Tensor:

@@ -28,7 +28,12 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, mean: Tensor) -> Tensor:
         """Means (B, C) to weights (B, C)."""
-        return F.hardsigmoid(self.fc2(F.relu(self.fc1(mean))))
+        return hard_sigmoid(self.fc2(F.relu(self.fc1(mean))))
+
+
+def hard_sigmoid(x: Tensor) -> Tensor:
+    """relu6(x + 3) / 6, written out: PyTorch's `hardsigmoid` has no second derivative."""
+    return F.relu6(x + 3) / 6
 
 
 class ChannelAttention(nn.Module):
@@ -44,7 +49,7 @@ class ChannelAttention(nn.Module):
     def forward(self, mean: Tensor) -> Tensor:
         """Means (B, C) to weights (B, C)."""
         weight = self.conv(mean.unsqueeze(1)).squeeze(1)
-        return F.hardsigmoid(weight) if self.hard else weight.sigmoid()
+        return hard_sigmoid(weight) if self.hard else weight.sigmoid()
 
 
 @register_part("feedforward", "conv_mlp")
