@@ -39,8 +39,7 @@ from torch.nn import functional as F
 import hexavit
 from hexavit.data import open_source
 from hexavit.data.augment import training_transform
-from hexavit.data.lightning_logging import quiet_lightning
-from hexavit.data.loader import Images, choose_workers, make_loader
+from hexavit.data.loader import Images, choose_workers, make_loader, worker_errors
 from hexavit.images.prefetch import decode_ahead
 from hexavit.inference import InputSpec, Ready, predict
 from hexavit.training import TrainConfig, train
@@ -169,7 +168,7 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[: asked.cores]))
     torch.set_num_threads(asked.cores)
-    with tempfile.TemporaryDirectory() as place, quiet_lightning():
+    with tempfile.TemporaryDirectory() as place, worker_errors():
         bench = Bench(asked, make_photographs(Path(place), asked.images))
         runs: dict[str, Callable[[], float]] = {}
         if asked.only != "train":

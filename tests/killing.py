@@ -1,6 +1,6 @@
-"""Trainings that are killed, with no warning, at any of their moments: between writes, within one, within a step.
+"""Runs that are killed with SIGKILL at any of their moments: between writes, within a write, within a step.
 
-A moment is counted, not timed: the n-th of those that :func:`_watch` marks. A training without a kill lists them.
+A moment is counted, not timed: the n-th of those that :func:`_watch` marks. A run without a kill lists them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PRELOADED = ["hexavit.training.trainer", "torchmetrics", "matplotlib.figure", "
 
 @dataclass(frozen=True)
 class Kill:
-    """What came of one: where it struck, from where the run went on, and whether it ended as the other did."""
+    """The result of a kill: its moment, the steps reached and resumed from, and whether the result is identical."""
 
     moment: str
     reached: int
@@ -30,19 +30,19 @@ class Kill:
 
     @property
     def lost(self) -> int:
-        """Steps taken twice."""
+        """Steps that were taken twice."""
         return self.reached - self.resumed
 
 
 def whole(settings: Mapping[str, Any], out: Path) -> list[str]:
-    """Train without a kill; gives the moments."""
+    """Train without a kill; returns the moments."""
     assert _in_process(settings, out, 0) == 0
     moments: list[str] = json.loads((out / "moments.json").read_text())
     return moments
 
 
 def kill(settings: Mapping[str, Any], out: Path, reference: Path, moment: int) -> Kill:
-    """Train up to a moment (from 1), kill, resume, and compare with an untouched training."""
+    """Train up to a moment (from 1), kill, resume, and compare with an uninterrupted run."""
     assert _in_process(settings, out, moment) == -signal.SIGKILL
     steps = (out / "steps").read_text().split("\n")[:-1] if (out / "steps").exists() else []
     reached = max((int(line) for line in steps), default=0)
@@ -53,7 +53,7 @@ def kill(settings: Mapping[str, Any], out: Path, reference: Path, moment: int) -
 
 
 def left(out: Path) -> dict[str, Any]:
-    """All that a finished run holds, but for what a clock filled and what the kills themselves wrote."""
+    """The content of a finished run, without measured times and the files that this module writes."""
     table = [line.split(",") for line in (out / "metrics.csv").read_text().splitlines()]
     clocked = [table[0].index(name) for name in CLOCKED]
     metrics = json.loads((out / "metrics.json").read_text())
@@ -72,12 +72,12 @@ def _in_process(settings: Mapping[str, Any], out: Path, moment: int) -> int | No
 
 
 def in_process(target: Callable[..., object], *args: object) -> int | None:
-    """Run in a process of its own that need not import everything again; gives its exit code."""
+    """Call a function in a new process that has the modules imported already; returns its exit code."""
     return in_processes([(target, *args)])[0]
 
 
 def in_processes(calls: Sequence[tuple[Any, ...]]) -> list[int | None]:
-    """Run functions with their arguments, each in a process of its own, at the same time; gives their exit codes."""
+    """Call functions with their arguments at the same time, each in a new process; returns their exit codes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     processes = [context.Process(target=_alone, args=call) for call in calls]
@@ -85,7 +85,7 @@ def in_processes(calls: Sequence[tuple[Any, ...]]) -> list[int | None]:
         process.start()
     for process in processes:
         process.join()
-        with suppress(ProcessLookupError):  # a killed training leaves its workers
+        with suppress(ProcessLookupError):  # a killed run leaves its data workers
             os.killpg(cast("int", process.pid), signal.SIGKILL)
     return [process.exitcode for process in processes]
 
@@ -95,7 +95,7 @@ def _alone(target: Callable[..., object], *args: object) -> None:
 
     os.setpgrp()
     torch.set_num_threads(1)
-    multiprocessing.set_start_method("fork", force=True)  # the workers', as where nothing is said
+    multiprocessing.set_start_method("fork", force=True)  # of the data workers: the default on Linux
     target(*args)
 
 
@@ -124,12 +124,11 @@ def _train(settings: dict[str, Any], out: Path, moment: int) -> None:
 
 
 def _watch(mark: Callable[..., None], out: Path) -> None:
-    """Call ``mark`` at every moment; and note each step that is taken in a file."""
+    """Call ``mark`` at every moment, and write each step that is taken to a file."""
     from torch.optim import AdamW
 
-    from hexavit.training.loop.accumulation import Accumulation
-    from hexavit.training.loop.module import Classifier
-    from hexavit.training.loop.run_writer import Recorder
+    from hexavit.training.loop import loop as loops
+    from hexavit.training.loop.loop import TrainingLoop
 
     def around(owner: Any, name: str, said: Callable[..., str]) -> None:
         inner = getattr(owner, name)
@@ -142,18 +141,18 @@ def _watch(mark: Callable[..., None], out: Path) -> None:
 
         setattr(owner, name, marked)
 
-    update = Classifier._update
+    update = TrainingLoop.update_weights
 
-    def noted(self: Classifier) -> None:
+    def noted(self: TrainingLoop) -> None:
         with (out / "steps").open("a") as file:
-            file.write(f"{self.trainer.global_step + 1}\n")
+            file.write(f"{self.steps + 1}\n")
         update(self)
 
-    Classifier._update = noted  # type: ignore[method-assign]
+    TrainingLoop.update_weights = noted  # type: ignore[method-assign]
     around(AdamW, "step", lambda *_: "the weights change")
-    around(Accumulation, "gradient", lambda *_: "the gradient")
-    around(Classifier, "validation_step", lambda *_: "held-out images are judged")
-    around(Recorder, "on_train_epoch_end", lambda *_: "an epoch is recorded")
+    around(loops, "accumulate_gradients", lambda *_: "the gradient")
+    around(TrainingLoop, "validation_step", lambda *_: "a validation batch")
+    around(TrainingLoop, "end_epoch", lambda *_: "an epoch is recorded")
     around(os, "replace", lambda source, target: f"{Path(target).name} is put in place")
     around(os, "link", lambda source, target: f"{Path(source).name} is linked")
     fsync = os.fsync

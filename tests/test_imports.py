@@ -43,7 +43,7 @@ ROOMS = (  # from the ground up, as in docs/packages.md
 # Files beside the packages that belong to one of them.
 ROOM_OF_FILE = {"__init__": DOOR, "_deprecated": DOOR, "__main__": "cli"}
 # Packages that are imported under another name than they are installed by.
-IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}
+IMPORTED_AS = {"lightning-fabric": "lightning_fabric", "scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}
 
 
 def room_of(path: Path) -> str:
@@ -95,6 +95,28 @@ def test_a_room_imports_only_from_below() -> None:
         if name.split(".")[0] == "hexavit" and height[room_imported(name)] > height.get(room_of(path), -1)
     ]
     assert not upward, "\n".join(["imports that run up:", *upward])
+
+
+IN_TRAINING = ("config", "auto_config", "limits", "objectives", "loop", "setup", "trainer", "demo")
+"""The modules and packages of ``training``, from the bottom up."""
+
+
+def test_imports_inside_training_run_downward() -> None:
+    height = {f"hexavit.training.{name}": index for index, name in enumerate(IN_TRAINING)}
+    found = {
+        path.relative_to(SOURCE / "training").parts[0].removesuffix(".py")
+        for path in SOURCE_FILES
+        if path.is_relative_to(SOURCE / "training")
+    }
+    assert found == {*IN_TRAINING, "__init__"}
+    upward = []
+    for path, line, name in IMPORTS:
+        if path.is_relative_to(SOURCE / "training") and name.startswith("hexavit.training"):
+            own = path.relative_to(SOURCE / "training").parts[0].removesuffix(".py")
+            below = ".".join(name.split(".")[:3])
+            if own != "__init__" and height.get(below, len(height)) > height[f"hexavit.training.{own}"]:
+                upward.append(f"{path.relative_to(ROOT)}:{line}: imports {name}")
+    assert not upward, "\n".join(["imports that run upward:", *upward])
 
 
 @pytest.mark.parametrize(

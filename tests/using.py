@@ -1,4 +1,4 @@
-"""What the tests of training and use share: a few digits as image files, and one run trained on them."""
+"""Shared by the tests of training and inference: a few digits as image files, and one run trained on them."""
 
 import atexit
 import csv
@@ -12,12 +12,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from rich.console import Console
 
 from hexavit.cli import main
 from hexavit.data import Digits
 from hexavit.inference import Run
 from hexavit.training import TrainConfig, train
+from hexavit.training.loop.loop import TrainingLoop
 
 CLASSES = ("one", "two", "zero")
 TIMES = {"images_per_second", "seconds"}
@@ -55,18 +57,30 @@ def make_folder(path: Path, per_class: int = 10, parts: tuple[str, ...] = (".",)
 
 
 def tiny(data: str | Path, **settings: object) -> TrainConfig:
-    """A training of a second or two."""
+    """Settings of a run of a second or two."""
     given = {"epochs": 2, "batch_size": 8, "img_size": 32, "workers": 0, "device": "cpu", **settings}
     return TrainConfig.from_mapping({"model": "cvt_nano", "data": str(data), **given})
 
 
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int = 0) -> None:
+    """Raise KeyboardInterrupt before a step of training; both count from 0."""
+    training_step = TrainingLoop.training_step
+
+    def interrupted(self: TrainingLoop, images: torch.Tensor, target: object) -> tuple[float, int]:
+        if (self.state.epoch, self.state.step) == (epoch, step):
+            raise KeyboardInterrupt
+        return training_step(self, images, target)
+
+    monkeypatch.setattr(TrainingLoop, "training_step", interrupted)
+
+
 def silent() -> Console:
-    """A console that nobody reads."""
+    """A console that writes to a string."""
     return Console(file=io.StringIO())
 
 
 def history(run: Run) -> list[dict[str, str]]:
-    """``metrics.csv`` without the columns that a clock fills."""
+    """``metrics.csv`` without measured times."""
     with run.history.open(newline="") as file:
         return [{name: value for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
 
@@ -86,7 +100,7 @@ def trained() -> Run:
 
 
 def train_by_command(capsys: pytest.CaptureFixture[str], out: Path, *arguments: object) -> str:
-    """What `hexavit train` says of one small epoch on the digits' folder: its output, or its refusal."""
+    """The output of `hexavit train` for one small epoch on the folder of digits, or its error message."""
     small = "--epochs", 1, "--batch-size", 12, "--img-size", 32, "--workers", 0, "--device", "cpu"
     status = main(["train", str(digits_folder()), *map(str, small), "--out", str(out), *map(str, arguments)])
     told = capsys.readouterr()

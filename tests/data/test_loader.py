@@ -4,8 +4,7 @@ from tests.using import digits_folder
 
 from hexavit.data import ImageFolder
 from hexavit.data.augment import training_transform
-from hexavit.data.lightning_logging import quiet_lightning
-from hexavit.data.loader import UNCOUNTED, BatchShares, EpochSampler, Images, make_loader
+from hexavit.data.loader import UNCOUNTED, BatchShares, EpochSampler, Images, make_loader, worker_errors
 from hexavit.images.preprocess import InputSpec
 from hexavit.processes import Processes
 
@@ -18,7 +17,7 @@ def batches(workers: int, epoch: int, kind: str = "rand", channels: int = 3) -> 
     images = Images(source, range(0, 30, 2), training_transform(spec, kind), seed=5)
     loader = make_loader(images, batch_size=4, workers=workers, training=True)
     loader.batch_sampler.sampler.set_epoch(epoch)
-    with quiet_lightning():
+    with worker_errors():
         return [batch for batch, _ in loader]
 
 

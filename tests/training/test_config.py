@@ -59,7 +59,7 @@ def test_a_wrong_setting_is_answered_by_a_sentence(settings: dict[str, object], 
 
 
 def test_what_is_missing_is_named() -> None:
-    with pytest.raises(ConfigError, match="a training needs model and data: give --model and --data"):
+    with pytest.raises(ConfigError, match="training needs model and data: pass --model and --data"):
         TrainConfig.from_mapping({})
 
 

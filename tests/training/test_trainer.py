@@ -11,14 +11,14 @@ import yaml
 from PIL import Image
 from rich.console import Console
 from safetensors import safe_open
-from tests.using import digits_folder, history, make_folder, silent, tiny, trained
+from tests.using import digits_folder, history, interrupt_at, make_folder, silent, tiny, trained
 
 import hexavit
 from hexavit.errors import CheckpointError, DataError, HexavitError, RunError
 from hexavit.inference import Run
 from hexavit.training import TrainConfig, resume, train
-from hexavit.training.loop.checkpoints import before, read_checkpoint, write_checkpoint
-from hexavit.training.loop.module import Classifier
+from hexavit.training.loop.checkpoints import previous_checkpoint, read_checkpoint, write_checkpoint
+from hexavit.training.loop.loop import TrainingLoop
 
 
 def test_a_run_folder_holds_what_it_promises() -> None:
@@ -86,33 +86,26 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_resumed_training_ends_like_one_never_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Run, stop: tuple[int, int], save_every: float
 ) -> None:
-    step = Classifier.training_step
-
-    def interrupted(self: Classifier, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        if (self.current_epoch, batch_idx) == stop:
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
     with monkeypatch.context() as patched:
-        patched.setattr(Classifier, "training_step", interrupted)
+        interrupt_at(patched, *stop)
         shown = silent()
         with pytest.raises(KeyboardInterrupt):
             train(replace(_varied(), save_every=save_every), tmp_path / "parts", console=shown)
-    told = cast("io.StringIO", shown.file).getvalue()
-    within = f"to go on after step {stop[1]} of epoch {stop[0] + 1}: hexavit train --resume --out"
+    printed = cast("io.StringIO", shown.file).getvalue()
+    within = f"to continue after step {stop[1]} of epoch {stop[0] + 1}: hexavit train --resume --out"
     if save_every == 0 and stop[1]:
-        assert within in told
-    else:  # there is a checkpoint to go on from
-        assert (f"to go on with epoch {stop[0] + 1}: hexavit" in told) == (stop[0] > 0)
+        assert within in printed
+    else:  # there is a checkpoint from the end of an epoch
+        assert (f"to continue with epoch {stop[0] + 1}: hexavit" in printed) == (stop[0] > 0)
     assert not Run(tmp_path / "parts").metrics.exists()
-    taken = []
+    taken, step = [], TrainingLoop.training_step
 
-    def watched(self: Classifier, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        taken.append((self.current_epoch, batch_idx))
-        return step(self, batch, batch_idx)
+    def watched(self: TrainingLoop, images: torch.Tensor, target: torch.Tensor) -> tuple[float, int]:
+        taken.append((self.state.epoch, self.state.step))
+        return step(self, images, target)
 
-    monkeypatch.setattr(Classifier, "training_step", watched)
-    terminal = Console(file=io.StringIO(), force_terminal=True)  # where the bar begins within an epoch
+    monkeypatch.setattr(TrainingLoop, "training_step", watched)
+    terminal = Console(file=io.StringIO(), force_terminal=True)  # with a bar that starts within an epoch
     parts = resume(tmp_path / "parts", console=terminal).run
     assert taken[0] == (stop if save_every == 0 else (stop[0], 0))
     assert history(parts) == history(whole)
@@ -126,12 +119,12 @@ def _unfinished(tmp_path: Path) -> Run:
     return run
 
 
-def test_a_run_does_not_go_on_with_other_settings(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="this run has epochs 2, so it cannot go on with 5"):
-        resume(_unfinished(tmp_path).path, given={"epochs": 5})
+def test_a_run_is_not_resumed_with_another_setting(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"this run has lr 0\.001; it cannot be resumed with 0\.1"):
+        resume(_unfinished(tmp_path).path, given={"lr": 0.1})
 
 
-def test_a_run_does_not_go_on_with_other_classes(tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_other_classes(tmp_path: Path) -> None:
     run = _unfinished(tmp_path)
     data = make_folder(tmp_path / "data", 4)
     run.config.write_text(tiny(data).to_yaml())
@@ -147,8 +140,8 @@ def test_a_checkpoint_runs_no_code_when_it_is_read(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (Path.touch, (tmp_path / "harm",))  # type: ignore[return-value]
 
-    write_checkpoint(run.checkpoint, {"position": {}, "state_dict": Evil()})
-    before(run.checkpoint).unlink()
+    write_checkpoint(run.checkpoint, {"train_state": {}, "model": Evil()})
+    previous_checkpoint(run.checkpoint).unlink()
     with pytest.raises(CheckpointError, match=r"last\.ckpt: this checkpoint is damaged or not safe to read"):
         resume(run.path, console=silent())
     assert not (tmp_path / "harm").exists()
@@ -166,22 +159,21 @@ def test_a_broken_image_is_named_in_one_sentence(tmp_path: Path, workers: int) -
 
 
 def test_a_diverging_training_stops_and_keeps_the_good_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Classifier.training_step
+    step = TrainingLoop.training_step
 
-    def diverging(self: Classifier, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        images, labels = batch
-        bad = (self.current_epoch, batch_idx) == (1, 1)
-        return step(self, (images * float("nan"), labels) if bad else batch, batch_idx)
+    def diverging(self: TrainingLoop, images: torch.Tensor, target: torch.Tensor) -> tuple[float, int]:
+        bad = (self.state.epoch, self.state.step) == (1, 1)
+        return step(self, images * float("nan") if bad else images, target)
 
-    monkeypatch.setattr(Classifier, "training_step", diverging)
+    monkeypatch.setattr(TrainingLoop, "training_step", diverging)
     with pytest.raises(RunError, match=r"the loss became nan in epoch 2, step 2: try a lower lr; .*bad_batch"):
         train(tiny(digits_folder()), tmp_path / "run", console=silent())
     run = Run.open(tmp_path / "run")
     assert len(history(run)) == 1
     assert all(bool(each.isfinite().all()) for each in run.model("last").state_dict().values())
     state = read_checkpoint(run.checkpoint)
-    assert (state["position"]["epoch"], state["position"]["done"]) == (1, 1)
-    assert all(bool(each.isfinite().all()) for each in state["state_dict"].values())
+    assert (state["train_state"]["epoch"], state["train_state"]["step"]) == (1, 1)
+    assert all(bool(each.isfinite().all()) for each in state["model"].values())
     with safe_open(run.path / "bad_batch.safetensors", "pt") as kept:
         assert kept.get_tensor("images").shape == (8, 3, 32, 32)
         assert kept.get_tensor("images").isnan().all()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Iterator, Sequence, Sized
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -71,7 +73,7 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 class EpochSampler(Sampler[Draw]):
-    """Every position once an epoch; shuffled, the order is a function of (seed, epoch). Lightning sets the epoch."""
+    """Every position once an epoch; shuffled, the order is a function of (seed, epoch)."""
 
     def __init__(self, dataset: Sized, seed: int, *, shuffle: bool) -> None:
         self.length = len(dataset)
@@ -118,13 +120,13 @@ class BatchShares(Sampler[list[Draw]]):
         begin: tuple[int, int] = (0, 0),
         halo: bool = False,
     ) -> None:
-        self.sampler = sampler  # Lightning looks for the epoch there
+        self.sampler = sampler
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.processes = processes
         self.begin = begin
         self.halo = halo and processes.world > 1
-        sampler.set_epoch(begin[0])  # a loader's workers ask before Lightning sets it
+        sampler.set_epoch(begin[0])
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.sampler), self.batch_size)
@@ -183,6 +185,22 @@ def stop_workers(loader: DataLoader[tuple[Tensor, int]]) -> None:
     if hasattr(iterator, "_shutdown_workers"):
         iterator._shutdown_workers()
     loader._iterator = None
+
+
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """Around the use of a loader: no warning about forked workers, and a worker's errors in their own words.
+
+    Raises:
+        DataError: that of a worker, without the traceback that torch adds to its message.
+    """
+    with warnings.catch_warnings():
+        # Python 3.12 warns of forking where threads exist; torch's workers are made for it.
+        warnings.filterwarnings("ignore", ".*use of fork.*", DeprecationWarning)
+        try:
+            yield
+        except DataError as error:
+            raise DataError(str(error).strip().rpartition("DataError: ")[2]) from error
 
 
 def _outlive_signals(_: int) -> None:

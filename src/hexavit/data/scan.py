@@ -10,8 +10,7 @@ from typing import cast
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from hexavit.data.lightning_logging import quiet_lightning
-from hexavit.data.loader import choose_workers
+from hexavit.data.loader import choose_workers, worker_errors
 from hexavit.data.source import Source
 from hexavit.errors import DataError
 
@@ -71,5 +70,5 @@ def scan(source: Source, numbers: Sequence[int] | None = None, workers: int | No
     processes = 0 if workers is None and len(wanted) < _FEW else choose_workers(workers, source)
     own = torch.Generator()  # else the loader draws from the global one
     loader = DataLoader(_Scan(source, wanted), batch_size=32, num_workers=processes, collate_fn=list, generator=own)
-    with quiet_lightning():
+    with worker_errors():
         return cast("list[Seen]", [seen for batch in loader for seen in batch])

@@ -15,7 +15,6 @@ from torchmetrics.classification import MulticlassCalibrationError
 
 from hexavit.data import Source, open_source
 from hexavit.data.batches import read_batches
-from hexavit.data.lightning_logging import quiet_lightning
 from hexavit.data.source import OnBadImage
 from hexavit.data.split import from_record
 from hexavit.errors import DataError, HexavitError, nearest
@@ -139,11 +138,10 @@ def judge(
     model = ready.model.to(place)
     columns = None if choice.columns is None else torch.tensor(choice.columns, device=place)
     sums = _Sums(len(choice.classes), place)
-    with quiet_lightning():
-        for of_batch, pixels in batches:
-            target = torch.tensor([choice.labels[source.labels[number]] for number in of_batch], device=place)
-            logits = model(ready.input_spec.normalise(pixels.to(place)))  # (B, K)
-            sums.add(of_batch, logits if columns is None else logits[:, columns], target)
+    for of_batch, pixels in batches:
+        target = torch.tensor([choice.labels[source.labels[number]] for number in of_batch], device=place)
+        logits = model(ready.input_spec.normalise(pixels.to(place)))  # (B, K)
+        sums.add(of_batch, logits if columns is None else logits[:, columns], target)
     if not sums.answered:
         raise DataError(f"{source.place}: no image of its part {found!r} can be read")
     answers = sums.answers()

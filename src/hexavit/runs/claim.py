@@ -43,16 +43,20 @@ def claimable(out: str | Path, *, overwrite: bool) -> Run:
     return run
 
 
-def unfinished(out: str | Path) -> Run:
+def unfinished(out: str | Path, *, or_finished: bool = False) -> Run:
     """The run at ``out``, to be resumed; files that a killed process left half written are removed.
 
+    Args:
+        out: the run folder.
+        or_finished: accept a finished run as well.
+
     Raises:
-        RunError: when there is none, or it has finished.
+        RunError: there is no run, or it has finished.
     """
     run = Run(Path(out))
     if not run.config.is_file():
         raise RunError(f"{run.path}: there is no run here to resume; train without --resume to begin one")
-    if run.metrics.is_file():
+    if run.metrics.is_file() and not or_finished:
         raise RunError(f"{run.path}: this run has finished; there is nothing to resume")
     for folder in (run.path, run.checkpoint.parent, run.weights("best").parent):
         for part in folder.glob(PARTS):

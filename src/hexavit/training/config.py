@@ -1,4 +1,4 @@
-"""Every setting of a training, typed, checked, and saved whole as ``config.yaml``."""
+"""The settings of a training run: typed, validated, and saved as ``config.yaml``."""
 
 from __future__ import annotations
 
@@ -20,59 +20,68 @@ Distillation = Literal["hard", "soft"]
 
 
 class ConfigError(HexavitError):
-    """A setting that is unknown, or whose value makes no sense."""
+    """A setting is unknown, or its value is not valid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The settings of a training. Each is an option of ``hexavit train`` and a key of a recipe; the help says which.
+    """The settings of a training run. Each is an option of ``hexavit train`` and a key of a recipe.
 
     Raises:
-        ConfigError: when a value makes no sense, whatever the data and the model.
+        ConfigError: a value is not valid for any data and model.
     """
 
-    model: Annotated[str, "a name that `hexavit list` gives"]
+    model: Annotated[str, "a name from `hexavit list`"]
     data: Annotated[str, "`digits`, a folder of class folders (or of parts with such), a .csv, or cifar10:FOLDER"]
     overrides: Annotated[tuple[str, ...], "edits of the architecture, each PATH=VALUE"] = ()
-    start: Annotated[str | None, "weights to start from: a published model's name, a run, a saved folder, a file"] = (
-        None
-    )
-    img_size: Annotated[tuple[int, int] | None, "height and width in pixels; by default as the data suggests"] = None
+    start: Annotated[str | None, "initial weights: a published model's name, a run, a saved folder, or a file"] = None
+    img_size: Annotated[tuple[int, int] | None, "height and width in pixels; by default as suits the data"] = None
     in_chans: Annotated[int | None, "channels of the input, such as 1 or 3; by default those of the data"] = None
     epochs: Annotated[int, "passes over the training images"] = 20
-    batch_size: Annotated[int, "images in one step"] = 64
+    batch_size: Annotated[int, "images in one step, over all devices"] = 64
     lr: Annotated[float, "highest learning rate of AdamW"] = 1e-3
     head_lr: Annotated[float, "learning rate of the classifiers, as a multiple of lr"] = 1.0
-    layer_decay: Annotated[float, "learning rate of each layer as a share of the next one's; 1 makes all equal"] = 1.0
-    freeze: Annotated[int, "how many of the first stages do not learn; all of them leave the head alone"] = 0
-    weight_decay: Annotated[float, "of AdamW; norms, biases and position tables have none"] = 0.05
-    warmup_epochs: Annotated[float, "epochs in which the learning rate rises from 0, before its cosine"] = 2.0
-    clip_grad: Annotated[float, "largest norm of the gradient; 0 lets it be"] = 1.0
-    drop_path: Annotated[float | None, "highest rate of stochastic depth; by default the model's own"] = None
+    layer_decay: Annotated[float, "learning rate of each layer relative to the next one; 1 makes all equal"] = 1.0
+    freeze: Annotated[int, "number of first stages whose weights stay fixed; all of them: only the head is trained"] = 0
+    weight_decay: Annotated[float, "weight decay of AdamW; norms, biases and position tables have none"] = 0.05
+    warmup_epochs: Annotated[float, "epochs in which the learning rate rises linearly, before its cosine decay"] = 2.0
+    clip_grad: Annotated[float, "largest norm of the gradient; 0 turns clipping off"] = 1.0
+    drop_path: Annotated[float | None, "highest rate of drop path (stochastic depth); by default the model's own"] = (
+        None
+    )
     label_smoothing: Annotated[float, "share of the target spread evenly over the classes"] = 0.1
     mixup: Annotated[float, "alpha of Mixup; 0 turns it off"] = 0.0
     cutmix: Annotated[float, "alpha of CutMix; 0 turns it off"] = 0.0
     augment: Annotated[Augment, "none, shift (small affine), crop (and flip), rand (RandAugment, erasing)"] = "auto"
-    magnitude: Annotated[int, "strength of RandAugment, of 10; only `rand` uses it"] = 9
-    erasing: Annotated[float | None, "share of the images with a rectangle erased; by default 0.25 with `rand`"] = None
-    teacher: Annotated[str | None, "a run, folder or model whose answers a model with head=two_heads learns"] = None
-    distillation: Annotated[Distillation, "the teacher's best class, or its probabilities at a temperature"] = "hard"
-    distillation_alpha: Annotated[float, "the teacher's share of the loss"] = 0.5
+    magnitude: Annotated[int, "strength of RandAugment, up to 10; used by `rand` only"] = 9
+    erasing: Annotated[
+        float | None, "share of images with an erased rectangle; by default 0.25 with `rand`, else 0"
+    ] = None
+    teacher: Annotated[str | None, "a run, folder or model from which a model with head=two_heads is distilled"] = None
+    distillation: Annotated[Distillation, "hard: the teacher's most probable class; soft: its probabilities"] = "hard"
+    distillation_alpha: Annotated[float, "weight of the distillation loss"] = 0.5
     distillation_tau: Annotated[float, "the temperature of soft distillation"] = 1.0
-    label_maps: Annotated[str | None, "a folder of label maps, one an image, for a model with head=token_labels"] = None
+    label_maps: Annotated[str | None, "a folder of label maps, one per image, for a model with head=token_labels"] = (
+        None
+    )
     mix_token: Annotated[bool, "mix the tokens of two images (MixToken), for a model with head=token_labels"] = False
-    val_fraction: Annotated[float, "share of each class held out, where the data has no val part"] = 0.2
-    split_seed: Annotated[int, "seed of that split; apart from `seed`, so that seeds can be compared"] = 0
-    on_bad_image: Annotated[OnBadImage, "what broken images do, all looked for before training starts"] = "error"
-    seed: Annotated[int, "seed of weights, order, augmentation and dropout"] = 0
-    workers: Annotated[int | None, "processes that read images, of no effect on results"] = None
-    precision: Annotated[Precision, "of the matrix products; weights stay in float32"] = "float32"
+    val_fraction: Annotated[float, "share of each class used for validation, where the data has no val part"] = 0.2
+    split_seed: Annotated[int, "seed of that split; `seed` does not change it"] = 0
+    on_bad_image: Annotated[
+        OnBadImage, "whether broken images, found before training starts, are an error or left out"
+    ] = "error"
+    seed: Annotated[int, "seed of initial weights, order, augmentation and dropout"] = 0
+    workers: Annotated[int | None, "processes that read images; results do not depend on them"] = None
+    precision: Annotated[Precision, "precision of matrix products; weights stay in float32"] = "float32"
     device: Annotated[Device, "where to train"] = "auto"
-    devices: Annotated[int, "processes, each with a device of its own, among which each batch is split"] = 1
-    micro_batch: Annotated[int | None, "images that one device takes at once; a step adds up the gradients"] = None
-    ema: Annotated[float, "decay of the moving average of weights, which is then judged and kept; 0 turns it off"] = 0.0
+    devices: Annotated[int, "processes among which each batch is split, one device each"] = 1
+    micro_batch: Annotated[
+        int | None, "images in one forward pass of a device; gradients are added up over the batch"
+    ] = None
+    ema: Annotated[float, "decay of the moving average of the weights, which is validated and saved; 0: none"] = 0.0
+    patience: Annotated[int, "stop after so many epochs without a better validation accuracy; 0 never stops early"] = 0
     save_every: Annotated[float, "seconds between checkpoints within an epoch; 0 is after every step"] = 60.0
-    wandb: Annotated[str | None, "log to this project of Weights & Biases as well"] = None
+    wandb: Annotated[str | None, "also log to this project of Weights & Biases"] = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).copy().items():
@@ -94,6 +103,7 @@ class TrainConfig:
             ("distillation_alpha", self.distillation_alpha, 0),
             ("freeze", self.freeze, 0),
             ("workers", self.workers or 0, 0),
+            ("patience", self.patience, 0),
             ("devices", self.devices, 1),
             ("micro_batch", 1 if self.micro_batch is None else self.micro_batch, 1),
             ("save_every", self.save_every, 0),
@@ -119,9 +129,9 @@ class TrainConfig:
             raise ConfigError(f"distillation_alpha is at most 1, not {self.distillation_alpha}")
         of_tokens = self.label_maps is not None or self.mix_token
         if of_tokens and (self.mixup or self.cutmix):
-            raise ConfigError("label_maps and mix_token go without mixup and cutmix: set these to 0")
+            raise ConfigError("label_maps and mix_token cannot be combined with mixup or cutmix: set these to 0")
         if of_tokens and self.teacher is not None:
-            raise ConfigError("a teacher and label_maps or mix_token need different heads: choose one")
+            raise ConfigError("teacher needs another head than label_maps and mix_token: choose one")
         if self.batch_size < self.devices:
             raise ConfigError(f"a batch_size of {self.batch_size} cannot be split among {self.devices} devices")
         if not 0 < self.val_fraction < 1:
@@ -129,26 +139,26 @@ class TrainConfig:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """Settings by name, the others by default.
+        """From settings by name; the others have their defaults.
 
         Raises:
-            ConfigError: for an unknown name (with the nearest), a value of the wrong type, or one missing.
+            ConfigError: a name is unknown, a value has the wrong type, or a required one is missing.
         """
         checked = {name: checked_value(name, value) for name, value in values.items()}
         missing = [name for name, each in settings().items() if each.default is MISSING and name not in checked]
         if missing:
-            raise ConfigError(f"a training needs {' and '.join(missing)}: give --{' and --'.join(missing)}")
+            raise ConfigError(f"training needs {' and '.join(missing)}: pass --{' and --'.join(missing)}")
         return cls(**checked)
 
     def to_yaml(self) -> str:
-        """All settings, as a recipe that gives the same training again."""
+        """All settings as a recipe."""
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: its name, its type, what it means, and its default (``MISSING`` where it must be given)."""
+    """One setting: name, type, description, and default (``MISSING`` if it is required)."""
 
     name: str
     kind: Any
@@ -167,10 +177,10 @@ def settings() -> dict[str, Setting]:
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
-    """The settings in a YAML file, checked; a ``config.yaml`` of a run is a recipe too.
+    """The settings in a YAML file, such as the ``config.yaml`` of a run.
 
     Raises:
-        ConfigError: when it cannot be read, is not a mapping, or holds a setting that is unknown or ill-typed.
+        ConfigError: it cannot be read, is not a mapping, or has an unknown setting or a value of the wrong type.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -188,10 +198,10 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 
 
 def checked_value(name: str, value: Any) -> Any:
-    """``value`` in the type of that setting (a whole number where a fraction may stand, a list for a tuple).
+    """``value`` converted to the type of a setting, such as a whole number to a float or a list to a tuple.
 
     Raises:
-        ConfigError: when there is no such setting, or the value is of another type.
+        ConfigError: there is no such setting, or the value has another type.
     """
     known = settings()
     if name not in known:
@@ -219,7 +229,7 @@ def _coerced(value: Any, kind: Any) -> Any:
             return (_coerced(value[0], item),) * len(arguments)
     elif kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
-            return float(value)  # YAML takes 1e-3, without a point, for text
+            return float(value)  # YAML reads 1e-3, without a point, as text
         except ValueError:
             raise TypeError from None
     elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
@@ -228,7 +238,7 @@ def _coerced(value: Any, kind: Any) -> Any:
 
 
 def in_words(kind: Any) -> str:
-    """A type of a setting as a reader would say it."""
+    """The type of a setting in words."""
     if get_origin(kind) in (Union, types.UnionType):
         return in_words(next(a for a in get_args(kind) if a is not type(None)))
     if get_origin(kind) is Literal:

@@ -1,4 +1,4 @@
-"""What a training needs before its first step: data, model, lesson and a run folder that says all of it."""
+"""Preparation of a run: data, model, objective and run folder, checked before the first step."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any, cast
 from torch import nn
 
 import hexavit
-from hexavit.data import Source, Split, open_source
+from hexavit.data import Digits, Source, Split, open_source
 from hexavit.data.bad_images import only_readable
+from hexavit.data.published import names_set
 from hexavit.data.seeding import seeded
 from hexavit.data.split import as_record, from_record, make_split
 from hexavit.data.statistics import suited_to
@@ -20,28 +21,30 @@ from hexavit.files import write_json, write_text
 from hexavit.images.preprocess import InputSpec
 from hexavit.inference.device import pick_device
 from hexavit.inference.load_model import start_from
+from hexavit.models.registry import resolve
 from hexavit.runs.claim import claim, claimable
 from hexavit.runs.run_folder import Run
 from hexavit.training.config import ConfigError, TrainConfig
-from hexavit.training.loop.checkpoints import State, newest_checkpoint
-from hexavit.training.loop.optimizer import drop_path_edits, freeze
+from hexavit.training.limits import check_fits
+from hexavit.training.loop.checkpoints import Checkpoint, newest_checkpoint
+from hexavit.training.loop.optimizer import freeze
 from hexavit.training.objectives.objective import Lesson, make_lesson
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A run folder with what its training needs.
+class PreparedRun:
+    """A run folder with all that its training needs.
 
     Attributes:
-        run: the folder.
+        run: the run folder.
         config: the settings.
         source: the data.
-        split: of it.
-        model: with the weights to start from.
-        lesson: what it learns from a batch.
-        found: the checkpoint to go on from, and what it holds.
+        split: its training, validation and test images.
+        model: the model with its initial weights.
+        lesson: the objective.
+        checkpoint: the checkpoint to continue from, if any.
     """
 
     run: Run
@@ -50,22 +53,38 @@ class Ready:
     split: Split
     model: nn.Module
     lesson: Lesson
-    found: tuple[Path, State] | None = None
+    checkpoint: Checkpoint | None = None
 
 
-def new_run(config: TrainConfig, out: str | Path, overwrite: bool, tell: Tell, source: Source | None = None) -> Ready:
-    """A run folder taken, once all that can be wrong has been looked for; ``source`` is the data, if it is open.
+def prepare_run(
+    config: TrainConfig, out: str | Path, overwrite: bool, tell: Tell, source: Source | None = None
+) -> PreparedRun:
+    """Check settings, data and model, then create the run folder.
+
+    Args:
+        config: the settings.
+        out: the run folder.
+        overwrite: replace a run that is there.
+        tell: called with sentences for the user.
+        source: the data of ``config``, if it is open already.
 
     Raises:
-        HexavitError: one of its kinds, when the folder, the data, the model or the settings are not right.
+        HexavitError: the folder, the data, the model or a setting is not valid.
     """
     if config.precision == "float16" and pick_device(config.device).type == "cpu":
-        raise ConfigError("precision float16 is for GPUs: on the CPU take bfloat16 or float32")
+        raise ConfigError("precision float16 is for GPUs: on the CPU use bfloat16 or float32")
     source = source or open_source(config.data)
     split = make_split(source, config.val_fraction, config.split_seed)
-    model, input_spec = _make_model(config, source, tell)
+    model_options = _model_options(config, source)
+    check_fits(config, resolve(config.model, **model_options), len(split["train"]))
+    with seeded(config.seed, "init"):
+        model = hexavit.create_model(config.model, **model_options)
+    freeze(model, config.freeze)  # raises for too many stages before the folder is created
+    if config.start is not None:
+        tell(str(start_from(model, config.start)))
+    input_spec = _input_spec(config, source, model)
     lesson = make_lesson(model, config, source, split, input_spec)
-    claimable(out, overwrite=overwrite)  # what takes longer to find out comes after it
+    claimable(out, overwrite=overwrite)  # before the checks that take longer
     split, skipped = only_readable(source, split, config.on_bad_image, config.workers)
     input_spec = suited_to(source, split["train"], input_spec)
     run = claim(out, overwrite=overwrite)
@@ -73,57 +92,73 @@ def new_run(config: TrainConfig, out: str | Path, overwrite: bool, tell: Tell, s
     write_json(run.classes_file, source.classes)
     write_json(run.input_file, input_spec.as_dict())
     write_json(run.split_file, as_record(source, split, skipped))
-    write_text(run.config, config.to_yaml())  # the last one: with it the folder is a run
+    write_text(run.config, absolute_paths(config).to_yaml())  # last: it makes the folder a run
     if skipped:
         tell(f"broken images left out: {len(skipped)}, named in {run.split_file}")
-    return Ready(run, config, source, split, model, lesson)
+    return PreparedRun(run, config, source, split, model, lesson)
 
 
-def standing_run(run: Run, config: TrainConfig, tell: Tell, micro_batch: int | None = None) -> Ready:
-    """A run that stands on disk, with its newest checkpoint.
+def open_run(run: Run, config: TrainConfig, tell: Tell) -> PreparedRun:
+    """An existing run with its newest checkpoint.
 
     Args:
-        run: the folder.
+        run: the run folder.
         config: its settings.
-        tell: called with a sentence that the user should read.
-        micro_batch: images at once from here on; by default as many as before.
+        tell: called with sentences for the user.
 
     Raises:
-        DataError: when the data is no longer what it was.
-        CheckpointError: when no checkpoint of the run is whole.
+        DataError: the data has changed.
+        CheckpointError: all checkpoints of the run are damaged.
     """
-    found = newest_checkpoint(run, tell)
+    checkpoint = newest_checkpoint(run, tell)
     source = open_source(config.data)
     if source.classes != run.classes():
-        raise DataError(f"{config.data}: the classes are no longer those with which {run.path} began")
+        raise DataError(f"{config.data}: the classes are no longer those with which {run.path} was started")
     split = from_record(source, run.split_record())
     with seeded(config.seed, "init"):
         model = run.build()
-    if config.start is not None and found is None:
+    if config.start is not None and checkpoint is None:
         start_from(model, config.start)
-    if found is not None and micro_batch is not None:
-        found[1]["micro_batch"] = micro_batch
     lesson = make_lesson(model, config, source, split, run.input_spec())
-    return Ready(run, config, source, split, model, lesson, found)
+    return PreparedRun(run, config, source, split, model, lesson, checkpoint)
 
 
-def _make_model(config: TrainConfig, source: Source, tell: Tell) -> tuple[nn.Module, InputSpec]:
-    """The model at the size and channels of the settings, else of the data, else its own, with the weights to start
-    from; and its input_spec."""
-    hints = source.hints
-    with seeded(config.seed, "init"):
-        model = hexavit.create_model(
-            config.model,
-            num_classes=len(source.classes),
-            in_chans=config.in_chans or hints.channels,
-            img_size=config.img_size or hints.size,
-            overrides=(*drop_path_edits(config), *config.overrides),
-        )
-    freeze(model, config.freeze)  # too many are refused here, before a folder is taken
-    if config.start is not None:
-        tell(str(start_from(model, config.start)))
+def absolute_paths(config: TrainConfig) -> TrainConfig:
+    """The settings with absolute paths, so that a run can be resumed from any working directory."""
+    paths: dict[str, Any] = {
+        name: str(Path(value).absolute())
+        for name in ("start", "teacher", "label_maps")
+        if (value := getattr(config, name)) is not None and Path(value).exists()
+    }
+    if names_set(config.data):
+        name, _, folder = config.data.partition(":")
+        paths["data"] = f"{name}:{Path(folder).absolute()}"
+    elif config.data != Digits.name:
+        paths["data"] = str(Path(config.data).absolute())
+    return replace(config, **paths)
+
+
+def _model_options(config: TrainConfig, source: Source) -> dict[str, Any]:
+    """Arguments of ``create_model``: the settings, else what suits the data, else the model's own."""
+    return {
+        "num_classes": len(source.classes),
+        "in_chans": config.in_chans or source.hints.channels,
+        "img_size": config.img_size or source.hints.size,
+        "overrides": (*drop_path_edits(config), *config.overrides),
+    }
+
+
+def _input_spec(config: TrainConfig, source: Source, model: nn.Module) -> InputSpec:
+    """How images become the model's input: normalised as the weights expect it, else as suits the data."""
     spec = InputSpec.of_model(model)
-    suited = hints.suited(spec)
-    if config.start is not None:  # weights want images as they have seen them
-        suited = replace(suited, mean=spec.mean, std=spec.std)
-    return model, suited
+    suited = source.hints.suited(spec)
+    return suited if config.start is None else replace(suited, mean=spec.mean, std=spec.std)
+
+
+def drop_path_edits(config: TrainConfig) -> tuple[str, ...]:
+    """The setting ``drop_path`` as overrides: of the stages that have drop path, else of all."""
+    if config.drop_path is None:
+        return ()
+    stages = resolve(config.model).stages
+    dropping = [number for number, stage in enumerate(stages) if stage.drop_path] or range(len(stages))
+    return tuple(f"stages.{number}.drop_path={config.drop_path}" for number in dropping)

@@ -1,57 +1,65 @@
-"""Training from first to last: data, model and folder made ready, Lightning's loop run, the result written."""
+"""``train`` and ``resume``: from settings to a finished run folder."""
 
 from __future__ import annotations
 
+import logging
+import os
 import shlex
 import signal
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-import lightning as L
+import torch
+from lightning_fabric import Fabric
 from rich.console import Console
 
 from hexavit.data import Source
 from hexavit.data.augment import training_transform
-from hexavit.data.lightning_logging import quiet_lightning
-from hexavit.data.loader import Images, choose_workers, make_loader, stop_workers
+from hexavit.data.loader import Images, choose_workers, make_loader, stop_workers, worker_errors
 from hexavit.data.seeding import seeded
 from hexavit.errors import DataError, RunError
-from hexavit.files import write_json
+from hexavit.files import write_json, write_text
 from hexavit.inference.device import pick_device
 from hexavit.runs.claim import unfinished
 from hexavit.runs.curves import draw_curves
 from hexavit.runs.run_folder import Run
 from hexavit.training.config import TrainConfig, checked_value, read_recipe
-from hexavit.training.loop.checkpoints import WholeCheckpointIO
-from hexavit.training.loop.distributed import Launch, own_processes
-from hexavit.training.loop.loggers import check_trackers, make_trackers, telling
-from hexavit.training.loop.module import Classifier, NotFiniteError
-from hexavit.training.loop.non_finite import keep_batch
+from hexavit.training.loop.distributed import Launch, restored_environment
+from hexavit.training.loop.history import best_row, stopped_early
+from hexavit.training.loop.listener import Listener
+from hexavit.training.loop.loggers import WandbLogger, import_wandb
+from hexavit.training.loop.loop import TrainingLoop, rounded
+from hexavit.training.loop.non_finite import NotFiniteError, save_bad_batch
 from hexavit.training.loop.progress import make_progress
-from hexavit.training.loop.run_writer import Recorder, Row, by_clock
-from hexavit.training.loop.signals import Leave
+from hexavit.training.loop.signals import Interrupted
 from hexavit.training.loop.sync_batch_norm import sync_batch_norms
-from hexavit.training.loop.time_estimate import TimeLeft, offer_smaller
-from hexavit.training.loop.train_state import Position
+from hexavit.training.loop.time_estimate import TimeEstimate, shorter_runs
+from hexavit.training.loop.train_state import TrainState
 from hexavit.training.objectives.label_maps import MappedImages
-from hexavit.training.setup import Ready, new_run, standing_run
+from hexavit.training.setup import PreparedRun, absolute_paths, open_run, prepare_run
 
-_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+"""Fabric's names of the precisions."""
+
+CHANGEABLE = {"data", "devices", "workers", "micro_batch", "save_every", "epochs", "patience"}
+"""Settings that may change when a run is resumed."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of a training.
+    """The result of a training run.
 
     Attributes:
-        run: the folder.
-        metrics: what ``metrics.json`` holds: ``accuracy``, ``loss`` (and ``top5``) of the best epoch on the held-out
-            images, ``best_epoch``, ``last_accuracy``, ``epochs``, ``steps``, ``parameters``, ``train_images``,
-            ``held_out_images``, ``micro_batch`` (images that a device took at once), ``images_per_second`` and
-            ``seconds`` (of the training alone).
+        run: the run folder.
+        metrics: the content of ``metrics.json``: ``accuracy``, ``loss`` (and ``top5``) of the best epoch on the
+            validation images, ``best_epoch``, ``last_accuracy``, ``epochs``, ``steps``, ``parameters``,
+            ``train_images``, ``held_out_images`` (validation images), ``micro_batch`` (images in one forward pass of a
+            device), ``images_per_second`` and ``seconds`` (of the training steps).
     """
 
     run: Run
@@ -66,199 +74,227 @@ def train(
     console: Console | None = None,
     source: Source | None = None,
 ) -> Trained:
-    """Train a model and leave a run folder. The same config gives the same metrics on the same machine.
+    """Train a model and write a run folder. The same settings give the same metrics on the same machine.
 
     Args:
         config: the settings.
-        out: the run folder, made if need be.
-        overwrite: replace a run that stands there.
+        out: the run folder; created if needed.
+        overwrite: replace a run that is there.
         console: where progress is shown; by default the standard output.
-        source: the data of ``config``, where it is open already; it can take long to open.
+        source: the data of ``config``, if it is open already.
 
     Raises:
-        HexavitError: one of its kinds, when the folder, the data, the model or the settings are not right.
+        HexavitError: the folder, the data, the model or a setting is not valid.
     """
-    check_trackers(config)
+    if config.wandb is not None:
+        import_wandb()
     launch = Launch.find(config.devices)
     if launch.rank > 0:
         _follow(launch)
-    shown = console or Console()
-    with launch.leading(lambda: str(Path(out).resolve())):
-        ready = new_run(config, out, overwrite, partial(_tell, shown), source)
-    return _fit(ready, shown, launch)
-
-
-_FREE = {"devices", "workers", "micro_batch", "save_every"}
-"""Settings that a run may change when it goes on: they have no say in what is learnt."""
+    console = console or Console()
+    with launch.preparing(lambda: str(Path(out).resolve())):
+        prepared = prepare_run(config, out, overwrite, partial(_print, console), source)
+    return _fit(prepared, console, launch)
 
 
 def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: Console | None = None) -> Trained:
-    """Continue an interrupted training from its last checkpoint; the end is that of one never interrupted.
+    """Continue a run from its last checkpoint. The result equals that of a run that was not interrupted.
+
+    A finished run continues if ``given`` holds more ``epochs`` than it has: the learning rate follows the schedule of
+    the new number of epochs.
 
     Args:
         out: the run folder.
-        given: settings that the user repeats; each must be that of the run, but for ``devices``, ``workers``,
-            ``micro_batch`` and ``save_every``, which may change.
+        given: settings; each must be that of the run, except :data:`CHANGEABLE` ones, whose new values are saved.
         console: where progress is shown; by default the standard output.
 
     Raises:
-        RunError: when there is no unfinished run, or a given setting is another than the run's.
-        DataError: when the data is no longer what it was.
-        CheckpointError: when no checkpoint of the run is whole.
+        RunError: there is no run, it has finished, or a setting that cannot change differs from the run's.
+        DataError: the data has changed.
+        CheckpointError: all checkpoints of the run are damaged.
     """
-    run = unfinished(out)
+    run = unfinished(out, or_finished=True)
     config = TrainConfig.from_mapping(read_recipe(run.config))
-    changed = {name: checked_value(name, value) for name, value in (given or {}).items()}
-    for name, value in changed.items():
-        if name not in _FREE and value != getattr(config, name):
-            raise RunError(f"{run.path}: this run has {name} {getattr(config, name)}, so it cannot go on with {value}")
-    config = replace(config, **changed)
-    launch = Launch.find(config.devices, binding="devices" in changed)
+    given = {name: checked_value(name, value) for name, value in (given or {}).items()}
+    for name, value in given.items():
+        if name not in CHANGEABLE and value != getattr(config, name):
+            raise RunError(
+                f"{run.path}: this run has {name} {getattr(config, name)}; it cannot be resumed with {value}"
+            )
+    config = replace(config, **given)
+    launch = Launch.find(config.devices, binding="devices" in given)
     if launch.rank > 0:
-        _follow(launch, changed)
-    shown = console or Console()
-    with launch.leading(lambda: str(run.path.resolve())):
-        ready = standing_run(run, config, partial(_tell, shown), changed.get("micro_batch"))
-    return _fit(ready, shown, launch)
+        _follow(launch)
+    console = console or Console()
+    with launch.preparing(lambda: str(run.path.resolve())):
+        prepared = open_run(run, config, partial(_print, console))
+        _check_unfinished(prepared)
+        if given:
+            write_text(run.config, absolute_paths(config).to_yaml())
+        run.metrics.unlink(missing_ok=True)
+    return _fit(prepared, console, launch)
 
 
-def _follow(launch: Launch, changed: Mapping[str, Any] | None = None) -> NoReturn:
-    """Train with the first process, which has made the run folder ready, and end with it."""
-    run = Run(Path(launch.hear_run()))
-    changed = changed or {}
-    config = replace(TrainConfig.from_mapping(read_recipe(run.config)), **changed)
-    ready = standing_run(run, config, lambda _: None, changed.get("micro_batch"))
+def _check_unfinished(prepared: PreparedRun) -> None:
+    """Raise RunError if nothing is left to do, or fewer epochs are asked for than are done."""
+    run, epochs, patience = prepared.run, prepared.config.epochs, prepared.config.patience
+    history = [] if prepared.checkpoint is None else prepared.checkpoint["history"]
+    if len(history) > epochs:
+        raise RunError(f"{run.path}: epochs is at least {len(history)}, which this run has done, not {epochs}")
+    if run.metrics.is_file():
+        if stopped_early(history, patience):
+            hint = f"after {len(history)} of {epochs} epochs, by patience {patience}; a larger --patience continues it"
+            raise RunError(f"{run.path}: this run has finished {hint}")
+        if not history or len(history) == epochs:
+            raise RunError(f"{run.path}: this run has finished; more --epochs continue it")
+
+
+def _follow(launch: Launch) -> NoReturn:
+    """Train as a process other than the first, which prepared the run folder; ends the process."""
+    run = Run(Path(launch.receive_run()))
+    prepared = open_run(run, TrainConfig.from_mapping(read_recipe(run.config)), lambda _: None)
     try:
-        _fit(ready, Console(quiet=True), launch)
+        _fit(prepared, Console(quiet=True), launch)
     except RuntimeError as error:
-        if "onnection" not in str(error):  # the first process is gone, and said why
+        if "onnection" not in str(error):  # the first process has ended, and printed why
             raise
     except (KeyboardInterrupt, SystemExit):
-        pass  # the first process answers for all; Lightning kills it when another ends with anything but 0
+        pass  # the exit status is that of the first process; Fabric kills it if another one's is not 0
     raise SystemExit(0)
 
 
-def _tell(console: Console, told: str) -> None:
-    console.print(told, highlight=False, markup=False, soft_wrap=True)
+def _print(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _fit(ready: Ready, console: Console, launch: Launch) -> Trained:
-    """Run the loop from a checkpoint, if there is one, to the last epoch, and write the metrics."""
-    run, config, source, found = ready.run, ready.config, ready.source, ready.found
-    model = sync_batch_norms(ready.model) if launch.processes.world > 1 else ready.model
-    varied, plain = _images(ready)
+def _fit(prepared: PreparedRun, console: Console, launch: Launch) -> Trained:
+    """Run the training loop from the checkpoint, if there is one, and write the final metrics."""
+    run, config, device = prepared.run, prepared.config, pick_device(prepared.config.device)
+    train_images, val_images = _make_images(prepared)
+    config = replace(config, batch_size=min(config.batch_size, len(train_images)))
+    if config.batch_size < launch.processes.world:
+        raise DataError(
+            f"a batch of {config.batch_size} images cannot be split among {launch.processes.world} processes"
+        )
+    model = sync_batch_norms(prepared.model, device) if launch.processes.world > 1 else prepared.model
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    spec = run.input_spec()
-    shape = " x ".join(map(str, (spec.channels, *spec.size)))
-    for line in (
-        f"{config.model}: {parameters / 1e6:.2f} M parameters, {shape} pixels in, {len(source.classes)} classes out",
-        f"{config.data}: {len(varied)} images to train on, {len(plain)} held out",
-        f"{run.path}: the run folder",
-    ):
-        _tell(console, line)
-    progress = make_progress(console)
-    trackers = make_trackers(run, config) if launch.rank == 0 else []
-    recorder = Recorder(run, telling(*(each.log for each in trackers), progress.report), config.save_every)
-    if found is not None:
-        recorder.saved = Position(**found[1]["position"])
-    left = TimeLeft(console, len(plain) / len(varied), offer_smaller(run, config, model))
-    module = Classifier(model, config, len(source.classes), ready.lesson, partial(_tell, console))
-    try:
-        with own_processes(launch):
-            _loop(ready, module, varied, plain, [progress, left, *trackers, recorder], launch)
-    except Leave as leave:
-        _tell(console, _how_to_go_on(run, module.position))
-        if leave.number == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM) from None
-        raise KeyboardInterrupt from None
-    except KeyboardInterrupt:  # that did not come as a signal
-        if recorder.saved is not None:
-            _tell(console, _how_to_go_on(run, recorder.saved))
-        raise
-    except NotFiniteError as error:
-        refusal = keep_batch(error, run, config.seed, launch.rank)
-        raise (refusal if launch.rank == 0 else SystemExit(0)) from None
-    metrics = _summary(recorder, module, parameters, len(varied), len(plain))
-    if launch.rank == 0:
-        draw_curves(recorder.history, run.curves)
-        write_json(run.metrics, metrics)
-    return Trained(run, metrics)
-
-
-def _images(ready: Ready) -> tuple[Images, Images]:
-    """Those to train on, varied, and those held out, plain."""
-    config, source, lesson, spec = ready.config, ready.source, ready.lesson, ready.run.input_spec()
-    augment = source.hints.augment if config.augment == "auto" else config.augment
-    strength: dict[str, Any] = {"magnitude": config.magnitude, "erasing": config.erasing}
-    varied = Images(source, ready.split["train"], training_transform(spec, augment, **strength), config.seed)
-    if lesson.maps is not None:
-        varied = MappedImages(varied, lesson.maps, spec, augment, **strength)
-    return varied, Images(source, ready.split["val"], spec.transform(), config.seed)
-
-
-def _how_to_go_on(run: Run, position: Position) -> str:
-    again = f"hexavit train --resume --out {shlex.quote(str(run.path))}"
-    return f"stopped; to go on {position}: {again}"
-
-
-def _loop(
-    ready: Ready, module: Classifier, varied: Images, plain: Images, callbacks: list[L.Callback], launch: Launch
-) -> None:
-    config, found = ready.config, ready.found
-    device = pick_device(config.device)
-    loading: dict[str, Any] = {
-        "batch_size": config.batch_size,
-        "workers": choose_workers(config.workers, varied.source, free=device.type != "cpu"),
-        "pin_memory": device.type == "cuda",
-        "processes": launch.processes,
-    }
-    module.batch = min(config.batch_size, len(varied))
-    if module.batch < launch.processes.world:
-        raise DataError(f"a batch of {module.batch} images cannot be split among {launch.processes.world} processes")
-    begin = Position() if found is None else Position(**found[1]["position"])
-    per_epoch = max(1, len(varied) // config.batch_size)
-    with quiet_lightning(), seeded(config.seed, "training"):
-        trainer = L.Trainer(
+    _print_summary(prepared, parameters, len(train_images), len(val_images), console)
+    with _fabric_defaults(config.seed), restored_environment(launch):
+        fabric = Fabric(
             accelerator=device.type,
             devices=launch.devices,
             num_nodes=launch.nodes,
             strategy=launch.strategy,
-            precision=cast("Any", _PRECISIONS[config.precision]),
-            max_epochs=config.epochs,
-            deterministic="warn",  # an operation without a deterministic kernel is named, not refused
-            callbacks=callbacks,
-            plugins=[WholeCheckpointIO(None if found is None else found[1])],
-            default_root_dir=ready.run.path,
-            logger=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
+            precision=cast("Any", PRECISIONS[config.precision]),
         )
-        first = (begin.epoch, begin.first_batch(per_epoch))
-        halo = module.lesson.mixture is not None
-        taught = make_loader(varied, training=True, begin=first, halo=halo, **loading)
-        held_out = make_loader(plain, training=False, **loading)
+        fabric.launch()
+        state = None if prepared.checkpoint is None else TrainState(**prepared.checkpoint["train_state"])
+        loading: dict[str, Any] = {
+            "batch_size": config.batch_size,
+            "workers": choose_workers(config.workers, train_images.source, free=device.type != "cpu"),
+            "pin_memory": device.type == "cuda",
+            "processes": launch.processes,
+        }
+        train_loader = make_loader(
+            train_images,
+            training=True,
+            begin=(0, 0) if state is None else (state.epoch, state.step),
+            halo=prepared.lesson.mixture is not None,
+            **loading,
+        )
+        val_loader = make_loader(val_images, training=False, **loading)
+        listeners: list[Listener] = []
+        if launch.rank == 0:
+            ratio = len(val_images) / len(train_images)
+            listeners = [make_progress(console), TimeEstimate(console, ratio, shorter_runs(run, config, model))]
+            listeners += [WandbLogger(run, config)] if config.wandb is not None else []
+        classes = len(prepared.source.classes)
+        loop = TrainingLoop(fabric, model, config, prepared.lesson, classes, train_loader, val_loader, run, listeners)
+        if prepared.checkpoint is not None:
+            loop.load_state_dict(prepared.checkpoint)
         try:
-            trainer.fit(module, taught, held_out, ckpt_path=None if found is None else found[0], weights_only=True)
+            loop.fit()
+        except Interrupted as interrupted:
+            _print(console, _how_to_resume(run, loop.state))
+            if interrupted.number == signal.SIGTERM:
+                raise SystemExit(128 + signal.SIGTERM) from None
+            raise KeyboardInterrupt from None
+        except KeyboardInterrupt:  # raised by something else than the signal
+            if loop.saved is not None:
+                _print(console, _how_to_resume(run, loop.saved))
+            raise
+        except NotFiniteError as error:
+            failure = save_bad_batch(error, run, config.seed, launch.rank)
+            raise (failure if launch.rank == 0 else SystemExit(0)) from None
         finally:
-            stop_workers(taught)
-            stop_workers(held_out)
+            stop_workers(train_loader)
+            stop_workers(val_loader)
+    metrics = _final_metrics(loop)
+    metrics |= {"parameters": parameters, "train_images": len(train_images), "held_out_images": len(val_images)}
+    if launch.rank == 0:
+        draw_curves(loop.history, run.curves)
+        write_json(run.metrics, metrics)
+    return Trained(run, metrics)
 
 
-def _summary(recorder: Recorder, module: Classifier, parameters: int, train_images: int, held_out_images: int) -> Row:
-    best, last = recorder.best, recorder.history[-1]
-    seconds = sum(row["seconds"] for row in recorder.history)
-    images = sum(row["seconds"] * row["images_per_second"] for row in recorder.history)
+@contextmanager
+def _fabric_defaults(seed: int) -> Iterator[None]:
+    """Deterministic algorithms, no messages of Fabric and PyTorch, and generators and flags restored afterwards."""
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+    try:
+        logger.setLevel(logging.ERROR)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        with warnings.catch_warnings(), worker_errors(), seeded(seed, "training"):
+            # DDP, on a convolution with channels-last weights: a hint about speed.
+            warnings.filterwarnings("ignore", ".*Grad strides do not match bucket view strides.*", UserWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+def _make_images(prepared: PreparedRun) -> tuple[Images, Images]:
+    """The training images, augmented, and the validation images."""
+    config, source, lesson, spec = prepared.config, prepared.source, prepared.lesson, prepared.run.input_spec()
+    augment = source.hints.augment if config.augment == "auto" else config.augment
+    strength: dict[str, Any] = {"magnitude": config.magnitude, "erasing": config.erasing}
+    images = Images(source, prepared.split["train"], training_transform(spec, augment, **strength), config.seed)
+    if lesson.maps is not None:
+        images = MappedImages(images, lesson.maps, spec, augment, **strength)
+    return images, Images(source, prepared.split["val"], spec.transform(), config.seed)
+
+
+def _print_summary(prepared: PreparedRun, parameters: int, train: int, val: int, console: Console) -> None:
+    run, config, spec = prepared.run, prepared.config, prepared.run.input_spec()
+    shape = " x ".join(map(str, (spec.channels, *spec.size)))
+    classes = len(prepared.source.classes)
+    _print(
+        console,
+        f"{config.model}: {parameters / 1e6:.2f} M parameters, {shape} pixels in, {classes} classes out\n"
+        f"{config.data}: {train} training images, {val} validation images\n"
+        f"{run.path}: the run folder",
+    )
+
+
+def _how_to_resume(run: Run, state: TrainState) -> str:
+    return f"stopped; to continue {state}: hexavit train --resume --out {shlex.quote(str(run.path))}"
+
+
+def _final_metrics(loop: TrainingLoop) -> dict[str, float]:
+    best, last = best_row(loop.history), loop.history[-1]
+    seconds = sum(row["seconds"] for row in loop.history)
+    images = sum(row["seconds"] * row["images_per_second"] for row in loop.history)
     return {
         **{name: best[name] for name in ("accuracy", "top5", "loss") if name in best},
         "best_epoch": best["epoch"],
         "last_accuracy": last["accuracy"],
         "epochs": last["epoch"],
         "steps": last["step"],
-        "parameters": parameters,
-        "micro_batch": module.micro_batch,
-        "train_images": train_images,
-        "held_out_images": held_out_images,
-        "images_per_second": by_clock(images / seconds),
-        "seconds": by_clock(seconds),
+        "micro_batch": loop.micro_batch,
+        "images_per_second": rounded(images / seconds),
+        "seconds": rounded(seconds),
     }

@@ -1,62 +1,60 @@
-import io
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
+from lightning_fabric import Fabric
 from safetensors.torch import load_file
-from tests.using import digits_folder, history, silent, tiny
+from tests.using import digits_folder, silent, tiny
 from torch import nn
 
 from hexavit.errors import RunError
 from hexavit.inference import Run
 from hexavit.processes import Processes
 from hexavit.training import resume, train
-from hexavit.training.loop.accumulation import Accumulation, is_out_of_memory
-from hexavit.training.loop.module import Classifier
-from hexavit.training.objectives.losses import CrossEntropy
+from hexavit.training.loop import loop
+from hexavit.training.loop.accumulation import accumulate_gradients, count_micro_batches, is_out_of_memory
+
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0])
 
 
-def gradient(accumulation: Accumulation, objective: nn.Module, target: torch.Tensor, norm: nn.Module) -> dict[str, Any]:
+def gradients(micro: int | None, target: torch.Tensor, norm: nn.Module) -> dict[str, Any]:
+    """The loss, gradients and buffers after seven images."""
     torch.manual_seed(0)
+    fabric = Fabric(accelerator="cpu", devices=1, precision="64-true")
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), norm, nn.GELU(), nn.Linear(6, 3)).double()
-    total = accumulation.gradient(
-        model,
+    module = fabric.setup(model)
+    total = accumulate_gradients(
+        fabric,
+        module,
         torch.randn(7, 3, 2, 2, dtype=torch.float64),
         target,
-        batch=7,
-        loss_of=lambda images, labels: objective(model(images).double(), labels),
-        backward=lambda loss: loss.backward(),
-        seed=0,
+        loss_of=lambda images, labels: nn.functional.cross_entropy(module(images), labels, label_smoothing=0.1),
+        batch_size=7,
+        micro_batch=micro,
+        processes=Processes(),
     )
-    return {
-        "loss": total,
-        **{name: each.grad for name, each in model.named_parameters()},
-        **dict(model.named_buffers()),
-    }
+    grads = {name: each.grad for name, each in model.named_parameters()}
+    return {"loss": total, **grads, **dict(model.named_buffers())}
 
 
 @pytest.mark.parametrize("micro", [1, 2, 3, 5, 7, 100])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_parts_add_up_to_the_whole(micro: int, mixed: bool) -> None:
+def test_micro_batches_add_up_to_the_whole(micro: int, mixed: bool) -> None:
     torch.manual_seed(1)
-    target = torch.rand(7, 3).double().softmax(1) if mixed else torch.tensor([0, 1, 2, 0, 1, 2, 0])
-    objective = CrossEntropy(label_smoothing=0.1)
-    objective.forward = lambda logits, target: nn.functional.cross_entropy(logits, target, label_smoothing=0.1)  # type: ignore[method-assign]
-    whole = gradient(Accumulation(None, print, Processes()), objective, target, nn.LayerNorm(6))
-    parts = gradient(Accumulation(micro, print, Processes()), objective, target, nn.LayerNorm(6))
+    target = torch.rand(7, 3).double().softmax(1) if mixed else LABELS
+    whole = gradients(None, target, nn.LayerNorm(6))
+    parts = gradients(micro, target, nn.LayerNorm(6))
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, rtol=1e-12, atol=1e-12)
 
 
-def test_processes_agree_on_the_number_of_parts() -> None:
+def test_processes_agree_on_the_number_of_micro_batches() -> None:
     for world, batch, micro in [(2, 9, 4), (3, 8, 2), (2, 5, 1), (4, 4, 3), (1, 7, 3)]:
-        counts = {Accumulation(micro, print, Processes(rank, world)).parts(batch) for rank in range(world)}
+        counts = {count_micro_batches(batch, micro, Processes(rank, world)) for rank in range(world)}
         assert len(counts) == 1
-        (parts,) = counts
-        assert all(parts <= len(Processes(rank, world).share(batch)) for rank in range(world))
+        (count,) = counts
+        assert all(count <= len(Processes(rank, world).share(batch)) for rank in range(world))
 
 
 @pytest.mark.parametrize(
@@ -68,48 +66,39 @@ def test_processes_agree_on_the_number_of_parts() -> None:
         RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
     ],
 )
-def test_a_lack_of_memory_is_known_by_its_words(error: RuntimeError) -> None:
+def test_out_of_memory_is_recognised(error: RuntimeError) -> None:
     assert is_out_of_memory(error)
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
-class Hungry(nn.BatchNorm1d):
-    """Has memory for so many images, and counts what passes all the same, as a model's first layers do."""
+class OutOfMemory(nn.LayerNorm):
+    """Has memory for so many images."""
 
-    room = 3
+    limit = 3
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = super().forward(x)
-        if len(x) > self.room:
+        if len(x) > self.limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return out
+        return super().forward(x)
 
 
-def test_out_of_memory_halves_until_it_fits_and_leaves_no_trace() -> None:
-    told: list[str] = []
-    accumulation, labels = Accumulation(None, told.append, Processes()), torch.tensor([0, 1, 2, 0, 1, 2, 0])
-    found = gradient(accumulation, CrossEntropy(), labels, Hungry(6))
-    assert accumulation.micro == 3
-    assert told == [
-        "out of memory with 7 images at a time: from here on 3 at a time, their gradients added up, so that a step is "
-        "what it was"
-    ]
-    plain = gradient(Accumulation(3, print, Processes()), CrossEntropy(), labels, nn.BatchNorm1d(6))
-    for name, value in plain.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=0)
-    assert int(found["2.num_batches_tracked"]) == 3
-
-
-def test_where_nothing_can_be_halved_it_is_said() -> None:
-    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0])
-    norm = Hungry(6)
-    norm.room = 0
-    with pytest.raises(RunError, match="out of memory with one image at a time: take a smaller model"):
-        gradient(Accumulation(None, print, Processes()), CrossEntropy(), labels, norm.eval())
-    with pytest.raises(RunError, match="out of memory with 4 images at a time: go on with --resume --micro-batch 2"):
-        gradient(Accumulation(None, print, Processes(0, 2)), CrossEntropy(), labels, norm)
+def test_out_of_memory_names_the_micro_batch() -> None:
+    with pytest.raises(RunError, match="out of memory with 7 images at a time: continue with --resume --micro-batch 3"):
+        gradients(None, LABELS, OutOfMemory(6))
+    with pytest.raises(RunError, match="out of memory with 4 images at a time: continue with --resume --micro-batch 2"):
+        gradients(5, LABELS, OutOfMemory(6))
+    gradients(3, LABELS, OutOfMemory(6))
+    norm = OutOfMemory(6)
+    norm.limit = 0
+    with pytest.raises(RunError, match="out of memory with one image at a time: use a smaller model"):
+        gradients(1, LABELS, norm)
     with pytest.raises(RuntimeError, match="shapes"):
-        gradient(Accumulation(None, print, Processes()), CrossEntropy(), labels, nn.Linear(7, 1))
+        gradients(None, LABELS, nn.Linear(7, 1))
+
+
+def test_a_batch_norm_with_one_value_is_explained() -> None:
+    with pytest.raises(RunError, match="set batch_size and micro_batch to 2 or more"):
+        gradients(1, LABELS, nn.BatchNorm1d(6))
 
 
 SETTINGS = {
@@ -121,52 +110,34 @@ SETTINGS = {
 }
 
 
-def test_a_batch_norm_with_one_value_is_told_in_a_sentence() -> None:
-    with pytest.raises(RunError, match="take a batch_size and a micro_batch of 2 or more"):
-        gradient(Accumulation(1, print, Processes()), CrossEntropy(), torch.zeros(7).long(), nn.BatchNorm1d(6))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(tiny(**SETTINGS), tmp_path_factory.mktemp("runs") / "whole", console=silent()).run
 
 
-def test_a_training_goes_on_from_the_step_that_had_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny(**SETTINGS)
-    plenty = train(config, tmp_path / "plenty", console=silent()).run
-    loss, steps = Classifier._loss, []
+def test_a_run_continues_from_the_step_without_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Run
+) -> None:
+    loss = loop.TrainingLoop.loss
 
-    def hungry(self: Classifier, images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        at = (self.position.epoch, self.position.done)
-        if at >= (0, 1) and len(images) > 4:
-            steps.append(at)
+    def hungry(self: loop.TrainingLoop, images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if self.steps >= 1 and len(images) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return loss(self, images, target)
 
-    def interrupted(self: Classifier) -> None:
-        if self.position.epoch == 1:
-            raise KeyboardInterrupt
-        update(self)
-
-    update, told = Classifier._update, io.StringIO()
-    with monkeypatch.context() as patched:
-        patched.setattr(Classifier, "_loss", hungry)
-        patched.setattr(Classifier, "_update", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, tmp_path / "scarce", console=Console(file=told, width=500))
-    assert "out of memory with 8 images at a time: from here on 4 at a time" in told.getvalue()
-    monkeypatch.setattr(Classifier, "_loss", hungry)
-    scarce = resume(tmp_path / "scarce", console=silent()).run
-    assert steps == [(0, 1)]  # neither a later step nor the resumed training tried eight again
-    assert json.loads(scarce.metrics.read_text())["micro_batch"] == 4
-    assert [row["micro_batch"] for row in history(scarce)] == ["4", "4"]
-    _alike(scarce, plenty)
+    monkeypatch.setattr(loop.TrainingLoop, "loss", hungry)
+    with pytest.raises(RunError, match="continue with --resume --micro-batch 4"):
+        train(tiny(**SETTINGS), tmp_path / "run", console=silent())
+    run = resume(tmp_path / "run", given={"micro_batch": 4}, console=silent()).run
+    assert "micro_batch: 4\n" in run.config.read_text()
+    assert_alike(run, whole)
 
 
-def test_a_micro_batch_may_be_chosen(tmp_path: Path) -> None:
-    runs = [
-        train(tiny(**{**SETTINGS, "micro_batch": micro}), tmp_path / str(micro), console=silent()).run
-        for micro in (None, 3)
-    ]
-    _alike(*runs)
+def test_a_micro_batch_gives_the_same_result(tmp_path: Path, whole: Run) -> None:
+    assert_alike(train(tiny(**SETTINGS, micro_batch=3), tmp_path / "run", console=silent()).run, whole)
 
 
-def _alike(one: Run, other: Run) -> None:
+def assert_alike(one: Run, other: Run) -> None:
     weights, theirs = load_file(one.weights("last")), load_file(other.weights("last"))
     for name, value in weights.items():  # a model without batch norm, after six steps of AdamW with lr 1e-3
         torch.testing.assert_close(value, theirs[name], rtol=0, atol=2e-4)

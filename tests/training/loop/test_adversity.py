@@ -13,22 +13,22 @@ from tests.using import digits_folder, history, silent, tiny, trained
 from hexavit.errors import RunError
 from hexavit.inference import Run
 from hexavit.training import resume, train
-from hexavit.training.loop.checkpoints import before, read_checkpoint
+from hexavit.training.loop.checkpoints import previous_checkpoint, read_checkpoint
 
 
 def fill_the_disk(data: str, out: Path) -> None:
     """Train; in the second epoch no file may grow over a megabyte any more, which the checkpoint does."""
     from hexavit.cli import main
-    from hexavit.training.loop.module import Classifier
+    from hexavit.training.loop.loop import TrainingLoop
 
-    step = Classifier.training_step
+    step = TrainingLoop.training_step
 
-    def full(self: Classifier, *args: object) -> object:
-        if self.current_epoch == 1:
+    def full(self: TrainingLoop, *args: object) -> object:
+        if self.state.epoch == 1:
             resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, resource.RLIM_INFINITY))
         return step(self, *args)  # type: ignore[arg-type]
 
-    Classifier.training_step = full  # type: ignore[assignment,method-assign]
+    TrainingLoop.training_step = full  # type: ignore[assignment,method-assign]
     log = os.open(out.with_suffix(".log"), os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 2)
     sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
@@ -42,8 +42,8 @@ def test_a_disk_that_is_full_stops_it_with_a_sentence(tmp_path: Path) -> None:
     assert in_process(fill_the_disk, str(digits_folder()), run.path) == 2
     told = run.path.with_suffix(".log").read_text()
     assert told == f"error: {run.checkpoint}: this file cannot be written (File too large)\n"
-    assert read_checkpoint(run.checkpoint)["position"]["epoch"] == 1
-    assert read_checkpoint(before(run.checkpoint))["position"]["done"] == 3
+    assert read_checkpoint(run.checkpoint)["train_state"]["epoch"] == 1
+    assert read_checkpoint(previous_checkpoint(run.checkpoint))["train_state"]["step"] == 3
     assert not list(run.path.rglob(".*.part"))
     resume(run.path, console=silent())
     assert history(run) == history(trained())

@@ -11,12 +11,12 @@ from tests.using import history, silent, trained
 from hexavit.errors import CheckpointError
 from hexavit.inference import Run
 from hexavit.training import resume
-from hexavit.training.loop.checkpoints import before, newest_checkpoint, read_checkpoint, write_checkpoint
-from hexavit.training.loop.train_state import Position
+from hexavit.training.loop.checkpoints import newest_checkpoint, previous_checkpoint, read_checkpoint, write_checkpoint
+from hexavit.training.loop.train_state import TrainState
 
 
 def state(number: int) -> dict[str, object]:
-    return {"position": Position(epoch=number).as_dict(), "weights": torch.full((1000,), float(number))}
+    return {"train_state": TrainState(epoch=number).as_dict(), "weights": torch.full((1000,), float(number))}
 
 
 def written(tmp_path: Path, count: int) -> Run:
@@ -28,8 +28,8 @@ def written(tmp_path: Path, count: int) -> Run:
 
 def test_the_checkpoint_before_is_kept(tmp_path: Path) -> None:
     run = written(tmp_path, 3)
-    assert read_checkpoint(run.checkpoint)["position"]["epoch"] == 2
-    assert read_checkpoint(before(run.checkpoint))["position"]["epoch"] == 1
+    assert read_checkpoint(run.checkpoint)["train_state"]["epoch"] == 2
+    assert read_checkpoint(previous_checkpoint(run.checkpoint))["train_state"]["epoch"] == 1
     assert len(list(run.checkpoint.parent.iterdir())) == 2
 
 
@@ -39,12 +39,12 @@ def test_without_links_it_is_kept_all_the_same(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(os, "link", refused)
     run = written(tmp_path, 3)
-    assert read_checkpoint(before(run.checkpoint))["position"]["epoch"] == 1
+    assert read_checkpoint(previous_checkpoint(run.checkpoint))["train_state"]["epoch"] == 1
 
 
 def test_other_programs_read_it_as_well(tmp_path: Path) -> None:
     run = written(tmp_path, 1)
-    assert torch.load(run.checkpoint, weights_only=True)["position"]["epoch"] == 0
+    assert torch.load(run.checkpoint, weights_only=True)["train_state"]["epoch"] == 0
 
 
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.9, 0.999])
@@ -58,18 +58,17 @@ def test_a_damaged_one_is_noticed_and_the_one_before_taken(tmp_path: Path, place
     told: list[str] = []
     found = newest_checkpoint(run, told.append)
     assert found is not None
-    assert found[0] == before(run.checkpoint)
-    assert found[1]["position"]["epoch"] == 0
+    assert found["train_state"]["epoch"] == 0
     assert len(told) == 1
-    assert "last.ckpt: this checkpoint is damaged or not safe to read; going on from the one before it" in told[0]
+    assert "last.ckpt: this checkpoint is damaged or not safe to read; continuing from the previous one" in told[0]
 
 
 def test_with_both_damaged_it_is_said_how_to_begin_anew(tmp_path: Path) -> None:
     run = written(tmp_path, 2)
-    for path in (run.checkpoint, before(run.checkpoint)):
+    for path in (run.checkpoint, previous_checkpoint(run.checkpoint)):
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(
-        CheckpointError, match=r"none before it is whole; to begin anew: hexavit train --config .* --ov"
+        CheckpointError, match=r"no undamaged one before it; to start again: hexavit train --config .* --ov"
     ):
         newest_checkpoint(run, print)
     assert newest_checkpoint(Run(tmp_path / "none"), print) is None
@@ -81,11 +80,11 @@ def test_a_run_goes_on_from_the_one_before(tmp_path: Path) -> None:
     run.checkpoint.write_bytes(b"not what it was")
     shown = io.StringIO()
     again = resume(run.path, console=Console(file=shown, width=500)).run
-    assert "going on from the one before it, before.ckpt" in shown.getvalue()
+    assert "continuing from the previous one, before.ckpt" in shown.getvalue()
     assert history(again) == history(trained())
     assert again.weights("last").read_bytes() == trained().weights("last").read_bytes()
-    for path in (run.checkpoint, before(run.checkpoint)):
+    for path in (run.checkpoint, previous_checkpoint(run.checkpoint)):
         path.write_bytes(b"")
     run.metrics.unlink()
-    with pytest.raises(CheckpointError, match="none before it is whole"):
+    with pytest.raises(CheckpointError, match="no undamaged one before it"):
         resume(run.path, console=silent())

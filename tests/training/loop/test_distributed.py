@@ -57,10 +57,10 @@ def as_torchrun(rank: int, world: int, port: int) -> dict[str, str]:
 def train_one(environment: dict[str, str], given: dict[str, Any], out: Path, stop: int = 0) -> None:
     """One of the processes, as torchrun would start it; the last is sent a SIGTERM in that of its steps."""
     from hexavit.training import TrainConfig, resume, train
-    from hexavit.training.loop.accumulation import Accumulation
+    from hexavit.training.loop import loop
 
     os.environ.update(environment)
-    gradient, calls = Accumulation.gradient, []
+    gradient, calls = loop.accumulate_gradients, []
 
     def counted(*args: Any, **options: Any) -> float:
         calls.append(args)
@@ -68,7 +68,7 @@ def train_one(environment: dict[str, str], given: dict[str, Any], out: Path, sto
             os.kill(os.getpid(), signal.SIGTERM)
         return gradient(*args, **options)
 
-    Accumulation.gradient = counted  # type: ignore[method-assign]
+    loop.accumulate_gradients = counted
     if Run(out).config.exists() and not Run(out).metrics.exists():
         resume(out, console=silent())
     else:
@@ -127,8 +127,8 @@ def test_a_signal_to_one_stops_all_and_any_number_goes_on(tmp_path: Path, alone:
         assert code == 128 + signal.SIGTERM
     else:
         assert train_together(first, given, run.path, 5) == [128 + signal.SIGTERM, 0]
-    position = read_checkpoint(run.checkpoint)["position"]
-    assert (position["epoch"], position["done"]) == (1, 2)
+    state = read_checkpoint(run.checkpoint)["train_state"]
+    assert (state["epoch"], state["step"]) == (1, 2)
     if second == 1:
         assert in_process(train_one, {"RANK": "0"}, given, run.path) == 0
     else:

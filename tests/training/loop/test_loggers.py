@@ -7,11 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.using import digits_folder, history, silent, tiny
+from tests.using import digits_folder, history, interrupt_at, silent, tiny
 
 from hexavit.errors import HexavitError, RunError
 from hexavit.training import resume, train
-from hexavit.training.loop.module import Classifier
 
 
 class Wandb:
@@ -54,15 +53,8 @@ def test_every_epoch_is_logged(tmp_path: Path, there: Wandb) -> None:
 
 
 def test_what_resumes_goes_on_in_the_same_run(tmp_path: Path, there: Wandb, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Classifier.training_step
-
-    def interrupted(self: Classifier, batch: Any, batch_idx: int) -> Any:
-        if self.current_epoch == 1:
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
     with monkeypatch.context() as patched:
-        patched.setattr(Classifier, "training_step", interrupted)
+        interrupt_at(patched, 1)
         with pytest.raises(KeyboardInterrupt):
             train(tiny(digits_folder(), wandb="digits"), tmp_path / "run", console=silent())
     assert there.ended == [1]

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from hexavit.inference import Run
-from hexavit.training.loop.module import NotFiniteError
-from hexavit.training.loop.non_finite import keep_batch
-from hexavit.training.loop.train_state import Position
+from hexavit.training.loop.non_finite import NotFiniteError, save_bad_batch
+from hexavit.training.loop.train_state import TrainState
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -16,7 +15,9 @@ def test_weights_of_an_epoch_are_named_once_there_are_any(finished: bool, tmp_pa
     if finished:
         run.weights("last").parent.mkdir()
         run.weights("last").touch()
-    told = str(keep_batch(NotFiniteError("loss", math.nan, torch.ones(1), torch.ones(1), Position()), run, seed=0))
-    assert told.startswith("the loss became nan in epoch 1, step 1: try a lower lr; ")
-    assert told.endswith("those of the epoch before in " + str(tmp_path / "weights")) is finished
-    assert ("epoch before" in told) is finished
+    message = str(
+        save_bad_batch(NotFiniteError("loss", math.nan, torch.ones(1), torch.ones(1), TrainState()), run, seed=0)
+    )
+    assert message.startswith("the loss became nan in epoch 1, step 1: try a lower lr; ")
+    assert message.endswith("those after the previous epoch in " + str(tmp_path / "weights")) is finished
+    assert ("previous epoch" in message) is finished

@@ -3,14 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tests.using import silent, tiny
 
 import hexavit
 from hexavit.errors import HexavitError
 from hexavit.training import train
-from hexavit.training.loop.module import Classifier
-from hexavit.training.loop.optimizer import drop_path_edits, make_schedule, parameter_groups, warmup_cosine
+from hexavit.training.loop.optimizer import parameter_groups
+from hexavit.training.setup import drop_path_edits
 
 MODELS = ("cvt_nano", "vit_tiny_patch16_224", "deit_nano", "cait_nano")
 
@@ -20,14 +19,6 @@ def rates(model: Any, **settings: object) -> dict[str, tuple[float, float]]:
     groups = parameter_groups(model, tiny("digits", **settings))
     names = {id(p): name for name, p in model.named_parameters()}
     return {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
-
-
-def test_the_learning_rate_rises_and_falls() -> None:
-    rates = [warmup_cosine(step, warmup=4, total=12) for step in range(13)]
-    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert rates[4:] == sorted(rates[4:], reverse=True)
-    assert rates[12] == pytest.approx(0)
-    assert rates[8] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -69,32 +60,6 @@ def test_the_first_group_has_the_rate_of_the_settings() -> None:
     groups = parameter_groups(hexavit.create_model("cvt_nano"), tiny("digits", lr=1e-3, layer_decay=0.5, head_lr=4.0))
     assert groups[0]["lr"] == 1e-3
     assert groups[-1]["lr"] == 4e-3
-
-
-def test_every_group_is_warmed_up() -> None:
-    config = tiny("digits", lr=1e-3, layer_decay=0.5, epochs=4, warmup_epochs=2)
-    groups = parameter_groups(hexavit.create_model("cvt_nano"), config)
-    highest = [group["lr"] for group in groups]
-    optimizer = torch.optim.AdamW(groups, lr=config.lr)
-    schedule = make_schedule(optimizer, config, total=8)
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([rate / 4 for rate in highest])
-    for _ in range(4):
-        optimizer.step()
-        schedule.step()
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(highest)
-
-
-def test_frozen_stages_stay_and_the_rest_learns() -> None:
-    model = hexavit.create_model("cvt_nano", num_classes=10, in_chans=1)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    module = Classifier(model, tiny("digits", freeze=2, lr=0.1, weight_decay=0.5), 10).train()
-    optimizer = torch.optim.AdamW(parameter_groups(model, module.config))
-    module.lesson.loss(module.model, *module.mixed(torch.rand(4, 1, 32, 32), torch.arange(4))).backward()
-    optimizer.step()
-    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
-    assert changed
-    assert not any(key.startswith(("stages.0.", "stages.1.")) for key in changed)
-    assert any(key.startswith("stages.2.") for key in changed)
 
 
 def test_more_stages_than_there_are(tmp_path: Path) -> None:

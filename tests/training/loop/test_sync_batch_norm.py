@@ -36,7 +36,7 @@ def learnt(model: nn.Module, images: torch.Tensor, share: range, count: int) -> 
 def one_of(rank: int, world: int, folder: Path, kind: str, dtype: torch.dtype, nets: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     model, images = made(kind, dtype) if nets == "small" else cvt(dtype)
-    found = learnt(sync_batch_norms(model), images, Processes(rank, world).share(9), 9)
+    found = learnt(sync_batch_norms(model, "cpu"), images, Processes(rank, world).share(9), 9)
     for name, value in found.items():
         if name.endswith(".grad") and name != "images.grad":
             dist.all_reduce(value)
@@ -86,18 +86,30 @@ def test_it_keeps_names_tensors_and_modes() -> None:
     before = {name: value.data_ptr() for name, value in model.state_dict().items()}
     images = torch.randn(2, 3, 32, 32)
     expected = model(images)
-    assert sync_batch_norms(model) is model
+    assert sync_batch_norms(model, "cpu") is model
     assert {name: value.data_ptr() for name, value in model.state_dict().items()} == before
     norms = [each for each in model.modules() if isinstance(each, nn.BatchNorm2d)]
     assert norms
     assert all(isinstance(each, SyncedBatchNorm) and not each.training for each in norms)
     assert torch.equal(model(images), expected)
-    assert isinstance(sync_batch_norms(nn.BatchNorm1d(3)), SyncedBatchNorm)
+    assert isinstance(sync_batch_norms(nn.BatchNorm1d(3), "cpu"), SyncedBatchNorm)
 
 
 def test_alone_it_is_the_plain_one() -> None:
     plain, images = made("plain", torch.float32)
-    synced = sync_batch_norms(made("plain", torch.float32)[0])
+    synced = sync_batch_norms(made("plain", torch.float32)[0], "cpu")
     assert torch.equal(plain(images), synced(images))
-    with pytest.raises(ValueError, match="at least two dimensions"):
+    with pytest.raises(ValueError, match="input of at least two dimensions"):
         synced[1](torch.zeros(4))  # type: ignore[index]
+
+
+def test_accelerators_have_the_batch_norm_of_pytorch() -> None:
+    model = hexavit.create_model("cvt_nano", num_classes=3, img_size=32)
+    state = model.state_dict()
+    synced = sync_batch_norms(model, "cuda")
+    norms = [each for each in synced.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert {type(each) for each in norms} == {nn.SyncBatchNorm}
+    assert {name: value.data_ptr() for name, value in synced.state_dict().items()} == {
+        name: value.data_ptr() for name, value in state.items()
+    }

@@ -11,7 +11,7 @@ from hexavit.training import train
 from hexavit.training.auto_config.alternatives import Smaller, smaller_choices
 from hexavit.training.auto_config.rules import Candidate
 from hexavit.training.config import TrainConfig
-from hexavit.training.loop import timing
+from hexavit.training.loop import time_estimate
 
 MODELS = (
     Candidate("cvt_nano", 32),
@@ -39,15 +39,15 @@ def test_nothing_is_told_of_a_training_that_is_over_before(tmp_path: Path) -> No
 
 
 def test_over_an_hour_smaller_ones_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "in_words", lambda seconds: "long")
-    monkeypatch.setattr(timing, "HOUR", 0.0)
-    monkeypatch.setattr(timing, "smaller_choices", lambda *_: [Smaller("--epochs 1", 60.0)])
+    monkeypatch.setattr(time_estimate, "in_words", lambda seconds: "long")
+    monkeypatch.setattr(time_estimate, "HOUR", 0.0)
+    monkeypatch.setattr(time_estimate, "smaller_choices", lambda *_: [Smaller("--epochs 1", 60.0)])
     lines = shown(tmp_path, epochs=8)
     (place,) = (number for number, line in enumerate(lines) if line.startswith("about "))
     run = tmp_path / "my run"
     command = f"hexavit train --config '{run}/config.yaml' --epochs 1 --out '{run}-smaller'"
     assert lines[place + 1 : place + 3] == [
-        "this training goes on; any of these would be shorter:",
+        "this run continues; any of these would be shorter:",
         f"  {command}  # about long",
     ]
     assert lines[-1].startswith("epoch 8/8")

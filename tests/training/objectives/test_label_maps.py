@@ -141,10 +141,16 @@ def test_mix_token_without_maps(tmp_path: Path, capsys: pytest.CaptureFixture[st
     ("arguments", "sentence"),
     [
         (["--model", "cvt_nano", "--mix-token"], "mix_token needs a model with head=token_labels, such as lvvit_nano"),
-        (["--model", "lvvit_nano", "--mix-token", "--mixup", 0.2], "go without mixup and cutmix: set these to 0"),
+        (
+            ["--model", "lvvit_nano", "--mix-token", "--mixup", 0.2],
+            "with mixup or cutmix: set these to 0",
+        ),
         (["--model", "lvvit_nano", "--label-maps", "nowhere"], "nowhere: there is no such folder of label maps"),
         (["--model", "lvvit_nano", "--label-maps", "MAPS", "--augment", "shift"], "shift would turn images under"),
-        (["--model", "lvvit_nano", "--mix-token", "--teacher", "x"], "need different heads: choose one"),
+        (
+            ["--model", "lvvit_nano", "--mix-token", "--teacher", "x"],
+            "teacher needs another head",
+        ),
     ],
 )
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], sentence: str) -> None:

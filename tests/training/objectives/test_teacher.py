@@ -2,13 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.using import CLASSES, train_by_command, trained
+from tests.using import CLASSES, interrupt_at, train_by_command, trained
 
 import hexavit
 from hexavit.errors import HexavitError
 from hexavit.inference import InputSpec, Ready, Run
 from hexavit.training import resume
-from hexavit.training.loop.module import Classifier
 from hexavit.training.objectives.teacher import Teacher, open_teacher
 
 SPEC = InputSpec((32, 32), 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9, "center")
@@ -83,24 +82,17 @@ def test_distillation_on_the_command_line(
     assert asked == [12, 12]
     run = Run.open(tmp_path / "run")
     assert f"teacher: {trained().path}" in run.config.read_text()
-    assert not any("teacher" in key for key in torch.load(run.checkpoint, weights_only=True)["state_dict"])
+    assert not any("teacher" in key for key in torch.load(run.checkpoint, weights_only=True)["model"])
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_taught_training_resumes_with_its_teacher(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Classifier.training_step
     arguments = "--model", "deit_nano", "--teacher", trained().path, "--epochs", 2
-
-    def interrupted(self: Classifier, batch: object, batch_idx: int) -> torch.Tensor:
-        if (self.current_epoch, batch_idx) == (1, 1):
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)  # type: ignore[arg-type]
-
     train_by_command(capsys, tmp_path / "whole", *arguments)
     with monkeypatch.context() as patched:
-        patched.setattr(Classifier, "training_step", interrupted)
+        interrupt_at(patched, 1, 1)
         train_by_command(capsys, tmp_path / "parts", *arguments)
     resume(tmp_path / "parts")
     assert Run(tmp_path / "parts").weights("last").read_bytes() == Run(tmp_path / "whole").weights("last").read_bytes()

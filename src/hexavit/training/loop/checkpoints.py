@@ -1,6 +1,6 @@
-"""Checkpoints written whole, with the one before kept, and read without running anything that they might hold.
+"""Checkpoint files: written atomically, verified by a checksum, read without executing code from the file.
 
-A file is what ``torch.save`` writes, and after it ``hexavit checkpoint `` and the BLAKE2b digest of all before, in hex.
+A file is what ``torch.save`` writes, then ``hexavit checkpoint`` with the BLAKE2b checksum of all before, in hex.
 """
 
 from __future__ import annotations
@@ -16,126 +16,110 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 
 from hexavit.errors import CheckpointError
 from hexavit.files import replacing
 from hexavit.runs.run_folder import Run
 
 _MARK = b"\nhexavit checkpoint "
-_DIGEST = 32
-_TAIL = len(_MARK) + 2 * _DIGEST
+_CHECKSUM = 32
+_TAIL = len(_MARK) + 2 * _CHECKSUM
 
-State = dict[str, Any]
-
-
-class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files, put in place by a rename; of a reading, tensors and plain values only.
-
-    Args:
-        read: a checkpoint that was read already, which the next load gives.
-    """
-
-    def __init__(self, read: State | None = None) -> None:
-        super().__init__()
-        self._read = read
-
-    def save_checkpoint(self, checkpoint: State, path: str | Path, storage_options: Any = None) -> None:
-        write_checkpoint(Path(path), checkpoint)
-
-    def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True) -> State:
-        """Read a checkpoint.
-
-        Raises:
-            CheckpointError: when the file is damaged, or holds more than tensors and plain values.
-        """
-        read, self._read = self._read, None
-        return read_checkpoint(Path(path)) if read is None else read
+Checkpoint = dict[str, Any]
+"""The state of a run: tensors and plain values by name."""
 
 
-def write_checkpoint(path: Path, checkpoint: State) -> None:
-    """Write a checkpoint whole, and keep the one that was there as :func:`before`.
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically. The file that was at ``path`` is kept as :func:`previous_checkpoint`.
 
     Raises:
-        RunError: when it cannot be written; what was there still is.
+        RunError: it cannot be written; the file that was at ``path`` is unchanged.
     """
-    content = io.BytesIO()  # torch's writer answers a full disk with less than the truth
+    content = io.BytesIO()  # torch.save to a file reports a full disk as another error
     torch.save(checkpoint, content)
-    tail = _MARK + hashlib.blake2b(content.getbuffer(), digest_size=_DIGEST).hexdigest().encode()
+    tail = _MARK + hashlib.blake2b(content.getbuffer(), digest_size=_CHECKSUM).hexdigest().encode()
     with replacing(path) as temporary:
         with temporary.open("wb") as file:
             file.write(content.getbuffer())
             file.write(tail)
             file.flush()
             os.fsync(file.fileno())
-        _keep(path)
+        _keep_previous(path)
 
 
-def _keep(path: Path) -> None:
-    """Put the checkpoint in the place of the one before; at no moment is there none."""
+def _keep_previous(path: Path) -> None:
+    """Rename the current checkpoint to the previous one; at every moment at least one of the two exists."""
     if not path.is_file():
         return
     link = path.with_name(f".{path.name}.{os.getpid()}.link.part")
     try:
         os.link(path, link)
-    except OSError:  # a file system without links
-        os.replace(path, before(path))
+    except OSError:  # a file system without hard links
+        os.replace(path, previous_checkpoint(path))
         return
-    os.replace(link, before(path))
+    os.replace(link, previous_checkpoint(path))
     with suppress(OSError):
-        link.unlink()  # where both were one file already, a rename does nothing
+        link.unlink()  # os.replace does nothing if both names are the same file already
 
 
-def before(path: Path) -> Path:
-    """Where the checkpoint before that at ``path`` is kept."""
+def previous_checkpoint(path: Path) -> Path:
+    """The path of the checkpoint that was written before the one at ``path``."""
     return path.with_name("before.ckpt")
 
 
-def read_checkpoint(path: Path) -> State:
-    """The content of a checkpoint, on the CPU.
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint to the CPU.
 
     Raises:
-        CheckpointError: when the file is damaged, or holds more than tensors and plain values.
+        CheckpointError: the file is damaged, or holds more than tensors and plain values.
     """
     try:
         content = path.read_bytes()
-        body, mark, digest = content[:-_TAIL], content[-_TAIL : -2 * _DIGEST], content[-2 * _DIGEST :]
-        if mark != _MARK or hashlib.blake2b(body, digest_size=_DIGEST).hexdigest().encode() != digest:
+        body, mark, checksum = content[:-_TAIL], content[-_TAIL : -2 * _CHECKSUM], content[-2 * _CHECKSUM :]
+        if mark != _MARK or hashlib.blake2b(body, digest_size=_CHECKSUM).hexdigest().encode() != checksum:
             raise EOFError
-        checkpoint: State = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("position"), dict):
+        checkpoint = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        if not isinstance(checkpoint, dict):
             raise EOFError
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path}: this checkpoint is damaged or not safe to read") from error
     return checkpoint
 
 
-def newest_checkpoint(run: Run, tell: Callable[[str], None]) -> tuple[Path, State] | None:
-    """The newest checkpoint of a run that is whole, or nothing where none was written.
+def newest_checkpoint(run: Run, tell: Callable[[str], None]) -> Checkpoint | None:
+    """The newest undamaged checkpoint of a run, or None where none was written.
 
     Args:
-        run: the folder.
-        tell: called with a sentence when the newest file is damaged and the one before is taken.
+        run: the run folder.
+        tell: called with a sentence when the newest file is damaged and the previous one is used.
 
     Raises:
-        CheckpointError: when there are files and none is whole; it says how to begin anew.
+        CheckpointError: all checkpoints are damaged, or were written by an earlier version.
     """
-    refused: CheckpointError | None = None
-    for path in (run.checkpoint, before(run.checkpoint)):
+    failed: CheckpointError | None = None
+    for path in (run.checkpoint, previous_checkpoint(run.checkpoint)):
         if not path.is_file():
             continue
         try:
             checkpoint = read_checkpoint(path)
         except CheckpointError as error:
-            refused = refused or error
+            failed = failed or error
             continue
-        if refused is not None:
-            tell(f"{refused}; going on from the one before it, {path.name}")
-        return path, checkpoint
-    if refused is None:
+        if failed is not None:
+            tell(f"{failed}; continuing from the previous one, {path.name}")
+        if "train_state" not in checkpoint:
+            raise CheckpointError(
+                f"{path}: this checkpoint was written by an earlier version of hexavit, which cannot be resumed; to "
+                f"start a new run from its weights: {_train(run)} --from {shlex.quote(str(run.path))} --out NEW_FOLDER"
+            )
+        return checkpoint
+    if failed is None:
         return None
-    folder, settings = shlex.quote(str(run.path)), shlex.quote(str(run.config))
     raise CheckpointError(
-        f"{refused}, and none before it is whole; to begin anew: hexavit train --config {settings} --out {folder} "
-        "--overwrite"
-    ) from refused
+        f"{failed}, and there is no undamaged one before it; to start again: {_train(run)} "
+        f"--out {shlex.quote(str(run.path))} --overwrite"
+    ) from failed
+
+
+def _train(run: Run) -> str:
+    return f"hexavit train --config {shlex.quote(str(run.config))}"

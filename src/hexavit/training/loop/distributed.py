@@ -1,4 +1,4 @@
-"""The processes of one training: which this one is, what it takes of a batch, and sums over all of them."""
+"""How the processes of a run are started, and how the first one shares the run folder with the others."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from hexavit.errors import HexavitError
 from hexavit.processes import Processes
 
 _RUN = "HEXAVIT_RUN"
-_LIGHTNING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+_SET_BY_FABRIC = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How the processes of a training come to be, known before they have met.
+    """How the processes of a run are started; known before the process group exists.
 
     Attributes:
-        rank: of this process.
+        rank: rank of this process.
         devices: processes on each machine.
-        nodes: machines.
-        by: who starts them: ``torchrun``, ``slurm``, or ``self``, the first one those after it.
+        nodes: number of machines.
+        by: what starts the processes: ``torchrun``, ``slurm``, or ``self`` (the first process starts the others).
     """
 
     rank: int = 0
@@ -42,10 +42,10 @@ class Launch:
 
     @classmethod
     def find(cls, devices: int, *, binding: bool = True) -> Launch:
-        """By the variables that torchrun, srun or Lightning set; else ``devices`` processes on this machine.
+        """Read the environment variables of torchrun, srun or Fabric; without them, ``devices`` local processes.
 
         Raises:
-            HexavitError: when ``devices`` is ``binding``, and neither 1 nor what torchrun or SLURM started.
+            HexavitError: ``binding`` is set, and ``devices`` is neither 1 nor what torchrun or SLURM started.
         """
         known = os.environ
         interactive = known.get("SLURM_JOB_NAME") in ("bash", "interactive")
@@ -65,72 +65,72 @@ class Launch:
 
     @property
     def processes(self) -> Processes:
-        """Those that will train together."""
+        """Rank and world size of the run."""
         return Processes(self.rank, self.devices * self.nodes)
 
     @property
     def environment(self) -> ClusterEnvironment:
-        """What Lightning calls so."""
+        """The cluster environment for Fabric."""
         if self.by == "torchrun":
             return TorchElasticEnvironment()
         return SLURMEnvironment(auto_requeue=False) if self.by == "slurm" else LightningEnvironment()
 
     @property
-    def strategy(self) -> Strategy | str:
-        """For Lightning's trainer."""
+    def strategy(self) -> DDPStrategy | str:
+        """The strategy for Fabric."""
         return "auto" if self.processes.world == 1 else DDPStrategy(cluster_environment=self.environment)
 
-    def tell_run(self, run: str | None) -> None:
-        """Let the others go on with the run folder that the first one has made ready, or with none: it failed."""
+    def send_run(self, run: str | None) -> None:
+        """Send the run folder to the other processes; None if the first process failed to prepare it."""
         if self.processes.world == 1:
             return
         if self.by == "self":
-            os.environ[_RUN] = run or ""  # they are started later, and inherit it
+            os.environ[_RUN] = run or ""  # inherited by the processes, which are started later
         else:
-            self._meet()
+            self._join_group()
             dist.broadcast_object_list([run])
 
-    def hear_run(self) -> str:
-        """The run folder that the first process has made ready.
+    def receive_run(self) -> str:
+        """The run folder that the first process prepared.
 
         Raises:
-            SystemExit: when it has failed; it said why.
+            SystemExit: the first process failed, and printed why.
         """
         if self.by == "self":
             return os.environ[_RUN]
-        self._meet()
-        heard: list[str | None] = [None]
-        dist.broadcast_object_list(heard)
-        if heard[0] is None:
+        self._join_group()
+        received: list[str | None] = [None]
+        dist.broadcast_object_list(received)
+        if received[0] is None:
             raise SystemExit(1)
-        return heard[0]
+        return received[0]
 
-    def _meet(self) -> None:
+    def _join_group(self) -> None:
         if dist.is_initialized():
             return
         environment = self.environment
         os.environ.setdefault("MASTER_ADDR", environment.main_address)
         os.environ.setdefault("MASTER_PORT", str(environment.main_port))
-        # Lightning takes the group that it finds.
+        # Fabric uses an existing group.
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, rank=self.rank, world_size=self.processes.world)
         atexit.register(leave_group)
 
     @contextmanager
-    def leading(self, run: Callable[[], str]) -> Iterator[None]:
-        """Around what the first process makes ready for all: afterwards it tells them, also of its failure."""
+    def preparing(self, run: Callable[[], str]) -> Iterator[None]:
+        """Around the preparation of the run folder by the first process: afterwards the others learn its path."""
         try:
             yield
         except BaseException:
-            self.tell_run(None)
+            self.send_run(None)
             raise
-        self.tell_run(run())
+        self.send_run(run())
 
 
 @contextmanager
-def own_processes(launch: Launch) -> Iterator[None]:
-    """Around a training: the variables and the process group that Lightning leaves behind are taken away again."""
-    before = {name: os.environ.get(name) for name in (*_LIGHTNING, _RUN)}
+def restored_environment(launch: Launch) -> Iterator[None]:
+    """Around a run: removes the process group and the environment variables of processes that Fabric started."""
+    before = {name: os.environ.get(name) for name in (*_SET_BY_FABRIC, _RUN)}
     try:
         yield
     finally:
@@ -143,6 +143,6 @@ def own_processes(launch: Launch) -> Iterator[None]:
 
 
 def leave_group() -> None:
-    """Leave the process group, if there is one."""
+    """Destroy the process group, if there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

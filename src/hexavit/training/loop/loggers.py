@@ -1,100 +1,69 @@
-"""A training told to Weights & Biases, for those who watch their runs there."""
+"""Logging of a run to Weights & Biases."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
 from typing import Any
-
-import lightning as L
 
 from hexavit.errors import HexavitError, RunError
 from hexavit.files import write_text
 from hexavit.runs.run_folder import Run
 from hexavit.training.config import TrainConfig
-from hexavit.training.loop.run_writer import Row
+from hexavit.training.loop.history import Row
+from hexavit.training.loop.listener import Listener
+from hexavit.training.loop.train_state import TrainState
 
 
-def check_trackers(config: TrainConfig) -> None:
-    """Refuse what :func:`make_trackers` would refuse, before anything is begun.
+class WandbLogger(Listener):
+    """Logs each epoch to the project ``config.wandb``. A resumed run continues the same W&B run.
 
-    Raises:
-        HexavitError: a package is not installed.
-    """
-    if config.wandb is not None:
-        _package()
-
-
-def make_trackers(run: Run, config: TrainConfig) -> list[WandbLog]:
-    """What else than the run folder is told of the training."""
-    return [WandbLog(run, config)] if config.wandb is not None else []
-
-
-def telling(*listeners: Callable[[Row], None]) -> Callable[[Row], None]:
-    """One listener that tells all of these."""
-
-    def tell(row: Row) -> None:
-        for listener in listeners:
-            listener(row)
-
-    return tell
-
-
-class WandbLog(L.Callback):
-    """Logs each epoch's row under the project ``config.wandb``; a training that resumes goes on in the same run there.
-
-    What the package itself writes lies in ``wandb`` in the run folder; ``WANDB_MODE=offline`` keeps it there.
+    The files of the package are in ``wandb`` in the run folder; ``WANDB_MODE=offline`` logs there only.
 
     Raises:
         HexavitError: the package ``wandb`` is not installed.
     """
 
     def __init__(self, run: Run, config: TrainConfig) -> None:
-        self.wandb = _package()
+        self.wandb = import_wandb()
         self.run, self.config = run, config
-        self._known = run.wandb / "run-id"
-        self._there: Any = None
+        self._session: Any = None
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        resumes = self.run.checkpoint.is_file() and self._known.is_file()
-        self._known.parent.mkdir(exist_ok=True)
+    def on_start(self, state: TrainState, steps_per_epoch: int, epochs: int) -> None:
+        known = self.run.wandb / "run-id"
+        resumes = self.run.checkpoint.is_file() and known.is_file()
+        known.parent.mkdir(exist_ok=True)
         try:
-            self._there = self.wandb.init(
+            self._session = self.wandb.init(
                 project=self.config.wandb,
                 name=self.run.path.name,
                 dir=str(self.run.path),
                 config=asdict(self.config),
-                id=self._known.read_text(encoding="utf-8").strip() if resumes else None,
+                id=known.read_text(encoding="utf-8").strip() if resumes else None,
                 resume="allow",
             )
-        except Exception as error:  # no login, no network, no project: the package has many kinds
+        except Exception as error:  # wandb raises many types: no login, no network, no project
             reason = " ".join(str(error).split())
             raise RunError(
                 f"Weights & Biases cannot be logged to ({reason}); WANDB_MODE=offline logs to the run folder"
             ) from error
-        write_text(self._known, str(self._there.id))
+        write_text(known, str(self._session.id))
 
-    def log(self, row: Row) -> None:
-        """Log the metrics of a finished epoch."""
-        if self._there is not None:
-            self._there.log({name: value for name, value in row.items() if name != "step"}, step=int(row["step"]))
+    def on_epoch(self, row: Row) -> None:
+        self._session.log({name: value for name, value in row.items() if name != "step"}, step=int(row["step"]))
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._finish(0)
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self._finish(1)
-
-    def _finish(self, status: int) -> None:
-        if self._there is not None:
-            self._there.finish(exit_code=status)
-            self._there = None
+    def on_end(self, *, failed: bool) -> None:
+        if self._session is not None:
+            self._session.finish(exit_code=int(failed))
+            self._session = None
 
 
-def _package() -> Any:
+def import_wandb() -> Any:
+    """The package ``wandb``.
+
+    Raises:
+        HexavitError: it is not installed.
+    """
     try:
         return import_module("wandb")
     except ImportError as error:

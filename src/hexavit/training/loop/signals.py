@@ -1,4 +1,4 @@
-"""What a training does when it is told to go: SIGTERM and SIGINT, the second of which is not waited for."""
+"""SIGTERM and SIGINT during a run: the first one stops it after the current step, the second one at once."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE = 8.0
-"""Seconds that a step has to come to its end; leaving takes 10 at most."""
+STEP_LIMIT = 8.0
+"""Seconds that the current step may still take after a signal, so that the process ends within 10 seconds."""
 
 
-class Leave(BaseException):
-    """Raised between two steps, when everything is written, to leave the loop.
+class Interrupted(BaseException):
+    """Raised between two steps after a signal, when the checkpoint is written.
 
     Args:
-        number: of the signal.
+        number: the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -27,51 +27,51 @@ class Leave(BaseException):
         self.number = number
 
 
-class Leaving:
-    """Notes the first signal for the loop, which looks at :attr:`asked` between its steps; the second ends the process.
+class SignalListener:
+    """Records the first signal in :attr:`received`, which the loop reads between steps; the second ends the process.
 
-    A step that takes more than :data:`PATIENCE` seconds longer is given up with all since the last checkpoint: a
-    process cannot be stopped within it and be left in a state to go on from.
+    If the loop does not end within :data:`STEP_LIMIT` seconds, the process ends without a checkpoint: a step cannot be
+    interrupted in a state from which training could continue.
 
     Args:
-        give_up: called before the process ends within a step; a thread calls it.
-        children: gives the processes that end with this one.
+        on_timeout: called, in another thread, before the process ends within a step.
+        children: returns the processes that are killed with this one.
     """
 
-    def __init__(self, give_up: Callable[[], None], children: Callable[[], list[Any]] = list) -> None:
-        self.asked = 0
+    def __init__(self, on_timeout: Callable[[], None], children: Callable[[], list[Any]] = list) -> None:
+        self.received = 0
         self._process = os.getpid()
-        self._give_up = give_up
+        self._on_timeout = on_timeout
         self._children = children
-        self._before: dict[signal.Signals, Any] = {}
+        self._previous: dict[signal.Signals, Any] = {}
         self._timer: threading.Timer | None = None
 
-    def listen(self) -> None:
-        """Answer the signals from now on. Only a main thread can; in another it does nothing."""
+    def start(self) -> None:
+        """Install the handlers. Python allows it in the main thread only; in another one this does nothing."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {each: signal.signal(each, self._note) for each in SIGNALS}
+            self._previous = {each: signal.signal(each, self._handle) for each in SIGNALS}
 
     def stop(self) -> None:
-        """Let those answer who did before."""
+        """Restore the previous handlers."""
         if self._timer is not None:
             self._timer.cancel()
-        for each, handler in self._before.items():
+        for each, handler in self._previous.items():
             signal.signal(each, handler)
-        self._before = {}
+        self._previous = {}
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a reading process that has not yet set its own answer
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a forked data worker that has not set its own handlers yet
             return
-        if self.asked:
+        if self.received:
             self._end(number)
-        self.asked = number
-        self._timer = threading.Timer(PATIENCE, self._too_long)
+        self.received = number
+        self._timer = threading.Timer(STEP_LIMIT, self._time_out)
         self._timer.daemon = True
         self._timer.start()
 
-    def _too_long(self) -> None:
-        self._give_up()
-        self._end(self.asked)
+    def _time_out(self) -> None:
+        self._on_timeout()
+        self._end(self.received)
 
     def _end(self, number: int) -> None:
         for child in self._children():

@@ -1,4 +1,4 @@
-"""Batch norm over the images of all processes, on any device."""
+"""Batch norm over the images of all processes: PyTorch's ``SyncBatchNorm`` on accelerators, our own on the CPU."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 class _Synced(torch.autograd.Function):
     """y = (x - m) / sqrt(v + eps), with mean m and variance v over the samples of all processes.
 
-    With g = dL/dy, N the count over all and <.> the sum over all: dL/dx = (g - <g> / N - y <g y> / N) / sqrt(v + eps),
-    Ioffe & Szegedy (ICML 2015), section 3, in one sum forward and one backward.
+    With g = dL/dy, N the number of samples and <.> their sum, both over all processes:
+    dL/dx = (g - <g> / N - y <g y> / N) / sqrt(v + eps) (Ioffe & Szegedy, ICML 2015, section 3). It communicates once
+    in the forward and once in the backward pass.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(n, C, ...) to y in its shape, m (C,), v (C,), and N ()."""
+        """From x (n, C, ...) to y in the same shape, m (C,), v (C,) and N ()."""
         exact = torch.promote_types(x.dtype, torch.float32)
         dims = [dim for dim in range(x.ndim) if dim != 1]
         samples = x.to(exact)
@@ -42,7 +43,7 @@ class _Synced(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        """The formula above."""
+        """See the formula above."""
         y, inverse, total = ctx.saved_tensors
         grad = grads[0].to(y.dtype)
         sums = torch.stack((grad.sum(ctx.dims), (grad * y).sum(ctx.dims)))  # (2, C)
@@ -52,27 +53,28 @@ class _Synced(torch.autograd.Function):
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
-    """Batch norm whose mean and variance, in training, are those of the images of all processes, shares of any size.
+    """Batch norm for the CPU whose training statistics are those of the images of all processes.
 
-    Alone, and in evaluation, it is ``nn.BatchNorm2d``. PyTorch's ``SyncBatchNorm`` does the same on GPUs and refuses
-    CPUs. Every process must pass through it equally often.
+    The processes may have different numbers of images. In a single process, and in evaluation mode, it equals
+    ``nn.BatchNorm2d``. PyTorch's ``SyncBatchNorm`` raises an error for CPU tensors. All processes must call it equally
+    often.
 
     Shapes: (n, C), (n, C, L) or (n, C, H, W) to the same.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim < 2:
-            raise ValueError(f"batch norm needs at least two dimensions, not {input.ndim}")
+            raise ValueError(f"batch norm needs an input of at least two dimensions, not {input.ndim}")
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, C, ...) to the same."""
-        together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-        if not together or not self.training:
+        distributed = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        if not distributed or not self.training:
             return super().forward(input)
         self._check_input_dim(input)
         y, mean, variance, total = _Synced.apply(input, self.eps)
         if self.running_mean is not None:
-            self._keep(mean, variance, total)
+            self._update_running(mean, variance, total)
         if self.weight is not None:
             shape = [1, -1, *[1] * (input.ndim - 2)]
             y = y * self.weight.view(shape) + self.bias.view(shape)
@@ -80,7 +82,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         return out
 
     @torch.no_grad()
-    def _keep(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
+    def _update_running(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
         running_mean, running_var, seen = self.running_mean, self.running_var, self.num_batches_tracked
         assert running_mean is not None
         assert running_var is not None
@@ -91,15 +93,29 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         running_var.lerp_((variance * total / (total - 1)).to(running_var.dtype), share)
 
 
-def sync_batch_norms(model: nn.Module) -> nn.Module:
-    """Put a :class:`SyncedBatchNorm` with the same tensors in the place of each batch norm; the names in the state dict
-    stay. Gives the model, which is the same object unless it is itself a batch norm."""
+def sync_batch_norms(model: nn.Module, device: torch.device | str) -> nn.Module:
+    """Replace every batch norm by a synchronised one with the same tensors; names in the state dict do not change.
+
+    Args:
+        model: changed in place, unless it is itself a batch norm.
+        device: where it will be trained: ``cpu`` gives :class:`SyncedBatchNorm`, others ``nn.SyncBatchNorm``.
+
+    Returns:
+        The model.
+    """
+    if torch.device(device).type != "cpu":
+        synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return synced
     if isinstance(model, _BatchNorm) and not isinstance(model, SyncedBatchNorm):
-        synced = SyncedBatchNorm(model.num_features, model.eps, model.momentum, model.affine, model.track_running_stats)
-        synced.weight, synced.bias = model.weight, model.bias
-        synced.running_mean, synced.running_var = model.running_mean, model.running_var
-        synced.num_batches_tracked = model.num_batches_tracked
-        return synced.train(model.training)
+        return _synced(model)
     for name, child in model.named_children():
-        setattr(model, name, sync_batch_norms(child))
+        setattr(model, name, sync_batch_norms(child, device))
     return model
+
+
+def _synced(norm: _BatchNorm) -> SyncedBatchNorm:
+    synced = SyncedBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    synced.weight, synced.bias = norm.weight, norm.bias
+    synced.running_mean, synced.running_var = norm.running_mean, norm.running_var
+    synced.num_batches_tracked = norm.num_batches_tracked
+    return synced.train(norm.training)

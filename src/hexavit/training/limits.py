@@ -1,0 +1,83 @@
+"""Rejects a run that cannot fit: more images in a batch than there are, or more memory than the machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from hexavit.architecture import Architecture
+from hexavit.errors import ArchitectureError
+from hexavit.training.auto_config.facts import this_machine
+from hexavit.training.auto_config.rules import counted
+from hexavit.training.config import ConfigError, TrainConfig
+
+_STATE_BYTES = 16
+"""Bytes per parameter: the float32 weight, its gradient and two moments of AdamW."""
+_SIDE = 32
+"""Image sizes are suggested in multiples of this."""
+
+
+def check_fits(config: TrainConfig, architecture: Architecture, images: int) -> None:
+    """Check the batch against the training images, and the memory of a step against that of the device.
+
+    Args:
+        config: the settings.
+        architecture: the model at the size of the run.
+        images: number of training images.
+
+    Raises:
+        ConfigError: it does not fit; the message names the largest value that does.
+    """
+    if config.batch_size > images:
+        raise ConfigError(f"batch_size is at most {images}, the number of training images, not {config.batch_size}")
+    machine = this_machine(config.device)
+    available = machine.device_memory or machine.memory
+    share = -(-config.batch_size // config.devices)
+    at_once = min(config.micro_batch or share, share)
+
+    def needed(side: int | None = None, count: int = 1) -> float:
+        sized = architecture if side is None else replace(architecture, img_size=(side, side))
+        return _step_bytes(sized, count, config.precision)
+
+    if needed() > available:
+        height, width = architecture.img_size
+        side = (
+            _largest(lambda multiple: _fits(needed, multiple * _SIDE, available), max(height, width) // _SIDE) * _SIDE
+        )
+        hint = f"at most {side} x {side} fits" if side else "use a smaller model"
+        raise ConfigError(
+            f"a single image of {height} x {width} pixels takes about {_gigabytes(needed())} in training, and this "
+            f"machine has {_gigabytes(available)}: {hint}"
+        )
+    if needed(count=at_once) > available:
+        fitting = _largest(lambda count: needed(count=count) <= available, at_once)
+        raise ConfigError(
+            f"{at_once} images at a time take about {_gigabytes(needed(count=at_once))} in training, and this machine "
+            f"has {_gigabytes(available)}: --micro-batch {fitting} fits, and gives the same result"
+        )
+
+
+def _step_bytes(architecture: Architecture, images: int, precision: str) -> float:
+    """Bytes of weights, optimizer state and activations of a training step."""
+    cost = counted(architecture)
+    return _STATE_BYTES * cost.parameters + images * cost.activation_bytes * (1 if precision == "float32" else 0.5)
+
+
+def _fits(needed: Callable[[int], float], side: int, available: float) -> bool:
+    try:
+        return needed(side) <= available
+    except ArchitectureError:  # not a size that this model accepts
+        return False
+
+
+def _largest(fits: Callable[[int], bool], most: int) -> int:
+    """The largest number up to ``most`` that fits, by bisection; 0 if none does."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB"
