@@ -1,6 +1,44 @@
+"""Metrics of a classifier, against sums in NumPy."""
+
+import numpy as np
+import pytest
 import torch
 
-from hexavit.evaluation.metrics import figure
+from hexavit.evaluation.metrics import MeanLoss, accuracies, figure
+
+
+def test_the_mean_loss_weights_each_batch_by_its_size() -> None:
+    metric = MeanLoss()
+    for loss, samples in ((1, 8), (1, 8), (1, 8), (5, 3)):
+        metric.update(torch.tensor(float(loss)), samples)
+    assert metric.compute().item() == pytest.approx((3 * 8 + 5 * 3) / 27, abs=1e-7)
+
+
+def test_a_loss_that_is_not_a_number_stays_visible() -> None:
+    metric = MeanLoss()
+    metric.update(torch.tensor(float("nan")), 4)
+    metric.update(torch.tensor(1.0), 4)
+    assert metric.compute().isnan()
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 13, 26, 27])
+def test_no_metric_depends_on_the_batch_size(batch_size: int) -> None:
+    rng = np.random.default_rng(0)
+    logits, target = rng.normal(size=(27, 7)).astype(np.float32), rng.integers(0, 7, 27)
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(27), target]
+    rank = (logits > logits[np.arange(27), target][:, None]).sum(axis=1)
+    mean, scores = MeanLoss(), accuracies(7)
+    for start in range(0, 27, batch_size):
+        some, right = (
+            torch.from_numpy(logits[start : start + batch_size]),
+            torch.from_numpy(target[start : start + batch_size]),
+        )
+        mean.update(torch.nn.functional.cross_entropy(some, right), len(right))
+        scores.update(some, right)
+    assert mean.compute().item() == pytest.approx(losses.mean(), rel=1e-6)
+    found = {name: value.item() for name, value in scores.compute().items()}
+    assert found == pytest.approx({"accuracy": (rank < 1).mean(), "top5": (rank < 5).mean()}, rel=1e-6)
 
 
 def test_a_figure_is_written_without_the_tail_of_its_bits() -> None:

@@ -18,7 +18,7 @@ from hexavit.data.batches import read_batches
 from hexavit.data.source import OnBadImage
 from hexavit.data.split import from_record
 from hexavit.errors import DataError, HexavitError, nearest
-from hexavit.evaluation.metrics import accuracies, figure, mean_loss
+from hexavit.evaluation.metrics import MeanLoss, accuracies, figure
 from hexavit.evaluation.predictions import BINS, Answers, ClassResult, Confused
 from hexavit.inference.device import Device, pick_device
 from hexavit.inference.load_model import Ready, Subject, made_ready
@@ -181,7 +181,7 @@ class _Sums:
 
     def __init__(self, count: int, place: torch.device) -> None:
         self.answered: list[tuple[Tensor, ...]] = []
-        self._overall, self._loss = accuracies(count).to(place), mean_loss().to(place)
+        self._overall, self._loss = accuracies(count).to(place), MeanLoss().to(place)
         self._calibration = MulticlassCalibrationError(count, n_bins=BINS).to(place)
 
     def add(self, numbers: Sequence[int], logits: Tensor, target: Tensor) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 
@@ -15,9 +16,33 @@ def accuracies(num_classes: int) -> MetricCollection:
     return MetricCollection(dict(top), compute_groups=False)
 
 
-def mean_loss() -> MeanMetric:
-    """The mean over samples; give it each batch's mean with the batch's size as weight."""
-    return MeanMetric(nan_strategy="disable")  # its default passes over what is not a number
+class MeanLoss(Metric):
+    """The mean loss over samples, summed in float64 and over all processes.
+
+    torchmetrics' `MeanMetric` ignores its weights under `nan_strategy="disable"` and skips NaN otherwise (1.9).
+    """
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, samples: int) -> None:
+        """Add a batch.
+
+        Args:
+            loss: mean loss of the batch, a scalar.
+            samples: images in the batch.
+        """
+        self.total += loss.detach().double() * samples
+        self.count += samples
+
+    def compute(self) -> Tensor:
+        """The mean, a float32 scalar; NaN without samples."""
+        return (self.total / self.count).float()
 
 
 def figure(value: Tensor) -> float:
