@@ -55,7 +55,7 @@ def test_show(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     assert model.architecture.table() in told
     assert "4.5 G" in told
     assert "4.547 G" in told  # without the class token in stage 2
-    assert "before your edits" in told
+    assert "without your overrides" in told
     read = json.loads(ask(capsys, "show", "cvt_13", "--json"))
     assert (
         hexavit.Architecture.from_json(json.dumps(read["architecture"])) == hexavit.create_model("cvt_13").architecture
@@ -87,7 +87,7 @@ def test_train_takes_a_recipe_and_the_command_line_wins(tmp_path: Path, capsys: 
     recipe.write_text(f"model: cvt_nano\ndata: {digits_folder()}\nepochs: 3\nbatch_size: 8\nimg_size: 32\nworkers: 0\n")
     told = ask(capsys, "train", "--config", recipe, "--epochs", 1, "--out", tmp_path / "run", "--set", "head=pool")
     run = Run.open(tmp_path / "run")
-    assert told.splitlines()[-1].startswith("held-out accuracy ")
+    assert told.splitlines()[-1].startswith("validation accuracy ")
     assert len(run.history.read_text().splitlines()) == 2
     assert (
         run.build().architecture
@@ -105,7 +105,7 @@ def test_train_chooses_what_is_not_given(
     monkeypatch.setattr(ImageFolder, "__init__", lambda self, path: opened.append(path) or opens(self, path))
     told = ask(capsys, "train", digits_folder(), *given).splitlines()
     assert len(opened) == 1  # for all of it: a large folder takes minutes
-    assert told[0] == "chosen, and to be had otherwise by the options of these names:"
+    assert told[0] == "settings chosen automatically; override any with the option of the same name:"
     assert told[1].startswith("model cvt_nano, img_size 32 x 32: 24 images of 8 pixels or so")
     run = Run.open("runs/digits-cvt_nano")
     monkeypatch.setenv("LOCAL_RANK", "1")  # a process that follows says nothing of it
@@ -120,7 +120,7 @@ def test_evaluate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     read = json.loads(ask(capsys, "evaluate", trained().path, "--data", digits_folder(), "--json"))
     assert read["accuracy"] == json.loads(trained().metrics.read_text())["accuracy"]
     told = ask(capsys, "evaluate", trained().path, "--data", digits_folder())
-    assert f"accuracy  {read['accuracy']:.2%}, in a bootstrap " in told
+    assert f"accuracy  {read['accuracy']:.2%} (95 % CI " in told
     assert {"top5", "interval", "ece", "macro_f1", "confused"} < set(read)
     ask(capsys, "evaluate", trained().path, "--data", digits_folder(), "--report", tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")

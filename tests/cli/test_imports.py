@@ -34,13 +34,13 @@ def test_a_file_and_a_module(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--import"], "--import needs a module or a .py file"),
+        (["--import"], "--import needs a module name or a .py file"),
         (["--import=nowhere_at_all"], "--import nowhere_at_all: ModuleNotFoundError: No module named 'nowhere_at_all'"),
         (["--import", "nowhere.py"], "--import nowhere.py: FileNotFoundError"),
         (["--set", "stages.*.feedforward=halved"], "a part of your own is registered first"),
     ],
 )
-def test_refusals(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "cvt_nano", *arguments]) == 2
     told = capsys.readouterr().err
     assert sentence in told

@@ -1,6 +1,7 @@
 """Browsing parts and comparing models."""
 
 import json
+import sys
 
 import pytest
 
@@ -20,7 +21,7 @@ def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(list(arguments)) == 2
     return capsys.readouterr().err
 
@@ -31,10 +32,30 @@ def test_list_by_parts(capsys: pytest.CaptureFixture[str]) -> None:
         assert ask(capsys, "list", f"--{kind}", part).split() == hexavit.list_models(**{kind: part})
     both = json.loads(ask(capsys, "list", "*nano", "--position", "peg", "--family", "cpvt", "--json"))
     assert both == ["cpvt_nano"]
-    assert "did you mean 'performer'?" in refusal(capsys, "list", "--attention", "perfomer")
-    assert "has attention=global, head=two_heads" in refusal(
+    assert "did you mean 'performer'?" in error(capsys, "list", "--attention", "perfomer")
+    assert "has attention=global, head=two_heads" in error(
         capsys, "list", "vit_*", "--attention", "global", "--head", "two_heads"
     )
+
+
+def test_the_table_of_models(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal; in a pipe, names alone."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    lines = ask(capsys, "list", "cvt_*").splitlines()
+    assert lines[0].split() == ["model", "parameters", "multiply-adds", "pixels", "top-1"]
+    assert ["cvt_13", "20.00", "M", "4.566", "G", "224", "81.6%"] in [line.split() for line in lines]
+    assert len({len(line) for line in lines}) == 1
+    assert ask(capsys, "list", "cvt_*", "--names").split() == hexavit.list_models("cvt_*")
+    lines = ask(capsys, "list", "cvt_w24.*", "--weights").splitlines()
+    assert lines[2].split() == [
+        "cvt_w24.in22k_ft_in1k_384",
+        "384",
+        "87.6%",
+        "apache-2.0",
+        "ImageNet-22k,",
+        "then",
+        "ImageNet-1k",
+    ]
 
 
 def test_a_part_inside_another_is_used_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,10 +74,13 @@ def test_list_by_cost(capsys: pytest.CaptureFixture[str]) -> None:
     assert not {"vit_small_patch32_224", "vit_tiny_patch16_384", "vit_base_patch16_224"} & set(names)
     assert ask(capsys, "list", "--weights", "--family", "t2t_vit", "--max-params", "5M").split() == ["t2t_vit_7.in1k"]
     assert ask(capsys, "list", "deit_*", "--max-macs", "1255000000").split() == ["deit_tiny_patch16_224", "deit_nano"]
-    assert "no model '*' has max-params=1: leave a filter out" in refusal(capsys, "list", "--max-params", "1")
+    assert "no model '*' has max-params=1: leave a filter out" in error(capsys, "list", "--max-params", "1")
     for wrong in ("ten", "10m", "-1", "1e6"):
-        told = refusal(capsys, "list", f"--max-macs={wrong}")
-        assert told == f"error: --max-macs is a number, plain or with k, M or G behind it such as 10M, not {wrong!r}\n"
+        told = error(capsys, "list", f"--max-macs={wrong}")
+        assert (
+            told
+            == f"error: --max-macs takes a number, plain or with the suffix k, M or G, such as 10M, not {wrong!r}\n"
+        )
 
 
 def test_costs_of_the_table_are_what_is_counted() -> None:
@@ -82,7 +106,9 @@ def test_show_two(capsys: pytest.CaptureFixture[str]) -> None:
         "deit_tiny_distilled_patch16_224",
     ]
     assert told.splitlines()[2].split() == ["head", "head", "class_token", "two_heads"]
-    assert len(told.splitlines()) == 3
+    # The second token and head: 192 of the token, 192 of its position, 193,000 of its head.
+    assert told.splitlines()[6].split() == ["parameters", "5.717", "M", "5.911", "M", "+3.4%"]
+    assert told.splitlines()[7].split()[-1] == "+0.6%"
     (read,) = json.loads(ask(capsys, "show", "cpvt_nano", "cpvt_nano", "--set", "head=pool", "--json"))
     assert read == {"column": "head", "path": "head", "here": "pool", "there": "class_token"}
     assert "make the same choices" in ask(capsys, "show", "cvt_nano", "cvt_nano")
@@ -104,7 +130,7 @@ def test_parts(capsys: pytest.CaptureFixture[str]) -> None:
     assert "used by: cpvt_tiny" in told
     (read,) = json.loads(ask(capsys, "parts", "attention.performer", "--json"))
     assert read["options"]["heads"] == {"takes": "a whole number", "default": "required"}
-    assert "did you mean 'peg'?" in refusal(capsys, "parts", "pegg")
+    assert "did you mean 'peg'?" in error(capsys, "parts", "pegg")
 
 
 def test_every_page_is_whole() -> None:

@@ -90,9 +90,9 @@ def test_a_list_may_name_what_is_not_there(capsys: pytest.CaptureFixture[str], m
     assert "http://a/b.png: nothing is fetched" in remarks
 
 
-def test_an_empty_list_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_list_is_an_error(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     feed(monkeypatch, b"")
-    assert ask(capsys, "-", status=2)[1] == "error: the list on the standard input names no image\n"
+    assert ask(capsys, "-", status=2)[1] == "error: the list on standard input names no image\n"
 
 
 def test_features_stand_beside_their_paths(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_an_interrupted_prediction_leaves_no_half_file(
 
     (tmp_path / "a.csv").write_text("what was there")
     monkeypatch.setattr(Rows, "write", interrupted)
-    ask(capsys, digits_folder(), "--out", tmp_path / "a.csv", status=130)
+    ask(capsys, digits_folder(), "--out", tmp_path / "a.csv", "--overwrite", status=130)
     assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]
     assert (tmp_path / "a.csv").read_text() == "what was there"
 

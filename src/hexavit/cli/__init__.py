@@ -1,4 +1,4 @@
-"""The command line: one file a command, with no logic of its own."""
+"""The command line: one module per command. A command parses arguments, calls a package below, and prints."""
 
 from hexavit.cli._main import COMMANDS, main
 

@@ -1,4 +1,4 @@
-"""``--import``: modules of the user's own, so that the parts they register can be named."""
+"""The option ``--import``: Python modules of the user that register parts of their own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from hexavit.errors import HexavitError
 
 
 def import_own(arguments: Sequence[str]) -> list[str]:
-    """Import what stands after each ``--import`` (a module's name, or a .py file), and give the other arguments.
+    """Import the value of each ``--import`` (a module name or a .py file).
+
+    Returns:
+        The other arguments.
 
     Raises:
-        HexavitError: nothing stands after it, or the module is not found or fails.
+        HexavitError: the value is missing, or the module is not found or fails.
     """
     left: list[str] = []
     waiting = iter(arguments)
@@ -31,12 +34,12 @@ def import_own(arguments: Sequence[str]) -> list[str]:
 
 def _import(name: str) -> None:
     if not name:
-        raise HexavitError("--import needs a module or a .py file")
+        raise HexavitError("--import needs a module name or a .py file")
     try:
         if name.endswith(".py"):
             _run_file(Path(name))
         else:
-            sys.path.insert(0, os.getcwd())  # as `python -m` does: a module beside you is found
+            sys.path.insert(0, os.getcwd())  # as `python -m` does
             import_module(name)
     except Exception as error:
         raise HexavitError(f"--import {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
@@ -47,5 +50,5 @@ def _run_file(path: Path) -> None:
     if spec is None or spec.loader is None:
         raise ImportError(path)
     module = module_from_spec(spec)
-    sys.modules[path.stem] = module  # where whoever pickles its classes looks for them
+    sys.modules[path.stem] = module  # pickle looks its classes up here
     spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""From arguments to a command and its exit status; a command's file is imported when it is called."""
+"""Entry point of ``hexavit``: dispatch to a command, and its exit status. Only the called command is imported."""
 
 from __future__ import annotations
 
@@ -13,53 +13,60 @@ from hexavit.cli._imports import import_own
 from hexavit.errors import HexavitError, nearest
 
 COMMANDS = {
-    "demo": "train a small CvT on handwritten digits, and predict some",
-    "list": "the models there are",
-    "show": "a model as a table of six columns, its figures published and counted; or two models compared",
-    "parts": "the shelves, or one part with its options and who uses it",
-    "profile": "what a model costs, by stage and by kind of part",
-    "inspect": "what a file of weights is, and what else is in it",
-    "convert": "write a file of weights in another layout",
-    "data": "check a data set before training on it",
+    "demo": "train a small CvT on handwritten digits and predict some",
+    "list": "list the models: parameters, multiply-adds, image size, accuracy",
+    "show": "show a model as a table of six columns, or compare two models",
+    "parts": "list the parts, or show the options of one and the models that use it",
+    "profile": "count a model's parameters, multiply-adds and activation bytes",
+    "inspect": "show what a weight file holds: layout, model, image size, classes",
+    "convert": "write a weight file in another layout",
+    "data": "check a data set before training, or download a public one",
     "train": "train a model on images",
-    "evaluate": "judge a trained model on images whose classes are known",
-    "probe": "judge a model's features: nearest neighbours and a linear classifier on them",
+    "evaluate": "evaluate a trained model on labelled images",
+    "probe": "evaluate a model's features with k-NN and a linear classifier",
     "runs": "compare the runs in a folder",
-    "predict": "the classes of images, by a trained model",
+    "predict": "predict the classes of images",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the process's arguments by default.
+    """Run one command.
+
+    Args:
+        argv: the arguments; None for those of the process.
 
     Returns:
-        The exit status: 0, or 2 after a refusal, whose one sentence goes to the standard error, or 130 after an
-        interrupt, or 143 after a training was told to go.
+        The exit status: 0; 1 if some of the images could not be read; 2 after an error, which is printed to standard
+        error as one sentence; 130 after an interrupt; 143 after a SIGTERM during training.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text at all
-    # Waiting threads that spin take the cores from whoever works on them; PyTorch reads this when it is loaded.
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be valid text
+    # Idle OpenMP threads must not spin on cores that other threads need; PyTorch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         _dispatch(arguments)
         sys.stdout.flush()
-    except SystemExit as leaving:  # after --help, or a SIGTERM
-        code = int(leaving.code or 0)
-        return _leave_at_once(code) if argv is None and code > 128 else code
+    except SystemExit as exit_:  # after --help, or a SIGTERM
+        code = int(exit_.code or 0)
+        return _exit_at_once(code) if argv is None and code > 128 else code
     except HexavitError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return _leave_at_once(130) if argv is None else 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        return _exit_at_once(130) if argv is None else 130
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # such as a full disk
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        return 2
     return 0
 
 
-def _leave_at_once(code: int) -> int:
-    """End the process that a signal has told to go: taking down all that PyTorch made can take Python ten seconds."""
+def _exit_at_once(code: int) -> int:
+    """End the process after a signal without Python's clean-up, which can take ten seconds with PyTorch loaded."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -78,7 +85,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
 
         parser = Parser(prog=f"hexavit {name}", description=command.__doc__)
         command.add_arguments(parser)
-        command.run(parser, rest)
+        command.run(parser.parse(rest))
     elif arguments[0].startswith("-"):
         raise HexavitError(f"there is no option {arguments[0]!r}: {nearest(arguments[0], ['--help', '--version'])}")
     else:
@@ -89,8 +96,11 @@ def _help() -> str:
     commands = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
     return (
         "usage: hexavit COMMAND ...\n\n"
-        "Vision transformers as six choices: look at them, train them, use them.\n\n"
+        "Vision transformers as six choices: inspect them, train them, use them.\n\n"
         f"commands:\n{commands}\n\n"
-        "options:\n  --help    this text; after a command, its own\n  --version the version\n"
-        "  --import  after a command: a module or .py file with parts of your own; may be repeated"
+        "options:\n"
+        "  --help    this text; after a command, the help of that command\n"
+        "  --version the version\n"
+        "  --import  after a command: import a module or .py file with parts of your\n"
+        "            own first; may be repeated"
     )

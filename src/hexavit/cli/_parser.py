@@ -1,22 +1,24 @@
-"""The parser of every command: a wrong call is answered by one sentence."""
+"""The argument parser of every command: argparse, with options in any order and one-sentence errors."""
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
-from argparse import SUPPRESS, HelpFormatter
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
-from jsonargparse import ArgumentParser, Namespace
-
-from hexavit.errors import HexavitError, nearest
+from hexavit.errors import HexavitError, RunError, nearest
 
 if TYPE_CHECKING:
+    from hexavit.architecture import Architecture
     from hexavit.inference import Ready
 
-_TYPES = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
+MODEL = "model name, as in `hexavit list`; run folder; or saved model folder"
+"""Help of an argument that :func:`architecture_of` reads."""
+
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
 
 
@@ -24,94 +26,129 @@ class UsageError(HexavitError):
     """An option or argument that is unknown, missing, or of the wrong type."""
 
 
-class _Help(HelpFormatter):
-    """What an option is, and its default where there is one to tell."""
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that raises :class:`UsageError` with one sentence.
 
-    def _get_help_string(self, action: Any) -> str:
-        text, default = action.help or "", action.default
-        untold = default is None or isinstance(default, bool | list) or default == SUPPRESS or not action.option_strings
-        return text if untold or "default" in text else f"{text} (default: {default})"
+    Options and arguments may come in any order, options are never abbreviated, and a value may begin with a minus.
 
+    Args:
+        prog: command as the user types it, such as ``hexavit train``.
+        description: first paragraph of the help.
+    """
 
-class Parser(ArgumentParser):
-    """jsonargparse's parser, without abbreviations, and raising :class:`UsageError`. Arguments and options may stand in
-    any order, and a value may begin with a minus."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, exit_on_error=False, formatter_class=_Help, **options)
-        self.add_argument(  # known to the help; `import_own` takes it out before
-            "--import", metavar="MODULE", type=str, default=None, help="a module or .py file with parts of your own"
+    def __init__(self, prog: str, description: str | None) -> None:
+        self._known: dict[str, argparse.Action] = {}
+        self._sections: dict[str, Any] = {}
+        self._usage = ["%(prog)s [OPTION ...]"]
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+        self.add_argument(  # in the help only: `import_own` removes it before parsing
+            "--import",
+            metavar="MODULE",
+            default=argparse.SUPPRESS,
+            help="Python module or .py file to import first, with parts of your own",
         )
 
-    def parse_args(  # type: ignore[override]  # argparse declares many forms of it
-        self, args: Sequence[str] | None = None, *rest: Any, **options: Any
-    ) -> Namespace:
-        return super().parse_args(self._ordered(sys.argv[1:] if args is None else args), *rest, **options)
+    def add_argument(self, *names: str, section: str | None = None, **options: Any) -> argparse.Action:
+        """As argparse, with these differences.
+
+        Args:
+            names: an argument's name, or the option's strings.
+            section: heading of the help under which the option is listed.
+            options: ``type`` may be a ``Literal``; a default is appended to the help unless the help mentions one.
+        """
+        kind = options.get("type")
+        if kind is not None:
+            options["type"] = _checked(kind)
+            choices = get_args(kind)
+            options.setdefault("metavar", "{" + ",".join(choices) + "}" if choices else _METAVARS.get(kind))
+        default, text = options.get("default"), options.get("help") or ""
+        if isinstance(default, str | int | float) and not isinstance(default, bool) and default != argparse.SUPPRESS:
+            options["help"] = text = text if "default" in text else f"{text} (default: {default})"
+        if text != argparse.SUPPRESS:
+            options["help"] = text.replace("%", "%%")
+        if section is None:
+            action: argparse.Action = super().add_argument(*names, **options)
+        else:
+            if section not in self._sections:
+                self._sections[section] = self.add_argument_group(section)
+            action = self._sections[section].add_argument(*names, **options)
+        self._known |= dict.fromkeys(action.option_strings, action)
+        if not action.option_strings:
+            self._usage.append(str(action.metavar))
+        return action
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse a command's arguments.
+
+        Raises:
+            UsageError: unknown, missing or ill-typed option or argument.
+        """
+        self.usage = " ".join(self._usage)
+        return self.parse_args(self._ordered(arguments))
 
     def _ordered(self, arguments: Sequence[str]) -> list[str]:
-        """Options with their values, and behind them what is none."""
-        known = self._option_string_actions
+        """Each option joined to its value, then ``--``, then everything else."""
         left, options, others = deque(arguments), list[str](), list[str]()
         while left:
             word = left.popleft()
-            action = known.get(word)
             if word == "--":
                 others += left
                 break
-            if action is None:
-                (options if word.startswith("-") and word != "-" else others).append(word)
-            elif action.nargs == 0 or not left or left[0] in known or left[0].startswith("--"):
+            name, sign, _ = word.partition("=")
+            action = self._known.get(name)
+            if not word.startswith("-") or word == "-":
+                others.append(word)
+            elif action is None:
+                raise UsageError(f"{self.prog} has no option {name!r}: {nearest(name, self._known)}")
+            elif sign and action.nargs == 0:
+                raise UsageError(f"{name} takes no value")
+            elif sign or action.nargs == 0:
                 options.append(word)
-            elif action.nargs is None:
-                options.append(f"{word}={left.popleft()}")
+            elif action.nargs == "?":  # the value only where it is one: DATA may follow
+                options.append(f"{name}={left.popleft() if left and left[0] in _BOOLEANS else 'true'}")
+            elif not left or left[0] in self._known or left[0].startswith("--"):
+                raise UsageError(f"{name} needs a value")
+            elif action.nargs == "+":
+                options += [name, left.popleft()]
+                while left and _NUMBER.fullmatch(left[0]):
+                    options.append(left.popleft())
             else:
-                options.append(word)
-                if action.nargs == "+" or left[0] in ("true", "false"):
-                    options.append(left.popleft())
-                while action.nargs == "+" and left and _NUMBER.fullmatch(left[0]):
-                    options.append(left.popleft())
+                options.append(f"{name}={left.popleft()}")
         return [*options, "--", *others] if others else options
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UsageError(self._sentence(message)) from ex
-
-    def _sentence(self, message: str) -> str:
+    def error(self, message: str) -> NoReturn:
+        """Raise argparse's error as one sentence."""
         if message.startswith("unrecognized arguments: "):
-            unknown = message.split(": ", 1)[1].split()[0]
-            if unknown.startswith("-"):
-                known = [option for action in self._actions for option in action.option_strings]
-                name = unknown.split("=")[0]
-                return f"{self.prog} has no option {name!r}: {nearest(name, known)}"
-            return f"{self.prog} does not take {unknown!r} as well"
-        if wrong := re.fullmatch(
-            r'Parser key "(\w+)"(?: element \d+)?:\s*Expected an? (.*?)\.\s+Got value: (.*)', message, re.DOTALL
-        ):
-            key, kind, value = wrong.groups()
-            return f"{self._name(key)} takes {_in_words(kind)}, not {value.strip()!r}"
+            raise UsageError(f"{self.prog} does not take another argument {message.split(': ', 1)[1].split()[0]!r}")
         if message.startswith("the following arguments are required: "):
-            missing = [self._name(key) for key in message.split(": ", 1)[1].split(", ")]
-            return f"{self.prog} needs {' and '.join(missing)}"
-        if lacking := re.fullmatch(r"argument (\S+): expected (?:at least )?(one|\d+) arguments?", message):
-            return f"{lacking[1]} needs {'a value' if lacking[2] == 'one' else lacking[2] + ' values'}"
-        return " ".join(message.split())
-
-    def _name(self, key: str) -> str:
-        """How the user calls the argument that is stored under ``key``."""
-        for action in self._actions:
-            if action.dest == key and action.option_strings:
-                return action.option_strings[-1]
-        return key.upper()
+            raise UsageError(f"{self.prog} needs {' and '.join(message.split(': ', 1)[1].split(', '))}")
+        raise UsageError(re.sub(r"^argument (\S+): ", r"\1 ", " ".join(message.split())))
 
 
-def _in_words(kind: str) -> str:
-    if choices := re.findall(r"'([^']*)'", kind) if "Literal" in kind else []:
-        return "one of " + ", ".join(choices)
-    return next((words for name, words in _TYPES.items() if f"'{name}'" in kind), kind)
+_BOOLEANS = {"true": True, "false": False}
+_METAVARS: dict[Any, str] = {int: "N", float: "X", bool: "{true,false}"}
+_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _checked(kind: Any) -> Callable[[str], Any]:
+    """A converter of text to ``int``, ``float``, ``bool``, ``str`` or a ``Literal``, whose error says what is valid."""
+    choices = get_args(kind)
+    expected = "one of " + ", ".join(choices) if choices else _WORDS.get(kind, "text")
+
+    def convert(text: str) -> Any:
+        try:
+            if choices:
+                return choices[choices.index(text)]
+            return _BOOLEANS[text] if kind is bool else kind(text)
+        except (KeyError, ValueError):
+            raise argparse.ArgumentTypeError(f"takes {expected}, not {text!r}") from None
+
+    return convert
 
 
 def add_json(parser: Parser) -> None:
     """Add ``--json``."""
-    parser.add_argument("--json", action="store_true", help="print JSON, for a program to read")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
 def add_img_size(parser: Parser, text: str) -> None:
@@ -119,54 +156,100 @@ def add_img_size(parser: Parser, text: str) -> None:
     parser.add_argument("--img-size", type=int, nargs="+", metavar="PIXELS", default=None, help=text)
 
 
-def img_size_of(asked: Namespace) -> Any:
-    """A side or (H, W), where one was given; more than that is refused by who takes it."""
-    given = asked.img_size
+def img_size_of(args: argparse.Namespace) -> Any:
+    """One side or a tuple of sides, or None; the caller checks their number."""
+    given = args.img_size
     return None if given is None else given[0] if len(given) == 1 else tuple(given)
 
 
-def add_overrides(parser: Parser) -> None:
+def add_overrides(parser: Parser, **options: Any) -> None:
     """Add the repeatable ``--set``."""
     parser.add_argument(
         "--set",
         dest="overrides",
         action="append",
         metavar="PATH=VALUE",
-        default=[],
-        help="edit the architecture, such as stages.*.attention.stride_kv=1; may be repeated",
+        help="change the architecture, such as stages.*.attention.stride_kv=1; may be repeated",
+        **{"default": [], **options},
     )
 
 
-def add_run(parser: Parser) -> None:
-    """Add what ``evaluate`` and ``predict`` share: the model and its weights, batch size and device."""
+def architecture_of(source: str, **options: Any) -> Architecture:
+    """Architecture of a model.
+
+    Args:
+        source: model name, run folder of ``hexavit train``, or folder of ``save_pretrained``.
+        options: ``img_size`` and ``overrides``, as :func:`hexavit.create_model` takes them.
+
+    Raises:
+        HexavitError: there is no such model or folder, or the folder holds no valid architecture.
+    """
+    from hexavit.architecture import Architecture
+    from hexavit.models import list_models, resolve
+
+    folder = Path(source)
+    if source.partition(".")[0] in list_models() or not (folder.exists() or "/" in source):
+        return resolve(source, **options)
+    try:
+        text = (folder / "architecture.json").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise RunError(
+            f"{source}: this is neither a model name, nor a run folder or saved model folder with an architecture.json"
+        ) from None
+    return resolve(Architecture.from_json(text), **options)
+
+
+def add_overwrite(parser: Parser, what: str) -> None:
+    """Add ``--overwrite``."""
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what} if it exists")
+
+
+def check_output(path: str | None, *endings: str, overwrite: bool) -> None:
+    """Check an output path before any work is done.
+
+    Args:
+        path: file or folder to write; None for no output.
+        endings: valid suffixes; none to accept any.
+        overwrite: accept a file, or a folder that is not empty, that exists.
+
+    Raises:
+        RunError: the suffix is not valid, or the path exists.
+    """
+    from hexavit.files import check_ending
+
+    if path is None:
+        return
+    if endings:
+        check_ending(path, *endings)
+    place = Path(path)
+    if not overwrite and (place.is_file() or (place.is_dir() and any(place.iterdir()))):
+        raise RunError(f"{path}: this already exists; pass --overwrite to replace it")
+
+
+def add_model_source(parser: Parser) -> None:
+    """Add the options of ``evaluate``, ``probe`` and ``predict`` that say which model runs, and where."""
     from hexavit.inference.device import Device
     from hexavit.runs.run_folder import Weights
 
     parser.add_argument(
         "run",
-        metavar="RUN",
-        type=str,
-        help="the folder that `hexavit train` left; or the name of a model with published weights, with a tag or not, "
-        "a saved folder, hf-hub:OWNER/NAME, or together with --model a file of weights",
+        metavar="MODEL",
+        help="run folder of `hexavit train`, name of a model with published weights (MODEL or MODEL.TAG), "
+        "saved model folder, hf-hub:OWNER/NAME, or weight file together with --model",
     )
-    parser.add_argument("--model", type=str, default=None, help="of which model the weights in a file are")
-    parser.add_argument("--untrained", action="store_true", help="use a model that was never trained all the same")
-    parser.add_argument("--weights", type=Weights, default="best", help="of a run: of its best or of its last epoch")
-    parser.add_argument("--batch-size", type=int, default=64, help="images that go through the model at once")
-    parser.add_argument("--device", type=Device, default="auto", help="where to compute")
+    parser.add_argument("--model", default=None, metavar="NAME", help="model to which a weight file belongs")
+    parser.add_argument("--untrained", action="store_true", help="allow a model with random weights")
+    parser.add_argument("--weights", type=Weights, default="best", help="weights of a run: best or last epoch")
+    parser.add_argument("--batch-size", type=int, default=64, help="images per forward pass")
+    parser.add_argument("--device", type=Device, default="auto", help="device to compute on")
 
 
-def open_run(asked: Namespace, *, headless: bool = False) -> Ready:
-    """What ``add_run``'s arguments name; what the user should know of it goes to the standard error."""
+def load_source(args: argparse.Namespace, *, headless: bool = False) -> Ready:
+    """Load the model that :func:`add_model_source`'s options describe, and print its notes to standard error."""
     from hexavit.inference import open_model
 
-    options: dict[str, Any] = {"model": asked.model, "weights": asked.weights, "untrained": asked.untrained}
-    ready = open_model(asked.run, headless=headless, **options)
-    for note in ready.notes:
+    options: dict[str, Any] = {"model": args.model, "weights": args.weights, "untrained": args.untrained}
+    loaded = open_model(args.run, headless=headless, **options)
+    for note in loaded.notes:
         print(f"note: {note}", file=sys.stderr)
-    return ready
-
-
-def as_dict(parsed: Namespace) -> dict[str, Any]:
-    """The parsed arguments by name."""
-    return dict(vars(parsed))
+    return loaded

@@ -1,38 +1,43 @@
-"""Write a file of weights in another layout; every number stays as it is."""
+"""Write a weight file in another layout. Values are not changed."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from argparse import Namespace
 
-from hexavit.cli._parser import Parser, add_json, add_overrides
+from hexavit.cli._parser import Parser, add_json, add_overrides, add_overwrite, check_output
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("file", metavar="IN", type=str, help="safetensors, .pth, .npz, or a folder of transformers")
-    parser.add_argument("out", metavar="OUT", type=str, help="a file, by its suffix; for huggingface a folder too")
+    parser.add_argument("file", metavar="IN", help=".safetensors, .pth or .npz file, or a transformers folder")
     parser.add_argument(
-        "--to", type=str, required=True, help="authors, huggingface, timm, torchvision, vit_pytorch or hexavit"
+        "out", metavar="OUT", help="file to write, its format given by its suffix; for huggingface also a folder"
     )
-    parser.add_argument("--model", type=str, default=None, help="whose weights they are, where shapes do not tell")
-    parser.add_argument("--activation", type=str, default=None, help="what is computed with from now on, such as gelu")
-    parser.add_argument("--entry", type=str, default=None, help="which weights, of a file with several")
+    parser.add_argument(
+        "--to",
+        metavar="LAYOUT",
+        required=True,
+        help="layout to write: authors, huggingface, timm, torchvision, vit_pytorch or hexavit",
+    )
+    parser.add_argument("--model", metavar="NAME", help="model of the weights, if their shapes leave it open")
+    parser.add_argument("--activation", metavar="NAME", help="activation to write into the configuration, such as gelu")
+    parser.add_argument("--entry", metavar="KEY", help="entry to convert, if the file holds several state dicts")
     add_overrides(parser)
+    add_overwrite(parser, "OUT")
     add_json(parser)
 
 
-def run(parser: Parser, arguments: Sequence[str]) -> None:
-    asked = parser.parse_args(arguments)
-
+def run(args: Namespace) -> None:
     from hexavit.checkpoints import convert
 
+    check_output(args.out, overwrite=args.overwrite)
     report = convert(
-        asked.file,
-        asked.out,
-        asked.to,
-        model=asked.model,
-        overrides=asked.overrides,
-        activation=asked.activation,
-        entry=asked.entry,
+        args.file,
+        args.out,
+        args.to,
+        model=args.model,
+        overrides=args.overrides,
+        activation=args.activation,
+        entry=args.entry,
     )
-    print(json.dumps(report.as_dict(), indent=2) if asked.json else report)
+    print(json.dumps(report.as_dict(), indent=2) if args.json else report)

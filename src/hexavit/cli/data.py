@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from argparse import Namespace
 from pathlib import Path
 from typing import Literal
 
-from hexavit.cli._parser import Parser, add_img_size, add_json, img_size_of
+from hexavit.cli._parser import Parser, add_img_size, add_json, add_overwrite, check_output, img_size_of
 from hexavit.data.source import Augment
 
 
@@ -26,27 +26,25 @@ def add_arguments(parser: Parser) -> None:
     add_img_size(parser, "height and width of that input, or its side")
     parser.add_argument("--augment", type=Augment, default="auto", help="of the sheet's training images")
     parser.add_argument("--workers", type=int, default=None, help="processes that read images; by default chosen")
+    add_overwrite(parser, "the file of --sheet")
     add_json(parser)
 
 
-def run(parser: Parser, arguments: Sequence[str]) -> None:
-    asked = parser.parse_args(arguments)
-
-    if asked.action == "fetch":
+def run(args: Namespace) -> None:
+    if args.action == "fetch":
         from hexavit.data.published import fetch
 
-        print(f"{asked.data}: {len(fetch(asked.data).names)} images are there")
+        print(f"{args.data}: {len(fetch(args.data).names)} images are there")
         return
 
     from hexavit.data import open_source
     from hexavit.data.check import check_data
-    from hexavit.files import check_ending
 
-    check_ending(asked.sheet, ".png")
-    source = open_source(asked.data)
-    if asked.sheet is not None:
+    check_output(args.sheet, ".png", overwrite=args.overwrite)
+    source = open_source(args.data)
+    if args.sheet is not None:
         from hexavit.data.preview import draw_data, input_of
 
-        draw_data(source, input_of(source, asked.model, img_size_of(asked)), Path(asked.sheet), augment=asked.augment)
-    found = check_data(source, val_fraction=asked.val_fraction, split_seed=asked.split_seed, workers=asked.workers)
-    print(json.dumps(found.as_dict(), indent=2) if asked.json else found)
+        draw_data(source, input_of(source, args.model, img_size_of(args)), Path(args.sheet), augment=args.augment)
+    found = check_data(source, val_fraction=args.val_fraction, split_seed=args.split_seed, workers=args.workers)
+    print(json.dumps(found.as_dict(), indent=2) if args.json else found)

@@ -1,23 +1,21 @@
-"""Train a small CvT on scikit-learn's handwritten digits, predict some that it has not seen, and say what to try."""
+"""Train a small CvT on scikit-learn's handwritten digits, predict validation images, and print what to try next."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from argparse import Namespace
 
-from hexavit.cli._parser import Parser
+from hexavit.cli._parser import Parser, add_overwrite
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("--out", type=str, default=None, help="the run folder; by default runs/demo, or the next free")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and dropout")
+    parser.add_argument("--out", metavar="FOLDER", help="run folder; by default runs/demo, or the next free name")
+    add_overwrite(parser, "the run in --out")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, order, augmentation and dropout")
 
 
-def run(parser: Parser, arguments: Sequence[str]) -> None:
-    asked = parser.parse_args(arguments)
-
+def run(args: Namespace) -> None:
     from dataclasses import replace
 
     from hexavit.training.demo import RECIPE, demo
 
-    demo(asked.out, config=replace(RECIPE, seed=asked.seed), overwrite=asked.overwrite)
+    demo(args.out, config=replace(RECIPE, seed=args.seed), overwrite=args.overwrite)

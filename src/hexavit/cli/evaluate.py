@@ -1,63 +1,64 @@
-"""Judge a trained model on images whose classes are known: accuracy, calibration, and how each class fares."""
+"""Evaluate a trained model on labelled images: accuracy, calibration, and precision and recall of each class."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
 
-from hexavit.cli._parser import Parser, add_json, add_run, open_run
+from hexavit.cli._parser import Parser, add_json, add_model_source, add_overwrite, check_output, load_source
 from hexavit.data.source import OnBadImage
 from hexavit.evaluation.evaluate import Among, Part, judge
-from hexavit.files import check_ending
 
 
 def add_arguments(parser: Parser) -> None:
-    add_run(parser)
-    parser.add_argument("--data", type=str, required=True, help="what `hexavit train --data` takes")
+    add_model_source(parser)
+    parser.add_argument("--data", metavar="DATA", required=True, help="data set, as in `hexavit train --data`")
     parser.add_argument(
-        "--part", type=Part, default="auto", help="of the data; by default test, else what the run held out, else all"
+        "--part",
+        type=Part,
+        default="auto",
+        help="split to evaluate; by default test, else the run's validation images, else all",
     )
-    parser.add_argument("--workers", type=int, default=None, help="threads that decode images; by default chosen")
+    parser.add_argument("--workers", type=int, help="threads that decode images; by default chosen automatically")
     parser.add_argument(
-        "--among", type=Among, default="model", help="answer among all classes of the model, or those of the data alone"
+        "--among", type=Among, default="model", help="classes to predict among: all of the model, or those of the data"
     )
     parser.add_argument(
-        "--on-bad-image", type=OnBadImage, default="error", help="error refuses what cannot be read, skip leaves it out"
+        "--on-bad-image", type=OnBadImage, default="error", help="unreadable images: stop with an error, or skip them"
     )
-    parser.add_argument("--report", metavar="HTML", type=str, default=None, help="write figures and pictures there")
+    parser.add_argument("--report", metavar="HTML", help="write figures and plots to this file")
+    add_overwrite(parser, "the file of --report")
     add_json(parser)
 
 
-def run(parser: Parser, arguments: Sequence[str]) -> None:
-    asked = parser.parse_args(arguments)
-
-    check_ending(asked.report, ".html", ".htm")
+def run(args: Namespace) -> None:
+    check_output(args.report, ".html", ".htm", overwrite=args.overwrite)
     judged = judge(
-        open_run(asked),
-        asked.data,
-        part=asked.part,
-        batch_size=asked.batch_size,
-        workers=asked.workers,
-        device=asked.device,
-        among=asked.among,
-        on_bad_image=asked.on_bad_image,
+        load_source(args),
+        args.data,
+        part=args.part,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        device=args.device,
+        among=args.among,
+        on_bad_image=args.on_bad_image,
     )
-    if asked.report is not None:
+    if args.report is not None:
         from hexavit.evaluation.html_report import write_report
 
-        write_report(judged, asked.report)
+        write_report(judged, args.report)
     found = judged.evaluation
     for reason in found.skipped.values():
         print(f"not read: {reason}", file=sys.stderr)
     for name, count in found.left_out.items():
-        print(f"left out: {count} images of {name}, a class that the model has not", file=sys.stderr)
-    if asked.json:
+        print(f"left out: {count} images of {name}, which is not a class of the model", file=sys.stderr)
+    if args.json:
         print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
         return
     print(f"{found.data} ({found.part}), {found.weights} weights: {found.count} images")
     low, high = found.interval
-    print(f"accuracy  {found.accuracy:.2%}, in a bootstrap {low:.2%} to {high:.2%} (95 %)")
+    print(f"accuracy  {found.accuracy:.2%} (95 % CI {low:.2%}-{high:.2%})")
     if found.top5 is not None:
         print(f"top-5     {found.top5:.2%}")
     print(f"loss      {found.loss:.4f}")

@@ -1,23 +1,21 @@
-"""Say what a file of weights is: whose layout, which model, its size and classes, and what else is in it."""
+"""Show what a weight file holds: its layout, model, image size and classes, and its other entries."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from argparse import Namespace
 
 from hexavit.cli._parser import Parser, add_json
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("file", metavar="FILE", type=str, help="safetensors, .pth, .npz, or a folder of transformers")
-    parser.add_argument("--entry", type=str, default=None, help="which weights, of a file with several")
+    parser.add_argument("file", metavar="FILE", help=".safetensors, .pth or .npz file, or a transformers folder")
+    parser.add_argument("--entry", metavar="KEY", help="entry to show, if the file holds several state dicts")
     add_json(parser)
 
 
-def run(parser: Parser, arguments: Sequence[str]) -> None:
-    asked = parser.parse_args(arguments)
-
+def run(args: Namespace) -> None:
     from hexavit.checkpoints import inspect_checkpoint
 
-    facts = inspect_checkpoint(asked.file, entry=asked.entry)
-    print(json.dumps(facts.as_dict(), indent=2) if asked.json else facts)
+    facts = inspect_checkpoint(args.file, entry=args.entry)
+    print(json.dumps(facts.as_dict(), indent=2) if args.json else facts)

@@ -1,25 +1,22 @@
-"""Count what a model costs: parameters, multiply-adds and bytes of activations, by stage and by kind of part."""
+"""Count a model's parameters, multiply-adds and activation bytes, by stage and by kind of part."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from argparse import Namespace
 
-from hexavit.cli._parser import Parser, add_img_size, add_json, add_overrides, img_size_of
+from hexavit.cli._parser import MODEL, Parser, add_img_size, add_json, add_overrides, architecture_of, img_size_of
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("model", metavar="MODEL", type=str, help="a name that `hexavit list` gives")
-    add_img_size(parser, "height and width in pixels, or the side of a square")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    add_img_size(parser, "image size to count at: height and width, or one side of a square")
     add_overrides(parser)
     add_json(parser)
 
 
-def run(parser: Parser, arguments: Sequence[str]) -> None:
-    asked = parser.parse_args(arguments)
-
-    from hexavit.models import resolve
+def run(args: Namespace) -> None:
     from hexavit.profiling import profile
 
-    found = profile(resolve(asked.model, img_size=img_size_of(asked), overrides=asked.overrides))
-    print(json.dumps(found.as_dict(), indent=2) if asked.json else found.table())
+    counted = profile(architecture_of(args.model, img_size=img_size_of(args), overrides=args.overrides))
+    print(json.dumps(counted.as_dict(), indent=2) if args.json else counted.table())

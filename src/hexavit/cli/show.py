@@ -1,95 +1,108 @@
-"""Show a model as a table of six columns with its figures and weights; or how two models differ."""
+"""Show a model as a table of six columns, with its cost and published figures; or compare two models."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from argparse import Namespace
 from dataclasses import asdict
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
-from hexavit.cli._parser import Parser, add_json, add_overrides
+from hexavit.cli._format import align, short
+from hexavit.cli._parser import MODEL, Parser, add_json, add_overrides, architecture_of
 
 if TYPE_CHECKING:
     from hexavit.architecture import Architecture
+    from hexavit.models import Entry
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("model", metavar="MODEL", type=str, help="a name that `hexavit list` gives")
-    parser.add_argument("other", metavar="OTHER", nargs="?", type=str, default=None, help="another, to compare with")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument("other", metavar="OTHER", nargs="?", help="second model, to compare the first with")
     add_overrides(parser)
     add_json(parser)
 
 
-def run(parser: Parser, arguments: Sequence[str]) -> None:
-    asked = parser.parse_args(arguments)
-
+def run(args: Namespace) -> None:
     import hexavit
-    from hexavit.models import model_entry
+    from hexavit.models import list_models, model_entry
 
-    if asked.other is not None:
-        _compare(asked.model, asked.other, asked.overrides, asked.json)
+    architecture = architecture_of(args.model, overrides=args.overrides)
+    if args.other is not None:
+        _compare(architecture, architecture_of(args.other), args.json)
         return
-    entry = model_entry(asked.model)
-    model = hexavit.create_model(asked.model, overrides=asked.overrides)
-    architecture, counted = model.architecture, hexavit.profile(model)
-    if asked.json:
+    named = args.model.partition(".")[0] in list_models()
+    entry = model_entry(args.model) if named else None
+    counted = hexavit.profile(architecture)
+    if args.json:
         figures = {
             "counted": {"parameters": counted.parameters, "macs": counted.macs, "img_size": architecture.img_size},
-            "published": [asdict(figure) for figure in entry.published],
-            "weights": [asdict(weight) for weight in entry.weights],
+            "published": [asdict(figure) for figure in entry.published] if entry else [],
+            "weights": [asdict(weight) for weight in entry.weights] if entry else [],
         }
         print(json.dumps({"architecture": json.loads(architecture.to_json()), **figures}, indent=2))
         return
+    print(f"{architecture.name}: {entry.summary}\n{entry.paper}\n" if entry else f"{args.model}: {architecture.name}\n")
     height, width = architecture.img_size
-    print(f"{architecture.name}: {entry.summary}\n{entry.paper}\n\n{_fitting(architecture)}\n")
+    cost = (short(counted.parameters, "#.4g"), short(counted.macs, "#.4g"))
     rows = [
         ("", "pixels", "parameters", "multiply-adds", "top-1", ""),
-        ("counted", f"{height} x {width}", _short(counted.parameters, "#.4g"), _short(counted.macs, "#.4g"), "", ""),
+        ("counted", f"{height} x {width}", *cost, "", ""),
+        *(_published(entry) if entry else []),
     ]
-    for told in entry.published:
-        params, macs = (
-            None if value is None else value * unit for value, unit in ((told.params_m, 1e6), (told.gflops, 1e9))
-        )
-        top1 = "–" if told.top1 is None else f"{told.top1:.1%}"
-        source = f"{told.trained_on}; {told.source}"
-        rows.append(("published", f"{told.img_size} x {told.img_size}", _short(params), _short(macs), top1, source))
+    print(f"{_fit_terminal(architecture)}\n")
     for row in rows:
         print("{:<12}{:>10}{:>13}{:>16}{:>9}  {}".format(*row).rstrip())
-    for weight in entry.weights:
+    for weight in entry.weights if entry else ():
         data = ", then ".join(weight.trained_on)
-        print(f"{'weights':<12}{entry.architecture.name}.{weight.tag}: {weight.license}; {data}; {weight.place}")
-    if asked.overrides and entry.published:
-        print("\nThe published figures are those of the model before your edits.")
+        print(f"{'weights':<12}{architecture.name}.{weight.tag}: {weight.license}; {data}; {weight.place}")
+    if args.overrides and entry and entry.published:
+        print("\nThe published figures are for the model without your overrides.")
 
 
-def _fitting(architecture: Architecture) -> str:
-    """The six-column table; on a terminal that it does not fit, turned: a column a stage."""
+def _published(entry: Entry) -> list[tuple[str, ...]]:
+    """A row for each published figure."""
+    rows: list[tuple[str, ...]] = []
+    for figure in entry.published:
+        params = None if figure.params_m is None else figure.params_m * 1e6
+        macs = None if figure.gflops is None else figure.gflops * 1e9
+        top1 = "–" if figure.top1 is None else f"{figure.top1:.1%}"
+        size, source = f"{figure.img_size} x {figure.img_size}", f"{figure.trained_on}; {figure.source}"
+        rows.append(("published", size, short(params), short(macs), top1, source))
+    return rows
+
+
+def _fit_terminal(architecture: Architecture) -> str:
+    """The six-column table; transposed if it is wider than the terminal, with one column per stage."""
     from hexavit.architecture import aligned
 
-    table, room = architecture.table(), get_terminal_size((1000, 24)).columns
-    if max(map(len, table.splitlines())) <= room:
+    table, available = architecture.table(), get_terminal_size((1000, 24)).columns
+    if max(map(len, table.splitlines())) <= available:
         return table
-    turned = [list(row) for row in zip(*architecture.rows(), strict=True)]
-    first = max(len(row[0]) for row in turned)
-    return aligned(turned, width=max(12, (room - first) // len(architecture.stages) - 2))
+    transposed = [list(row) for row in zip(*architecture.rows(), strict=True)]
+    first = max(len(row[0]) for row in transposed)
+    return aligned(transposed, width=max(12, (available - first) // len(architecture.stages) - 2))
 
 
-def _compare(model: str, other: str, overrides: Sequence[str], as_json: bool) -> None:
-    """Edits are the first model's."""
+def _compare(one: Architecture, two: Architecture, as_json: bool) -> None:
+    """Print the differences of two architectures, and of their cost at their own image sizes."""
+    import hexavit
     from hexavit.architecture.comparison import compare, comparison_table
-    from hexavit.models import resolve
 
-    one, two = resolve(model, overrides=overrides), resolve(other)
     if as_json:
         print(json.dumps([asdict(each) for each in compare(one, two)], indent=2))
-    else:
-        print(comparison_table(one, two))
-
-
-def _short(value: float | None, digits: str = ".4g") -> str:
-    """A large number with a unit: 4.566 G."""
-    if value is None:
-        return "–"
-    unit, letter = next((each for each in ((1e9, "G"), (1e6, "M")) if value >= each[0]), (1e3, "k"))
-    return f"{value / unit:{digits}} {letter}"
+        return
+    print(comparison_table(one, two))
+    if one == two:
+        return
+    first, second = hexavit.profile(one), hexavit.profile(two)
+    rows = [["cost", one.name, two.name, "difference"]]
+    for name, a, b in (
+        ("parameters", first.parameters, second.parameters),
+        ("multiply-adds", first.macs, second.macs),
+        ("activation bytes", first.total.activation_bytes, second.total.activation_bytes),
+    ):
+        rows.append([name, short(a, "#.4g"), short(b, "#.4g"), f"{b / a - 1:+.1%}"])
+    sizes = [f"{height} x {width}" for height, width in (one.img_size, two.img_size)]
+    rows.append(["image size", *sizes, ""])
+    print(f"\n{align(rows)}")

@@ -1,55 +1,77 @@
-"""Train a model on images and leave a run folder. What is not given is chosen from the data and the machine, and told;
-every setting may come from a recipe, the command line wins."""
+"""Train a model on images and write a run folder. Settings that are not given are chosen automatically from the data
+and the machine, and printed with the reason. A setting on the command line takes precedence over the recipe."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import MISSING
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from hexavit.cli._parser import Parser, UsageError, add_overrides, as_dict
+from hexavit.cli._parser import Parser, UsageError, add_overrides
 from hexavit.training.config import TrainConfig, read_recipe, settings
 
 if TYPE_CHECKING:
     from hexavit.data import Source
 
+SECTIONS = {
+    "data": "data in_chans img_size val_fraction split_seed on_bad_image workers",
+    "model": "model overrides start freeze",
+    "optimisation": "epochs batch_size lr head_lr layer_decay weight_decay warmup_epochs clip_grad ema seed",
+    "augmentation and regularisation": "augment magnitude erasing mixup cutmix label_smoothing drop_path",
+    "distillation and token labels": "teacher distillation distillation_alpha distillation_tau label_maps mix_token",
+    "machine": "device devices micro_batch precision",
+    "logging and checkpoints": "save_every wandb",
+}
+"""Sections of the help, with their settings; a setting that is in none is listed among the options."""
+
 
 def add_arguments(parser: Parser) -> None:
     from hexavit.training.auto_config.rules import CHOSEN
 
-    parser.add_argument("images", metavar="DATA", nargs="?", type=str, default=None, help="the same as --data DATA")
-    parser.add_argument("--out", type=str, default=None, help="the run folder; by default runs/DATA-MODEL, or the next")
-    parser.add_argument("--config", metavar="RECIPE", type=str, default=None, help="a YAML file of settings")
-    parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
-    for setting in settings().values():
-        if setting.name == "overrides":
-            add_overrides(parser)
+    # With SUPPRESS, the parsed arguments hold only what was given.
+    common: dict[str, Any] = {"default": argparse.SUPPRESS}
+    parser.add_argument("images", metavar="DATA", nargs="?", help="data set; same as --data", **common)
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="run folder; by default runs/DATA-MODEL or the next free name", **common
+    )
+    parser.add_argument(
+        "--config", metavar="RECIPE", help="YAML file with settings; the config.yaml of a run is one", **common
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out", **common)
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out", **common)
+    known = settings()
+    listed = {name: section for section, names in SECTIONS.items() for name in names.split()}
+    for name in sorted(known, key=lambda each: list(listed).index(each) if each in listed else -1):
+        setting, options = known[name], dict[str, Any](common)
+        if name == "overrides":
+            add_overrides(parser, section=listed[name], **options)
             continue
-        options: dict[str, Any] = {"type": _without_none(setting.kind), "help": setting.text}
-        if options["type"] == tuple[int, int]:
+        flag, text = "from" if name == "start" else name.replace("_", "-"), setting.text
+        if name in CHOSEN:
+            text = f"{text.partition('; by default')[0]}; by default chosen automatically"
+        elif isinstance(setting.default, str | int | float) and not isinstance(setting.default, bool):
+            text += f" (default: {setting.default})"
+        options |= {"type": _without_none(setting.kind), "help": text, "dest": name}
+        if options["type"] is str:
+            options |= {"metavar": "SOURCE" if name == "start" else name.upper()}
+        elif options["type"] == tuple[int, int]:
             options |= {"type": int, "nargs": "+", "metavar": "PIXELS"}
-        if options["type"] is bool:
-            options |= {"nargs": "?", "const": True}  # alone it is a yes
-        if setting.name in CHOSEN:
-            options |= {"default": None, "help": f"{setting.text.partition('; by default')[0]}; by default chosen"}
-        elif setting.default is not MISSING:
-            options["default"] = setting.default
-        flag = "from" if setting.name == "start" else setting.name.replace("_", "-")
-        parser.add_argument("--" + flag, dest=setting.name, **options)
+        elif options["type"] is bool:
+            options |= {"nargs": "?"}  # the option alone means true
+        parser.add_argument("--" + flag, section=listed.get(name), **options)
 
 
-def run(parser: Parser, arguments: Sequence[str]) -> None:
-    given = as_dict(parser.parse_args(arguments, defaults=False))
+def run(args: Namespace) -> None:
+    given = dict(vars(args))
     out, recipe = given.pop("out", None), given.pop("config", None)
     resumes, overwrite = given.pop("resume", False), given.pop("overwrite", False)
     _take_data(given)
     given = {**(read_recipe(recipe) if recipe else {}), **given}
     if resumes and (out is None or overwrite):
-        raise UsageError("--resume needs --out, the run folder to go on with, and goes without --overwrite")
+        raise UsageError("--resume needs --out, the run folder to continue, and excludes --overwrite")
 
     from hexavit.data import open_source
     from hexavit.runs.claim import claimable, next_free
@@ -58,25 +80,25 @@ def run(parser: Parser, arguments: Sequence[str]) -> None:
     if resumes:
         trained = resume(out, given=given)
     else:
-        TrainConfig.from_mapping({"model": "", **given})  # what is wrong in itself is told before anything is looked at
-        if out is not None and _leads():
+        TrainConfig.from_mapping({"model": "", **given})  # report invalid settings before reading the data
+        if out is not None and _is_first_process():
             claimable(out, overwrite=overwrite)
         source = open_source(given["data"])
-        config = _chosen(given, source)
+        config = _completed(given, source)
         out = out or next_free(Path("runs", default_name(config)))
         trained = train(config, out, overwrite=overwrite, source=source)
-    print(f"held-out accuracy {trained.metrics['accuracy']:.2%}, in {trained.run.path}")
+    print(f"validation accuracy {trained.metrics['accuracy']:.2%}, in {trained.run.path}")
 
 
 def _take_data(given: dict[str, Any]) -> None:
-    """The data may stand alone, as most that is given to a command does."""
+    """Move the positional DATA to the setting ``data``."""
     images = given.pop("images", None)
     if images is not None and given.setdefault("data", images) != images:
         raise UsageError(f"hexavit train takes one data set, not {images!r} and {given['data']!r}")
 
 
-def _chosen(given: dict[str, Any], source: Source) -> TrainConfig:
-    """The settings with what was not given chosen, and why."""
+def _completed(given: dict[str, Any], source: Source) -> TrainConfig:
+    """The settings, with the missing ones chosen automatically; prints those and the reasons."""
     from hexavit.training.auto_config.rules import CHOSEN, choose
 
     if given.keys() >= CHOSEN:
@@ -85,25 +107,24 @@ def _chosen(given: dict[str, Any], source: Source) -> TrainConfig:
     from hexavit.training.auto_config.facts import look
 
     config, reasons = choose(look(given, source), given)
-    if _leads():
-        print("\n".join(("chosen, and to be had otherwise by the options of these names:", *reasons)))
+    if _is_first_process():
+        print("\n".join(("settings chosen automatically; override any with the option of the same name:", *reasons)))
     return config
 
 
-def _leads() -> bool:
-    """Whether this is the only process of a training, or the first: one of those that follow says nothing, and finds
-    the folder taken."""
+def _is_first_process() -> bool:
+    """Whether this process has rank 0. Only rank 0 checks the run folder and prints."""
     return all(os.environ.get(name, "0") in ("", "0") for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def default_name(config: TrainConfig) -> str:
-    """What a run is called that nobody named: after its data and its model."""
+    """Name of a run folder after its data and its model."""
     place, _, folder = config.data.partition(":")
     stem = place if folder else Path(config.data).resolve().stem
     return re.sub(r"[^\w.-]+", "_", stem) + "-" + config.model
 
 
 def _without_none(kind: Any) -> Any:
-    """The type behind an optional one: on the command line, to say nothing is to leave the option out."""
+    """The type in an optional type: on the command line, None is the option left out."""
     kinds = [each for each in get_args(kind) if each is not type(None)]
     return kinds[0] if type(None) in get_args(kind) else kind
