@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,13 @@ from tests.using import digits_folder, history, interrupt_at, make_folder, silen
 import hexavit
 from hexavit.errors import CheckpointError, DataError, HexavitError, RunError
 from hexavit.inference import Run
-from hexavit.training import TrainConfig, resume, train
+from hexavit.training import TrainConfig, limits, resume, train
+from hexavit.training.auto_config.rules import Machine
+from hexavit.training.config import ConfigError
 from hexavit.training.loop.checkpoints import previous_checkpoint, read_checkpoint, write_checkpoint
 from hexavit.training.loop.loop import TrainingLoop
+from hexavit.training.loop.progress import ProgressBar
+from hexavit.training.loop.train_state import TrainState
 
 
 def test_a_run_folder_holds_what_it_promises() -> None:
@@ -187,7 +192,7 @@ def test_nothing_is_left_behind_when_the_model_is_refused(tmp_path: Path) -> Non
     assert not (tmp_path / "run").exists()
 
 
-def test_plain_lines_elsewhere_and_a_bar_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_in_a_file_and_a_bar_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(tiny(digits_folder(), epochs=1), tmp_path / "lines")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("cvt_nano: 0.57 M parameters, 3 x 32 x 32 pixels in, 3 classes out")
@@ -220,3 +225,114 @@ def test_images_are_normalised_as_the_weights_have_seen_them(tmp_path: Path) -> 
     assert (spec.mean, spec.std, spec.interpolation) == (before.mean, before.std, before.interpolation)
     assert spec.crop_pct == 1.0  # which is the digits' own
     assert train(tiny("digits", epochs=1), tmp_path / "new", console=silent()).run.input_spec().mean == (0.305,)
+
+
+def _interrupted(monkeypatch: pytest.MonkeyPatch, config: TrainConfig, out: Path, epoch: int, step: int = 0) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, epoch, step)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, out, console=silent())
+
+
+def test_a_finished_run_continues_for_more_epochs(tmp_path: Path) -> None:
+    run = Run(shutil.copytree(trained().path, tmp_path / "run"))
+    with pytest.raises(RunError, match="this run has finished; more --epochs continue it"):
+        resume(run.path, console=silent())
+    with pytest.raises(RunError, match="epochs is at least 2, which this run has done, not 1"):
+        resume(run.path, given={"epochs": 1}, console=silent())
+    resume(run.path, given={"epochs": 3}, console=silent())
+    rows = history(run)
+    assert rows[:2] == history(trained())
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert json.loads(run.metrics.read_text())["epochs"] == 3
+    assert "epochs: 3\n" in run.config.read_text()
+
+
+def test_a_run_stopped_by_patience_continues_with_more(tmp_path: Path) -> None:
+    still = {"lr": 1e-12, "freeze": 3, "augment": "none", "epochs": 4}  # the accuracy never changes
+    run = train(tiny(digits_folder(), patience=1, **still), tmp_path / "run", console=silent()).run
+    assert len(history(run)) == 2
+    with pytest.raises(RunError, match="finished after 2 of 4 epochs, by patience 1; a larger --patience continues it"):
+        resume(run.path, console=silent())
+    resume(run.path, given={"patience": 2}, console=silent())
+    assert len(history(run)) == 3
+
+
+def test_an_interrupted_run_keeps_its_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    still = {"lr": 1e-12, "freeze": 3, "augment": "none", "epochs": 5, "patience": 3}
+    _interrupted(monkeypatch, tiny(digits_folder(), **still), tmp_path / "run", 2, 1)
+    assert len(history(resume(tmp_path / "run", console=silent()).run)) == 4
+
+
+def test_a_run_is_resumed_from_another_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder(tmp_path / "here" / "photos", 5)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    _interrupted(monkeypatch, tiny("photos"), Path("run"), 1)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(history(resume("../here/run", console=silent()).run)) == 2
+
+
+def test_a_run_is_resumed_on_images_that_were_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_folder(tmp_path / "photos", 5)
+    _interrupted(monkeypatch, tiny(data), tmp_path / "run", 1)
+    data.rename(tmp_path / "moved")
+    with pytest.raises(DataError):
+        resume(tmp_path / "run", console=silent())
+    run = resume(tmp_path / "run", given={"data": str(tmp_path / "moved")}, console=silent()).run
+    assert len(history(run)) == 2
+    assert f"data: {tmp_path / 'moved'}\n" in run.config.read_text()
+
+
+def test_a_run_of_an_earlier_version_is_not_resumed(tmp_path: Path) -> None:
+    old = Path(__file__).parents[1] / "compatibility" / "v0_1" / "run"
+    run = Run(shutil.copytree(old, tmp_path / "run"))
+    config = yaml.safe_load(run.config.read_text())
+    with pytest.raises(CheckpointError, match="an earlier version of hexavit, which cannot be resumed; to start a new"):
+        resume(run.path, given={"epochs": config["epochs"] + 1}, console=silent())
+    assert run.metrics.is_file()
+    fine = tiny("digits", start=str(run.path), epochs=1, model=config["model"], overrides=config["overrides"])
+    assert train(fine, tmp_path / "fine", console=silent()).run.weights("last").is_file()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"batch_size": 100_000_000}, "batch_size is at most 24, the number of training images, not 100000000"),
+        (
+            {"img_size": 100_000},
+            r"a single image of 100000 x 100000 pixels takes about [\d,.]+ GB in training, and this machine has 4\.0 GB"
+            r": at most (\d+) x \1 fits",
+        ),
+        (
+            {"img_size": 1024, "batch_size": 24},
+            r"24 images at a time take about [\d.]+ GB in training, and this machine has 4\.0 GB: --micro-batch (\d+)",
+        ),
+    ],
+)
+def test_a_run_that_cannot_fit_is_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], sentence: str
+) -> None:
+    monkeypatch.setattr(limits, "this_machine", lambda _: Machine("cpu", 2, 4_000_000_000))
+    with pytest.raises(ConfigError, match=sentence) as raised:
+        train(tiny(digits_folder(), **settings), tmp_path / "run", console=silent())
+    assert not (tmp_path / "run").exists()
+    nearest = re.findall(r"at most (\d+) x|--micro-batch (\d+)", str(raised.value))
+    if nearest and nearest[0][0]:  # about 350 kB of activations at 32 x 32 pixels, 16 bytes for 0.6 million parameters
+        assert 2500 < int(nearest[0][0]) < 3600
+    elif nearest:
+        assert 7 < int(nearest[0][1]) < 12
+
+
+def test_the_epochs_stay_readable_on_a_terminal() -> None:
+    shown = io.StringIO()
+    bar = ProgressBar(Console(file=shown, force_terminal=True, width=120))
+    bar.on_start(TrainState(), steps_per_epoch=2, epochs=2)
+    for epoch in (1, 2):
+        state = TrainState(epoch - 1, 1, 8, 4.0, 0.5)
+        bar.on_step(state, 0.5, 0.1)
+        bar.on_epoch({"epoch": epoch, "train_loss": 0.5, "loss": 0.4, "accuracy": 0.75, "images_per_second": 16.0})
+    bar.on_end(failed=False)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue()).replace("\r", "\n").splitlines()
+    epochs = [line for line in lines if "validation loss 0.400  accuracy 75.00%" in line]
+    assert [line[:9] for line in epochs] == ["epoch 1/2", "epoch 2/2"]

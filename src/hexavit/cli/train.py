@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SECTIONS = {
     "data": "data in_chans img_size val_fraction split_seed on_bad_image workers",
     "model": "model overrides start freeze",
-    "optimisation": "epochs batch_size lr head_lr layer_decay weight_decay warmup_epochs clip_grad ema seed",
+    "optimisation": "epochs patience batch_size lr head_lr layer_decay weight_decay warmup_epochs clip_grad ema seed",
     "augmentation and regularisation": "augment magnitude erasing mixup cutmix label_smoothing drop_path",
     "distillation and token labels": "teacher distillation distillation_alpha distillation_tau label_maps mix_token",
     "machine": "device devices micro_batch precision",
@@ -40,7 +40,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--config", metavar="RECIPE", help="YAML file with settings; the config.yaml of a run is one", **common
     )
-    parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out", **common)
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in --out; a finished one with more --epochs", **common
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --out", **common)
     known = settings()
     listed = {name: section for section, names in SECTIONS.items() for name in names.split()}
@@ -87,7 +89,9 @@ def run(args: Namespace) -> None:
         config = _completed(given, source)
         out = out or next_free(Path("runs", default_name(config)))
         trained = train(config, out, overwrite=overwrite, source=source)
-    print(f"validation accuracy {trained.metrics['accuracy']:.2%}, in {trained.run.path}")
+    metrics = trained.metrics
+    epochs = f"epoch {metrics['best_epoch']} of {metrics['epochs']}"
+    print(f"validation accuracy {metrics['accuracy']:.2%} in {epochs}, the best; run folder {trained.run.path}")
 
 
 def _take_data(given: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -21,6 +21,19 @@ Distillation = Literal["hard", "soft"]
 
 class ConfigError(HexavitError):
     """A setting is unknown, or its value is not valid."""
+
+
+_RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (("epochs", "batch_size", "img_size", "in_chans", "devices", "micro_batch"), lambda x: x >= 1, "at least 1"),
+    (("weight_decay", "warmup_epochs", "clip_grad", "mixup", "cutmix", "magnitude"), lambda x: x >= 0, "at least 0"),
+    (("freeze", "workers", "patience", "save_every"), lambda x: x >= 0, "at least 0"),
+    (("lr", "head_lr", "distillation_tau"), lambda x: x > 0, "above 0"),
+    (("label_smoothing", "drop_path", "ema"), lambda x: 0 <= x < 1, "at least 0 and below 1"),
+    (("layer_decay",), lambda x: 0 < x <= 1, "above 0 and at most 1"),
+    (("erasing", "distillation_alpha"), lambda x: 0 <= x <= 1, "between 0 and 1"),
+    (("val_fraction",), lambda x: 0 < x < 1, "between 0 and 1"),
+)
+"""Names of settings, the condition that a value satisfies, and the condition in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,47 +99,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, value in vars(self).copy().items():
             object.__setattr__(self, name, checked_value(name, value))
-        for name, value in asdict(self).items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigError(f"{name} is a finite number, not {value}")
-        sizes = () if self.img_size is None else self.img_size
-        for name, value, low in (
-            ("in_chans", 1 if self.in_chans is None else self.in_chans, 1),
-            ("epochs", self.epochs, 1),
-            ("batch_size", self.batch_size, 1),
-            ("weight_decay", self.weight_decay, 0),
-            ("warmup_epochs", self.warmup_epochs, 0),
-            ("clip_grad", self.clip_grad, 0),
-            ("mixup", self.mixup, 0),
-            ("cutmix", self.cutmix, 0),
-            ("magnitude", self.magnitude, 0),
-            ("distillation_alpha", self.distillation_alpha, 0),
-            ("freeze", self.freeze, 0),
-            ("workers", self.workers or 0, 0),
-            ("patience", self.patience, 0),
-            ("devices", self.devices, 1),
-            ("micro_batch", 1 if self.micro_batch is None else self.micro_batch, 1),
-            ("save_every", self.save_every, 0),
-            *(("img_size", size, 1) for size in sizes),
-        ):
-            if not value >= low:
-                raise ConfigError(f"{name} is at least {low}, not {value}")
-        for name, value in (("lr", self.lr), ("head_lr", self.head_lr), ("distillation_tau", self.distillation_tau)):
-            if not value > 0:
-                raise ConfigError(f"{name} is above 0, not {value}")
-        for name, value in (
-            ("label_smoothing", self.label_smoothing),
-            ("drop_path", self.drop_path or 0),
-            ("ema", self.ema),
-        ):
-            if not 0 <= value < 1:
-                raise ConfigError(f"{name} is at least 0 and below 1, not {value}")
-        if not 0 < self.layer_decay <= 1:
-            raise ConfigError(f"layer_decay is above 0 and at most 1, not {self.layer_decay}")
-        if not 0 <= (self.erasing or 0) <= 1:
-            raise ConfigError(f"erasing is between 0 and 1, not {self.erasing}")
-        if self.distillation_alpha > 1:
-            raise ConfigError(f"distillation_alpha is at most 1, not {self.distillation_alpha}")
+        for names, holds, rule in _RANGES:
+            for name in names:
+                value = getattr(self, name)
+                for number in value if isinstance(value, tuple) else () if value is None else (value,):
+                    if not math.isfinite(number):
+                        raise ConfigError(f"{name} is a finite number, not {number}")
+                    if not holds(number):
+                        raise ConfigError(f"{name} is {rule}, not {number}")
         of_tokens = self.label_maps is not None or self.mix_token
         if of_tokens and (self.mixup or self.cutmix):
             raise ConfigError("label_maps and mix_token cannot be combined with mixup or cutmix: set these to 0")
@@ -134,8 +114,6 @@ class TrainConfig:
             raise ConfigError("teacher needs another head than label_maps and mix_token: choose one")
         if self.batch_size < self.devices:
             raise ConfigError(f"a batch_size of {self.batch_size} cannot be split among {self.devices} devices")
-        if not 0 < self.val_fraction < 1:
-            raise ConfigError(f"val_fraction is between 0 and 1, not {self.val_fraction}")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> TrainConfig:

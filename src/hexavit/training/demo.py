@@ -1,4 +1,4 @@
-"""The first thing to run: a small CvT learns handwritten digits and reads some that it has not seen."""
+"""``hexavit demo``: trains a small CvT on handwritten digits and predicts some validation digits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hexavit.training.config import TrainConfig
 from hexavit.training.trainer import Trained, train
 
 RECIPE = TrainConfig(model="cvt_nano", data=Digits.name, epochs=20, batch_size=64, lr=4e-3)
-"""The settings of the demo, which stand in ``recipes/digits.yaml`` too."""
+"""The settings of the demo; ``recipes/digits.yaml`` holds the same."""
 
 
 def demo(
@@ -27,27 +27,28 @@ def demo(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> Trained:
-    """Train, predict one held-out digit of each kind, and name the commands to try next.
+    """Train, predict one validation digit of each class, and print commands to try next.
 
     Args:
         out: the run folder; by default ``runs/demo``, or the next free name after it.
-        config: the settings of the training, on the digits.
-        overwrite: replace a run that stands there.
-        console: where to show it all; by default the standard output.
+        config: the settings; the data is the digits.
+        overwrite: replace a run that is there.
+        console: where it is printed; by default the standard output.
     """
     console = console or Console()
     trained = train(config, out or next_free(Path("runs", "demo")), overwrite=overwrite, console=console)
     truths = _keep_examples(trained.run)
-    console.print("\ndigits that it has not seen:", highlight=False)
-    table = Table("image", "truth", "prediction", "probability")
+    console.print("\nvalidation digits, which were not trained on:", highlight=False)
+    table = Table("image", "true class", "prediction", "probability")
     for found in predict(trained.run, truths, top=1):
         (name, probability), truth = found.top[0], truths[found.image]
         table.add_row(found.image.name, truth, name if name == truth else f"{name} (wrong)", f"{probability:.2%}")
     console.print(table)
     metrics = trained.metrics
     console.print(
-        f"held-out accuracy {metrics['last_accuracy']:.2%} after the last epoch, {metrics['accuracy']:.2%} after the "
-        f"best; {metrics['seconds']:.0f} s of training\n\nto try next:\n" + "\n".join(_next_commands(trained.run)),
+        f"validation accuracy {metrics['last_accuracy']:.2%} after the last epoch, {metrics['accuracy']:.2%} after "
+        f"epoch {metrics['best_epoch']} of {metrics['epochs']}, the best; {metrics['seconds']:.0f} s of training\n\n"
+        "to try next:\n" + "\n".join(_next_commands(trained.run)),
         highlight=False,
         soft_wrap=True,
     )
@@ -55,7 +56,7 @@ def demo(
 
 
 def _keep_examples(run: Run) -> dict[Path, str]:
-    """One held-out digit of each kind as a PNG in the run folder, with its truth."""
+    """One validation digit of each class as a PNG in the run folder, with its true class."""
     source = Digits()
     numbers = {name: number for number, name in enumerate(source.names)}
     kept: dict[str, Path] = {}

@@ -114,14 +114,15 @@ def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: 
         CheckpointError: all checkpoints of the run are damaged.
     """
     run = unfinished(out, or_finished=True)
-    config = TrainConfig.from_mapping(read_recipe(run.config))
+    saved = absolute_paths(TrainConfig.from_mapping(read_recipe(run.config)))
     given = {name: checked_value(name, value) for name, value in (given or {}).items()}
-    for name, value in given.items():
-        if name not in CHANGEABLE and value != getattr(config, name):
+    config = absolute_paths(replace(saved, **given))
+    for name in given.keys() - CHANGEABLE:
+        if getattr(config, name) != getattr(saved, name):
             raise RunError(
-                f"{run.path}: this run has {name} {getattr(config, name)}; it cannot be resumed with {value}"
+                f"{run.path}: this run has {name} {getattr(saved, name)}; it cannot be resumed with "
+                f"{getattr(config, name)}"
             )
-    config = replace(config, **given)
     launch = Launch.find(config.devices, binding="devices" in given)
     if launch.rank > 0:
         _follow(launch)
@@ -130,7 +131,7 @@ def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: 
         prepared = open_run(run, config, partial(_print, console))
         _check_unfinished(prepared)
         if given:
-            write_text(run.config, absolute_paths(config).to_yaml())
+            write_text(run.config, config.to_yaml())
         run.metrics.unlink(missing_ok=True)
     return _fit(prepared, console, launch)
 

@@ -161,5 +161,5 @@ def test_the_command_line_starts_them(tmp_path: Path, launcher: str) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("held-out accuracy") == 1
+    assert done.stdout.count("validation accuracy") == 1
     assert Run(out).metrics.is_file()

@@ -126,7 +126,7 @@ def test_wrong_maps_are_named(tmp_path: Path, content: object, sentence: str) ->
 def test_token_labels_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]) -> None:
     maps = write_maps(tmp_path / "maps")
     told = train_by_command(capsys, tmp_path / "run", "--model", "lvvit_nano", "--label-maps", maps, *more)
-    assert "held-out accuracy" in told
+    assert "validation accuracy" in told
     run = Run.open(tmp_path / "run")
     assert f"label_maps: {maps}" in run.config.read_text()
     assert run.model().eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
@@ -134,7 +134,7 @@ def test_token_labels_on_the_command_line(tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.usefixtures("one_thread")
 def test_mix_token_without_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "held-out accuracy" in train_by_command(capsys, tmp_path / "run", "--model", "lvvit_nano", "--mix-token")
+    assert "validation accuracy" in train_by_command(capsys, tmp_path / "run", "--model", "lvvit_nano", "--mix-token")
 
 
 @pytest.mark.parametrize(

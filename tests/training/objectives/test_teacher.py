@@ -78,7 +78,7 @@ def test_distillation_on_the_command_line(
 
     monkeypatch.setattr(Teacher, "__call__", counted)
     told = train_by_command(capsys, tmp_path / "run", "--model", "deit_nano", "--teacher", trained().path, *more)
-    assert "held-out accuracy" in told
+    assert "validation accuracy" in told
     assert asked == [12, 12]
     run = Run.open(tmp_path / "run")
     assert f"teacher: {trained().path}" in run.config.read_text()
@@ -103,7 +103,7 @@ def test_a_taught_training_resumes_with_its_teacher(
     [
         (["--model", "cvt_nano", "--teacher", "RUN"], "a teacher needs a model with head=two_heads, such as deit_nano"),
         (["--model", "deit_nano", "--teacher", "nowhere"], "nowhere: there is no such run folder, file or model"),
-        (["--model", "deit_nano", "--teacher", "RUN", "--distillation-alpha", 2], "distillation_alpha is at most 1"),
+        (["--model", "deit_nano", "--teacher", "RUN", "--distillation-alpha", 2], "distillation_alpha is between 0"),
         (["--model", "deit_nano", "--teacher", "RUN", "--distillation-tau", 0], "distillation_tau is above 0"),
     ],
 )

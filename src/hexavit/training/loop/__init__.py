@@ -1,1 +1,1 @@
-"""The steps of a training, and what keeps them from being lost."""
+"""The training loop and its helpers: optimizer, schedule, checkpoints, signals, processes, progress."""

@@ -2,54 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
-
-
-class _Synced(torch.autograd.Function):
-    """y = (x - m) / sqrt(v + eps), with mean m and variance v over the samples of all processes.
-
-    With g = dL/dy, N the number of samples and <.> their sum, both over all processes:
-    dL/dx = (g - <g> / N - y <g y> / N) / sqrt(v + eps) (Ioffe & Szegedy, ICML 2015, section 3). It communicates once
-    in the forward and once in the backward pass.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """From x (n, C, ...) to y in the same shape, m (C,), v (C,) and N ()."""
-        exact = torch.promote_types(x.dtype, torch.float32)
-        dims = [dim for dim in range(x.ndim) if dim != 1]
-        samples = x.to(exact)
-        own = torch.full((1,), x.numel() / x.shape[1], dtype=exact, device=x.device)
-        own_var, own_mean = torch.var_mean(samples, dims, correction=0)
-        mine = torch.cat((own, own_mean, own_var))  # (1 + 2 C,)
-        gathered = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-        dist.all_gather(gathered, mine)
-        counts, means, variances = torch.stack(gathered).split((1, x.shape[1], x.shape[1]), dim=1)
-        total = counts.sum()
-        mean = (counts * means).sum(0) / total
-        variance = (counts * (variances + (means - mean) ** 2)).sum(0) / total
-        inverse = (variance + eps).rsqrt()
-        shape = [1, -1, *[1] * (x.ndim - 2)]
-        y = (samples - mean.view(shape)) * inverse.view(shape)
-        ctx.save_for_backward(y, inverse, total)
-        ctx.dims, ctx.shape, ctx.dtype = dims, shape, x.dtype
-        ctx.mark_non_differentiable(mean, variance, total)
-        return y, mean, variance, total
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        """See the formula above."""
-        y, inverse, total = ctx.saved_tensors
-        grad = grads[0].to(y.dtype)
-        sums = torch.stack((grad.sum(ctx.dims), (grad * y).sum(ctx.dims)))  # (2, C)
-        dist.all_reduce(sums)
-        along, across = (each.view(ctx.shape) for each in sums / total)
-        return ((grad - along - y * across) * inverse.view(ctx.shape)).to(ctx.dtype), None
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
@@ -72,28 +29,34 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         if not distributed or not self.training:
             return super().forward(input)
         self._check_input_dim(input)
-        y, mean, variance, total = _Synced.apply(input, self.eps)
+        x = input.to(torch.promote_types(input.dtype, torch.float32)).movedim(1, -1)  # (n, ..., C)
+        dims = list(range(x.ndim - 1))
+        count = torch.full((1,), x[..., 0].numel(), dtype=x.dtype, device=x.device)
+        total, mean = all_reduce(torch.cat((count, x.sum(dims)))).split((1, x.shape[-1]))
+        total = total.detach()
+        centred = x - mean / total
+        variance = all_reduce(centred.square().sum(dims)) / total
         if self.running_mean is not None:
-            self._update_running(mean, variance, total)
+            self._update_running(mean.detach() / total, variance.detach() * total / (total - 1))
+        y = centred * (variance + self.eps).rsqrt()
         if self.weight is not None:
-            shape = [1, -1, *[1] * (input.ndim - 2)]
-            y = y * self.weight.view(shape) + self.bias.view(shape)
-        out: Tensor = y.to(input.dtype)
+            y = y * self.weight + self.bias
+        out: Tensor = y.movedim(-1, 1).to(input.dtype)
         return out
 
     @torch.no_grad()
-    def _update_running(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
-        running_mean, running_var, seen = self.running_mean, self.running_var, self.num_batches_tracked
+    def _update_running(self, mean: Tensor, variance: Tensor) -> None:
+        running_mean, running_var, batches = self.running_mean, self.running_var, self.num_batches_tracked
         assert running_mean is not None
         assert running_var is not None
-        assert seen is not None
-        seen.add_(1)
-        share = 1 / float(seen) if self.momentum is None else self.momentum
+        assert batches is not None
+        batches.add_(1)
+        share = 1 / float(batches) if self.momentum is None else self.momentum
         running_mean.lerp_(mean.to(running_mean.dtype), share)
-        running_var.lerp_((variance * total / (total - 1)).to(running_var.dtype), share)
+        running_var.lerp_(variance.to(running_var.dtype), share)
 
 
-def sync_batch_norms(model: nn.Module, device: torch.device | str) -> nn.Module:
+def sync_batch_norms(model: nn.Module, device: torch.device | str = "cpu") -> nn.Module:
     """Replace every batch norm by a synchronised one with the same tensors; names in the state dict do not change.
 
     Args:
