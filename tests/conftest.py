@@ -11,7 +11,7 @@ from hexavit.parts import registry
 @pytest.fixture
 def shelves(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is taken off its shelf again."""
-    monkeypatch.setattr(registry, "_SHELVES", {kind: dict(parts) for kind, parts in registry._SHELVES.items()})
+    monkeypatch.setattr(registry, "_REGISTRIES", {kind: dict(parts) for kind, parts in registry._REGISTRIES.items()})
 
 
 @pytest.fixture

@@ -63,8 +63,7 @@ def test_fixup_starts_its_branches_by_the_papers_rule(
         expected = plain.get_submodule(path).weight * branches**power
         torch.testing.assert_close(fixed.get_submodule(path).weight, expected)
     x = torch.randn(2, 16, 96)
-    tokens = hexavit.Tokens(x, (4, 4))
-    torch.testing.assert_close(fixed.eval()(tokens).image, x)  # it starts as the identity
+    torch.testing.assert_close(fixed.eval()(x, size=(4, 4)), x)  # it starts as the identity
 
 
 def test_fixup_learns_all_the_same() -> None:

@@ -168,7 +168,7 @@ class PartContract:
         for stage in model.stages[:-1] if case.kind == "tokens" else model.stages:
             size = stage.tokens.out_size(size)
         # The class token enters behind the last stage's tokens part.
-        extra = 0 if case.kind == "tokens" else model.num_prefix_tokens
+        extra = 0 if case.kind == "tokens" else model.num_extra_tokens
         if case.acts in ("logits", "values"):
             size = model.stages[-1].blocks[0].attention.scope(size)
         told = sum(part.macs(size, extra) for part in parts_of(case, model))

@@ -49,7 +49,7 @@ def test_a_value_travels_from_block_to_block(images: Tensor) -> None:
     model = Backbone(one_stage(depth=3, attention=Part("residual_logits", heads=2)))
     seen: list[Tensor] = []
     for block in model.stages[0].blocks:
-        block.register_forward_hook(lambda _, __, out: seen.append(out.carry["logits"]))
+        block.register_forward_hook(lambda _, __, out: seen.append(out[1]))
     model(images).sum().backward()
     assert len(seen) == 3
     assert model.stages[0].blocks[0].attention.qkv.weight.grad is not None

@@ -1,7 +1,8 @@
-"""The one forward: image, stages, head; with the conventions that timm's users know."""
+"""The model: image, stages, head; with timm's model conventions."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -10,63 +11,30 @@ from torch import Tensor, nn
 
 from hexavit.architecture import Architecture, Part, image_size
 from hexavit.errors import ArchitectureError
-from hexavit.network.composition import StageModule, as_tokens, check_fits, compose
+from hexavit.network.checks import check_fits
+from hexavit.network.composition import as_tokens, compose
+from hexavit.network.feature_map import FeatureMap
+from hexavit.network.features import FeatureBackbone, FeatureInfo, feature_points, keeps_image
 from hexavit.network.initialisation import initialise, initialise_branches, initialise_classifier
-from hexavit.parts.contract import PartModule, Size, Tokens
+from hexavit.network.stage import StageModule
+from hexavit.network.surgery import take_in
+from hexavit.parts.contract import Size, Tokens
 from hexavit.parts.heads import Head
-from hexavit.parts.positions import LearnedPosition
 from hexavit.parts.registry import options
 
+__all__ = ["Backbone", "FeatureBackbone", "FeatureInfo"]
 
-class FeatureInfo:
-    """What each feature map is: `module`, `num_chs` (channels), `reduction` (stride in pixels), `index`.
-
-    timm's interface: its questions are about the chosen maps, or with `idx` about others by their numbers among all.
-    """
-
-    def __init__(self, info: Sequence[dict[str, Any]], out_indices: Sequence[int]) -> None:
-        self.info = [{**entry, "index": index} for index, entry in enumerate(info)]
-        self.out_indices = tuple(out_indices)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.info[index]
-
-    def __len__(self) -> int:
-        return len(self.info)
-
-    def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:
-        """One property of each map."""
-        if isinstance(idx, int):
-            return self.info[idx][key]
-        return [self.info[i][key] for i in (self.out_indices if idx is None else idx)]
-
-    def get_dicts(self, keys: Sequence[str] | None = None, idx: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """The maps' entries, or of each what `keys` name."""
-        entries = [self.info[i] for i in (self.out_indices if idx is None else idx)]
-        return entries if keys is None else [{key: entry[key] for key in keys} for entry in entries]
-
-    def channels(self, idx: int | Sequence[int] | None = None) -> Any:
-        """Channels."""
-        return self.get("num_chs", idx)
-
-    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
-        """Strides, in pixels."""
-        return self.get("reduction", idx)
-
-    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
-        """Paths of the modules that give the maps."""
-        return self.get("module", idx)
+Format = Literal["NCHW", "NLC"]
 
 
 class Backbone(nn.Module):
-    """A vision transformer built from an `Architecture`.
+    """A vision transformer, built from an `Architecture`.
 
-    `forward` takes images (B, in_chans, H, W) and gives logits (B, num_classes). H and W may differ from `img_size`
-    and from each other; what then holds is stated by the parts (a learned position table is resized, all else here
-    computes as at the built size).
+    `forward` takes images (B, in_chans, H, W) and gives logits (B, num_classes). H and W may differ from `img_size`;
+    the parts say what then holds (a learned position table is resized, windows are padded).
 
     Raises:
-        ArchitectureError: an architecture whose parts do not exist or do not fit together.
+        ArchitectureError: parts that do not exist or do not fit together.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -76,7 +44,7 @@ class Backbone(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.head: nn.Module = head
         self.pretrained_cfg: dict[str, Any] = {}
-        self._points = _feature_points(architecture, stages)
+        self._points = feature_points(architecture, stages)
         initialise(self, architecture.init)
         initialise_branches(self)
 
@@ -84,7 +52,7 @@ class Backbone(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """Width of the answer; 0 gives pooled features."""
+        """Number of classes; 0 for pooled features."""
         return self.architecture.num_classes
 
     @property
@@ -101,30 +69,82 @@ class Backbone(nn.Module):
         return self.pretrained_cfg
 
     @property
+    def num_extra_tokens(self) -> int:
+        """Number of extra tokens at the front of what `forward_features` gives: P."""
+        return self._extra_tokens(len(self.stages))
+
+    @property
     def num_prefix_tokens(self) -> int:
-        """Extra tokens in front of the last stage's: P."""
-        tokens = (stage.class_token for stage in self._stages())
+        """Number of extra tokens beside the last feature map.
+
+        It is `num_extra_tokens`, but 0 where these enter behind the last feature map (CaiT).
+        """
+        return self._extra_tokens(self._points[-1][0] + 1)
+
+    def _extra_tokens(self, stages: int) -> int:
+        tokens = (stage.class_token for stage in self.stage_modules[:stages])
         return sum(token.shape[1] for token in tokens if token is not None)
 
     @property
+    def grid_size(self) -> Size:
+        """Grid (H, W) of the last image tokens for images of the architecture's size."""
+        size = self.architecture.img_size
+        for stage in self.stage_modules:
+            size = stage.out_size(size)
+        return size
+
+    @property
     def feature_info(self) -> list[dict[str, Any]]:
-        """One entry a feature map: every block of a column, every stage of a pyramid."""
+        """One entry for each feature map: every block if all stages have one grid, else every stage."""
         return [
             {"num_chs": self.architecture.stages[i].dim, "reduction": stride, "module": path}
             for i, stride, path in self._points
         ]
 
-    # The forward
+    @property
+    def cam_layer(self) -> FeatureMap:
+        """The last map (B, C, H, W) of image tokens of which all paths to the logits come: a target layer for CAMs.
+
+        In models with extra tokens it is the map that enters the last block, since the image tokens that leave that
+        block are not read; else the map that leaves the last stage. Other layers: `stages.N.blocks.M.output_map`.
+        """
+        path: list[tuple[FeatureMap, bool]] = []
+        for stage in self.stage_modules:
+            path.append((stage.input_map, False))
+            path += [(block.output_map, keeps_image(block)) for block in stage.typed_blocks]
+        if not self.num_extra_tokens:
+            return self.stage_modules[-1].output_map
+        path.pop()
+        while path[-1][1]:
+            path.pop()
+        return path[-1][0]
+
+    @property
+    def stage_modules(self) -> list[StageModule]:
+        """The stages, typed."""
+        return list(self.stages)  # type: ignore[arg-type]  # a ModuleList is untyped
+
+    # The forward pass
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) to (B, num_classes); from a head with two classifiers a pair of answers in training."""
+        """(B, in_chans, H, W) to (B, num_classes); a pair of outputs in training for a head with two classifiers."""
         logits: Tensor = self._head()(self._tokens(x))
         return logits
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) to (B, P + N, C): the last tokens after the final norm, extra ones first."""
+    def forward_features(self, x: Tensor, output_fmt: Format = "NLC") -> Tensor:
+        """The last tokens, after the final norm.
+
+        Args:
+            x: images (B, in_chans, H, W).
+            output_fmt: `NLC` for all tokens (B, P + N, C), the extra ones first, which `forward_head` takes; `NCHW` for
+                the image tokens alone as a map (B, C, H, W).
+        """
+        _check_format(output_fmt)
         tokens = self._tokens(x)
-        return self.head.features(tokens) if isinstance(self.head, Head) else tokens.sequence
+        features: Tensor = self.head.features(tokens) if isinstance(self.head, Head) else tokens.sequence
+        if output_fmt == "NLC":
+            return features
+        return Tokens(features, tokens.size, prefix=tokens.prefix, layout=tokens.layout).map
 
     def _tokens(self, x: Tensor) -> Tokens:
         tokens = self._enter(x)
@@ -133,9 +153,11 @@ class Backbone(nn.Module):
         return tokens
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """`forward_features`' answer to logits (B, num_classes), or with `pre_logits` to the vector (B, C) before."""
+        """What `forward_features` gives to logits (B, num_classes); with `pre_logits` to the vector (B, C) before."""
         head = self._head()
-        pooled = head.pooled(x, self.num_prefix_tokens)
+        if head.unpooled:
+            return x
+        pooled = head.pooled(x, self.num_extra_tokens)
         return head.embedding(pooled) if pre_logits else head.classify(pooled)
 
     def forward_intermediates(
@@ -145,10 +167,10 @@ class Backbone(nn.Module):
         return_prefix_tokens: bool = False,
         norm: bool = False,
         stop_early: bool = False,
-        output_fmt: Literal["NCHW", "NLC"] = "NCHW",
+        output_fmt: Format = "NCHW",
         intermediates_only: bool = False,
     ) -> Any:
-        """The last features and feature maps on the way.
+        """The last features, and feature maps.
 
         Args:
             x: images (B, in_chans, H, W).
@@ -163,16 +185,28 @@ class Backbone(nn.Module):
             (features, maps) or maps.
 
         Raises:
-            ArchitectureError: an index or a format that there is not.
+            ArchitectureError: an index or a format that does not exist.
         """
-        if output_fmt not in ("NCHW", "NLC"):
-            raise ArchitectureError(f"output_fmt is 'NCHW' or 'NLC', not {output_fmt!r}")
-        wanted = self._indices(indices)
+        _check_format(output_fmt)
+        wanted = self.feature_indices(indices)
         tokens, kept = self._walk(x, wanted, stop_early)
         maps = [self._as_map(kept[i], norm, output_fmt, return_prefix_tokens) for i in wanted]
         if intermediates_only:
             return maps
         return (self.head.features(tokens) if isinstance(self.head, Head) else tokens.sequence), maps
+
+    def feature_indices(self, indices: int | Sequence[int] | None) -> list[int]:
+        """Indices into `feature_info`: the last n for a number, all for None, negative ones from the end.
+
+        Raises:
+            ArchitectureError: an index that does not exist.
+        """
+        count = len(self._points)
+        chosen = range(count) if indices is None else range(-indices, 0) if isinstance(indices, int) else indices
+        for i in chosen:
+            if not -count <= i < count:
+                raise ArchitectureError(f"there is no feature map {i}: this model has {count}, 0 to {count - 1}")
+        return [i % count for i in chosen]
 
     def _walk(self, x: Tensor, wanted: Sequence[int], stop_early: bool) -> tuple[Tokens, dict[int, Tokens]]:
         paths = {path: i for i, (_, _, path) in enumerate(self._points) if i in wanted}
@@ -187,9 +221,9 @@ class Backbone(nn.Module):
         return tokens, kept
 
     def _steps(self, x: Tensor) -> Iterator[tuple[str, Tokens]]:
-        """The tokens after every block and every stage, with the path of what gave them."""
+        """The tokens behind every block and every stage, with its path."""
         tokens = self._enter(x)
-        for s, stage in enumerate(self._stages()):
+        for s, stage in enumerate(self.stage_modules):
             tokens = stage.enter(tokens)
             for b, block in enumerate(stage.blocks):
                 tokens = stage.run(block, tokens)
@@ -211,21 +245,15 @@ class Backbone(nn.Module):
             )
         return as_tokens(x)
 
-    def _stages(self) -> list[StageModule]:
-        return list(self.stages)  # type: ignore[arg-type]  # a ModuleList is untyped
-
     def _head(self) -> Head:
-        if not isinstance(self.head, Head):
+        if isinstance(self.head, nn.Identity):
             raise ArchitectureError("this model has no head left: it gives features only")
+        if not isinstance(self.head, Head):
+            raise ArchitectureError(
+                f"model.head must pool and classify, which {type(self.head).__name__} does not: to put in a classifier "
+                "of your own, call model.set_classifier(module)"
+            )
         return self.head
-
-    def _indices(self, indices: int | Sequence[int] | None) -> list[int]:
-        count = len(self._points)
-        chosen = range(count) if indices is None else range(-indices, 0) if isinstance(indices, int) else indices
-        for i in chosen:
-            if not -count <= i < count:
-                raise ArchitectureError(f"there is no feature map {i}: this model has {count}, 0 to {count - 1}")
-        return [i % count for i in chosen]
 
     # Changes
 
@@ -233,75 +261,120 @@ class Backbone(nn.Module):
         """The last linear; of a head with two, the class token's."""
         return self._head().fc
 
-    def reset_classifier(self, num_classes: int, global_pool: Literal["avg", "token"] | None = None) -> None:
-        """A new last linear, and with `global_pool` another way to read the tokens; 0 classes give pooled features.
+    def reset_classifier(self, num_classes: int, global_pool: Literal["avg", "token", ""] | None = None) -> None:
+        """Make a new last linear. Everything else keeps its mode, dtype, device and `requires_grad` flags.
+
+        Args:
+            num_classes: number of classes; 0 for pooled features.
+            global_pool: how tokens become one vector: `avg` (the mean of the image tokens), `token` (the class token),
+                "" for none, with `num_classes=0` (`forward` then gives what `forward_features` gives), or None for the
+                present way.
 
         Raises:
-            ArchitectureError: a pooling that there is not, or `token` for a model without a class token.
+            ArchitectureError: an unknown pooling, `token` for a model without a class token, "" with classes, or a part
+                that needs the class token which `avg` removes.
         """
-        part = self.architecture.head if global_pool is None else _pool_part(global_pool, self.architecture.head)
-        pooling_changes = part != self.architecture.head
-        architecture = self.architecture.with_(num_classes=num_classes, head=part)
-        if pooling_changes:
-            check_fits(architecture)
-        self.architecture = architecture
-        if pooling_changes:
-            self._rebuild()
         head = self._head()
+        if global_pool == "" and num_classes:
+            raise ArchitectureError(
+                f"global_pool='' gives features of every token: use num_classes=0, not {num_classes}"
+            )
+        part = _pool_part(global_pool, self.architecture.head) if global_pool else self.architecture.head
+        architecture = self.architecture.with_(num_classes=num_classes, head=part)
+        old = [getattr(head, name) for name in head.classifiers]
+        like = self._reference()
+        if part != self.architecture.head:
+            check_fits(architecture)
+            take_in(self, Backbone(architecture), like)
+            head = self._head()
+        self.architecture = architecture
         head.reset_classifier(num_classes)
+        head.unpooled = global_pool == "" or (global_pool is None and head.unpooled and not num_classes)
+        of_old = next((p for module in old for p in module.parameters() if p.is_floating_point()), like)
         for name in head.classifiers:
-            initialise_classifier(getattr(head, name), self.architecture.init)
-        head.to(next(self.stages.parameters()).device)
+            classifier = getattr(head, name)
+            initialise_classifier(classifier, architecture.init)
+            classifier.to(of_old.device, of_old.dtype).train(head.training)
+        self._describe(num_classes=num_classes)
 
-    def _rebuild(self) -> None:
-        """Build the modules of an architecture that changed, and keep all weights whose place is left."""
-        fresh = Backbone(self.architecture).to(next(self.parameters()).device)
-        kept = fresh.state_dict()
-        kept.update({k: v for k, v in self.state_dict().items() if k in kept and kept[k].shape == v.shape})
-        fresh.load_state_dict(kept)
-        for old, new in zip(self._stages(), fresh._stages(), strict=True):
-            if isinstance(old.position, LearnedPosition) and isinstance(new.position, LearnedPosition):
-                new.position.adopt(old.position)
-        self.stages, self.head = fresh.stages, fresh.head
+    def set_classifier(self, *classifiers: nn.Module) -> None:
+        """Put in classifiers of your own in place of the last linear.
+
+        Args:
+            *classifiers: one module (B, C) to (B, K) for each of the head's classifiers; the second classifier of a
+                head with two is a copy of the first if it is not given.
+
+        Raises:
+            ArchitectureError: none, or more than the head has classifiers.
+        """
+        head = self._head()
+        if not 1 <= len(classifiers) <= len(head.classifiers):
+            raise ArchitectureError(f"this head has {len(head.classifiers)} classifiers, not {len(classifiers)}")
+        given = [*classifiers, *(copy.deepcopy(classifiers[0]) for _ in head.classifiers[len(classifiers) :])]
+        for name, classifier in zip(head.classifiers, given, strict=True):
+            setattr(head, name, classifier)
+        mode, like = classifiers[0].training, self._reference()
+        with torch.no_grad():
+            out = classifiers[0].eval()(torch.zeros(1, self.num_features, device=like.device, dtype=like.dtype))
+        classifiers[0].train(mode)
+        self.architecture = self.architecture.with_(num_classes=out.shape[-1])
+        self._describe(num_classes=out.shape[-1])
+
+    def set_distilled_training(self, enable: bool = True) -> None:
+        """Whether a head with two classifiers gives both outputs in training (the default), or one, as in evaluation.
+
+        Raises:
+            ArchitectureError: it is enabled for a head with one classifier.
+        """
+        head = self._head()
+        if enable and len(head.classifiers) < 2:
+            raise ArchitectureError(f"head={self.architecture.head} has one classifier: use a head with two, two_heads")
+        head.pair_in_training = enable
 
     def set_input_size(self, img_size: int | Size) -> None:
-        """Rebuild what depends on the image size (position tables) for another one."""
+        """Rebuild what depends on the image size (position tables, windows) for another one."""
         self.architecture = self.architecture.with_(img_size=image_size(img_size))
         size = self.architecture.img_size
-        for stage in self._stages():
-            if isinstance(stage.tokens, PartModule):
-                size = stage.tokens.out_size(size)
-            if isinstance(stage.position, PartModule):
-                stage.position.set_size(size)
-            for block in stage.blocks:
-                for part in block.children():
-                    if isinstance(part, PartModule):
-                        part.set_size(size)
-                attention = block.attention
-                size = attention.out_size(size) if isinstance(attention, PartModule) else size
-        if self.pretrained_cfg:
-            self.pretrained_cfg = {
-                **self.pretrained_cfg,
-                "input_size": (self.architecture.in_chans, *self.architecture.img_size),
-            }
+        for stage in self.stage_modules:
+            size = stage.set_size(size)
+        self._describe(input_size=(self.architecture.in_chans, *self.architecture.img_size), pool_size=size)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations; the output is unchanged."""
-        for stage in self._stages():
+        for stage in self.stage_modules:
             stage.grad_checkpointing = enable
+
+    def init_non_persistent_buffers(self) -> None:
+        """Compute tables and indices that no state dict holds again; for models that were built on the meta device.
+
+        `load_state_dict` does this by itself.
+        """
+        for module in self.modules():
+            if module is not self and callable(compute := getattr(module, "init_non_persistent_buffers", None)):
+                compute()
+
+    def _reference(self) -> Tensor:
+        """A weight, of whose dtype and on whose device new ones are made."""
+        return next(p for p in self.stages.parameters() if p.is_floating_point())
+
+    def _describe(self, **changes: Any) -> None:
+        if self.pretrained_cfg:
+            self.pretrained_cfg = {**self.pretrained_cfg, **changes}
 
     # Parameter groups
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that weight decay leaves alone, besides all of one dimension."""
-        names = {f"stages.{i}.class_token" for i, stage in enumerate(self._stages()) if stage.class_token is not None}
+        """Names of parameters that are exempt from weight decay, besides all of one dimension."""
+        names = {
+            f"stages.{i}.class_token" for i, stage in enumerate(self.stage_modules) if stage.class_token is not None
+        }
         for path, module in self.named_modules():
-            spared = set(getattr(module, "no_decay", ()))
-            names.update(f"{path}.{name}" for name, _ in module.named_parameters() if name in spared)
+            exempt = set(getattr(module, "no_decay", ()))
+            names.update(f"{path}.{name}" for name, _ in module.named_parameters() if name in exempt)
         return names
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Layers in order for layer-wise rates, in timm's form: a stem, then every block (or stage, if `coarse`)."""
+        """Layers in order, for layer-wise learning rates, in timm's form: a stem, then blocks (`coarse`: stages)."""
         entry = r"^stages\.0\.(?:tokens|position|class_token|shared)"
         if coarse:
             return {"stem": entry, "blocks": r"^stages\.(\d+)"}
@@ -316,78 +389,18 @@ class Backbone(nn.Module):
         }
 
 
-class FeatureBackbone(nn.Module):
-    """A backbone that gives feature maps alone: a list of (B, C, H, W), with nothing of a head left over."""
-
-    def __init__(
-        self, model: Backbone, out_indices: Sequence[int] | int | None = None, output_fmt: str = "NCHW"
-    ) -> None:
-        super().__init__()
-        indices = model._indices(out_indices)
-        self.feature_info = FeatureInfo(model.feature_info, indices)
-        self.output_fmt = output_fmt
-        model.head = nn.Identity()
-        _prune(model, max(indices))
-        self.model = model
-        self.architecture = model.architecture
-        self.pretrained_cfg = model.pretrained_cfg
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, in_chans, H, W) to maps (B, C_i, H_i, W_i), fine to coarse."""
-        maps: list[Tensor] = self.model.forward_intermediates(
-            x,
-            self.feature_info.out_indices,
-            stop_early=True,
-            output_fmt=self.output_fmt,  # type: ignore[arg-type]  # checked there
-            intermediates_only=True,
-        )
-        return maps
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """As the whole model's."""
-        self.model.set_grad_checkpointing(enable)
-
-
-def _prune(model: Backbone, last: int) -> None:
-    """Drop what stands behind the last map that is asked for."""
-    path = model.feature_info[last]["module"].split(".")
-    stage = int(path[1])
-    if len(path) == 4:
-        kept = model._stages()[stage]
-        kept.blocks = kept.blocks[: int(path[3]) + 1]
-    model.stages = model.stages[: stage + 1]
+def _check_format(output_fmt: str) -> None:
+    if output_fmt not in ("NCHW", "NLC"):
+        raise ArchitectureError(f"output_fmt is 'NCHW' or 'NLC', not {output_fmt!r}")
 
 
 def _pool_part(global_pool: str, part: Part) -> Part:
     names = {"avg": "pool", "token": "class_token"}
     if global_pool not in names:
-        raise ArchitectureError(f"global_pool is 'avg' or 'token', not {global_pool!r}")
+        raise ArchitectureError(f"global_pool is 'avg', 'token' or '', not {global_pool!r}")
     if names[global_pool] == part.name:
         return part
     if global_pool == "token":
         raise ArchitectureError("this model was not built with a class token to read: build it with head=class_token")
     known = options("head", "pool")
     return Part("pool", **{key: value for key, value in part.options.items() if key in known})
-
-
-def _feature_points(architecture: Architecture, stages: Sequence[StageModule]) -> list[tuple[int, int, str]]:
-    """(stage, stride, path) of every feature map: blocks where all stages share one grid, else stages.
-
-    Stages that leave the image tokens as they are (class attention) have none.
-    """
-    size, img = architecture.img_size, architecture.img_size
-    strides: list[int] = []
-    for stage in stages:
-        size = stage.tokens.out_size(size) if isinstance(stage.tokens, PartModule) else size
-        for block in stage.blocks:
-            size = block.attention.out_size(size) if isinstance(block.attention, PartModule) else size
-        strides.append(max(1, round(img[0] / size[0])))
-    changing = [i for i, stage in enumerate(stages) if not all(_keeps_image(block) for block in stage.blocks)]
-    if len(set(strides)) > 1:
-        return [(i, strides[i], f"stages.{i}") for i in changing]
-    return [(i, strides[i], f"stages.{i}.blocks.{k}") for i in changing for k in range(len(stages[i].blocks))]
-
-
-def _keeps_image(block: nn.Module) -> bool:
-    residuals = (block.attention_residual, block.feedforward_residual)
-    return all(getattr(residual, "keeps_image", False) for residual in residuals)

@@ -1,12 +1,12 @@
-"""The contract between parts: one small value that travels, and what a part says of itself.
+"""The contract between parts: `Tokens`, which parts take and give, and `PartModule`, what a part declares.
 
-Notation: B images, N tokens on a grid of H x W, C width, P extra tokens (class, distillation, messengers).
+Notation: B images, N tokens on a grid of H x W, C channels, P extra tokens (class, distillation, messengers).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,87 +15,107 @@ Size = tuple[int, int]
 """Height and width, of an image in pixels or of a grid in tokens."""
 
 Layout = Literal["raster", "points", "set"]
-"""What a set of tokens is: a full grid, points with coordinates, or a set without places."""
+"""What image tokens are: a full grid, points with coordinates, or a set without places."""
 
 Act = Literal["none", "tokens", "block", "logits", "values"]
 """Where a position part acts: nowhere, on the tokens that enter a stage, after a block, on the attention
 logits, or on the values."""
 
 
-class Tokens:
-    """Image tokens and, apart from them, extra tokens: immutable, in one of two forms.
+class _TokenFields(NamedTuple):
+    body: Tensor
+    size: Size
+    extra_body: Tensor | None
+    prefix: int
+    layout: Layout
+    carry: Mapping[str, Tensor]
 
-    *Split*: image tokens (B, N, C), contiguous where a part made them so, and extra tokens (B, P, C).
-    *Joined*: one sequence (B, P + N, C), the extra tokens first. Without extra tokens the forms are the same.
-    A part asks for the form it reads (`grid`, `image`, `extra`, `sequence`); only then, and only if the other form
-    is held, something is copied. `carry` holds what else a stage hands on, by declared names.
+
+class Tokens(_TokenFields):
+    """Image tokens and extra tokens, in one of two forms. Immutable: each method gives a new value.
+
+    *Split*: image tokens (B, N, C) and, apart from them, extra tokens (B, P, C). *Joined*: one sequence (B, P + N, C),
+    the extra tokens first. Without extra tokens the two forms are the same.
+
+    A part reads the form that it needs: `grid`, `map`, `image`, `extra` or `sequence`. Memory is copied only where the
+    other form is held. A stage holds its tokens split if one of its parts declares `reads_grid`, because a convolution
+    would otherwise copy the slice behind the extra tokens at every call.
+
+    A named tuple, so that PyTorch's tools (pytrees, hooks, FSDP, gradient checkpointing) find its tensors.
+
+    Attributes:
+        size: height and width of the grid; (N, 1) for `points` and `set`.
+        prefix: number of extra tokens P.
+        layout: `raster`, `points` or `set`.
+        carry: further tensors that parts hand on, by the names that they declare in `gives` and `takes`.
     """
 
-    __slots__ = ("_body", "_extra", "carry", "layout", "prefix", "size")
+    __slots__ = ()
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         body: Tensor,
         size: Size,
-        *,
         extra: Tensor | None = None,
         prefix: int = 0,
         layout: Layout = "raster",
         carry: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        """Split if `extra` is given or `prefix` is 0, else joined with the first `prefix` tokens extra.
+    ) -> Self:
+        """Split form if `extra` is given or `prefix` is 0, else joined form with `prefix` extra tokens first.
 
-        For `points` and `set`, `size` is (N, 1): there is no grid to read.
+        Args:
+            body: image tokens (B, N, C), or the joined sequence (B, P + N, C).
+            size: height and width of the grid.
+            extra: extra tokens (B, P, C) of the split form.
+            prefix: number of extra tokens at the front of `body`; not read if `extra` is given.
+            layout: what the image tokens are.
+            carry: further tensors by name.
         """
-        self._body = body
-        self._extra = extra
-        self.size = size
-        self.prefix = prefix if extra is None else extra.shape[1]
-        self.layout = layout
-        self.carry: Mapping[str, Tensor] = carry or {}
+        count = prefix if extra is None else extra.shape[1]
+        return super().__new__(cls, body, size, extra, count, layout, carry or {})
 
     @classmethod
     def of_grid(cls, grid: Tensor, extra: Tensor | None = None) -> Tokens:
-        """Tokens of a grid (B, H, W, C) and extra tokens (B, P, C)."""
+        """Tokens of a grid (B, H, W, C), and extra tokens (B, P, C)."""
         return cls(grid.flatten(1, 2), (grid.shape[1], grid.shape[2]), extra=extra)
 
     @classmethod
     def of_map(cls, feature_map: Tensor) -> Tokens:
-        """Tokens of a convolution's output (B, C, H, W); free where the memory is channels-last."""
+        """Tokens of a map (B, C, H, W); a view if the memory is channels-last, else a copy."""
         return cls.of_grid(feature_map.permute(0, 2, 3, 1).contiguous())
 
     @property
     def joined(self) -> bool:
-        """Whether extra and image tokens stand in one sequence."""
-        return self._extra is None
+        """Whether extra and image tokens are in one sequence."""
+        return self.extra_body is None
 
     @property
     def image(self) -> Tensor:
-        """Image tokens (B, N, C); a view, which behind joined extra tokens is not contiguous."""
-        return self._body[:, self.prefix :] if self.joined and self.prefix else self._body
+        """Image tokens (B, N, C): a view, not contiguous behind joined extra tokens."""
+        return self.body[:, self.prefix :] if self.joined and self.prefix else self.body
 
     @property
     def extra(self) -> Tensor | None:
-        """Extra tokens (B, P, C), or None."""
+        """Extra tokens (B, P, C), or None if there are none."""
         if not self.prefix:
             return None
-        return self._body[:, : self.prefix] if self._extra is None else self._extra
+        return self.body[:, : self.prefix] if self.extra_body is None else self.extra_body
 
     @property
     def grid(self) -> Tensor:
-        """Image tokens (B, H, W, C), contiguous: what a convolution reads without copying."""
+        """Image tokens (B, H, W, C), contiguous: a convolution reads them without a copy."""
         grid: Tensor = self.image.contiguous().unflatten(1, self.size)
         return grid
 
     @property
     def map(self) -> Tensor:
-        """Image tokens (B, C, H, W) in channels-last memory; a view of `grid`."""
+        """Image tokens (B, C, H, W) in channels-last memory: a view of `grid`."""
         return self.grid.permute(0, 3, 1, 2)
 
     @property
     def sequence(self) -> Tensor:
         """All tokens (B, P + N, C), the extra ones first."""
-        return self._body if self._extra is None else torch.cat((self._extra, self._body), dim=1)
+        return self.body if self.extra_body is None else torch.cat((self.extra_body, self.body), dim=1)
 
     def join(self) -> Tokens:
         """The same tokens in joined form."""
@@ -108,87 +128,92 @@ class Tokens:
         return self._with(self.image.contiguous(), self.extra, 0)
 
     def each(self, function: Callable[[Tensor], Tensor]) -> Tokens:
-        """Apply a position-wise function, (B, M, C) to (B, M, C'), in the form held."""
-        extra = None if self._extra is None else function(self._extra)
-        return self._with(function(self._body), extra, self.prefix)
+        """Apply a position-wise function, (B, M, C) to (B, M, C'), to all tokens.
+
+        In split form the function is called twice, for image tokens and for extra tokens.
+        """
+        extra = None if self.extra_body is None else function(self.extra_body)
+        return self._with(function(self.body), extra, self.prefix)
 
     def plus(self, other: Tokens) -> Tokens:
-        """The sum with tokens of the same number, in this one's form; the other's is read through views, and what it
-        carries is handed on with what this one carries."""
-        if self.joined:
-            twin = self._with(self._body + other.sequence, None, self.prefix)
+        """The sum with as many other tokens, in the form of this one, with what both carry."""
+        if self.extra_body is None:
+            total = self._with(self.body + other.sequence, None, self.prefix)
         else:
             extra = other.extra
-            assert self._extra is not None and extra is not None
-            twin = self._with(self._body + other.image, self._extra + extra, 0)
-        twin.carry = {**self.carry, **other.carry}
-        return twin
+            assert extra is not None  # as many tokens as here
+            total = self._with(self.body + other.image, self.extra_body + extra, 0)
+        return total.with_carry(**other.carry) if other.carry else total
 
     def with_image(self, image: Tensor, size: Size | None = None) -> Tokens:
-        """The same extra tokens and carry, in split form, with other image tokens (B, N, C)."""
+        """The same extra tokens and carry with other image tokens (B, N, C), in split form."""
         return Tokens(image, size or self.size, extra=self.extra, layout=self.layout, carry=self.carry)
 
     def with_extra(self, extra: Tensor) -> Tokens:
-        """The same image tokens, in split form, with extra tokens (B, P, C) put behind those already there."""
+        """The same image tokens with extra tokens (B, P, C) behind the extra tokens that there are, in split form."""
         held = self.extra
         extra = extra if held is None else torch.cat((held, extra), dim=1)
-        return Tokens(self.image, self.size, extra=extra, layout=self.layout, carry=self.carry)
+        return self.replace_extra(extra)
 
     def replace_extra(self, extra: Tensor) -> Tokens:
-        """The same image tokens, in split form, with these extra tokens (B, P, C) instead of those held."""
+        """The same image tokens with these extra tokens (B, P, C) instead, in split form."""
         return Tokens(self.image, self.size, extra=extra, layout=self.layout, carry=self.carry)
 
     def with_carry(self, **carried: Tensor) -> Tokens:
-        """The same tokens, handing on more by name; see `Part.gives`."""
-        twin = self._with(self._body, self._extra, self.prefix)
-        twin.carry = {**self.carry, **carried}
-        return twin
+        """The same tokens with further carried tensors; a name that is carried already is replaced."""
+        return Tokens(
+            self.body, self.size, self.extra_body, self.prefix, layout=self.layout, carry={**self.carry, **carried}
+        )
+
+    def to(self, *args: Any, **kwargs: Any) -> Tokens:
+        """The same tokens with `Tensor.to(...)` applied to every tensor."""
+        extra = None if self.extra_body is None else self.extra_body.to(*args, **kwargs)
+        carry = {name: tensor.to(*args, **kwargs) for name, tensor in self.carry.items()}
+        return Tokens(self.body.to(*args, **kwargs), self.size, extra, self.prefix, self.layout, carry)
 
     def _with(self, body: Tensor, extra: Tensor | None, prefix: int) -> Tokens:
         return Tokens(body, self.size, extra=extra, prefix=prefix, layout=self.layout, carry=self.carry)
 
 
 class PartModule(nn.Module):
-    """What every part says of itself. The defaults serve a position-wise part; a part states what differs.
+    """Base of all parts: what a part declares. The defaults are right for a position-wise part.
 
-    A constructor's positional parameters are what the house knows and fills in by name (`dim`, `in_dim`, `heads`,
-    `size`, `extra`, `stride`, `norm_eps`, `drop_path`, `index`, `scope`, `head_dim`, `num_classes`, `role`, `blocks`,
-    `shared`: modules that a stage's blocks have in common, by names of their own); its keyword-only parameters are the
-    part's options, with the one place for their defaults.
+    The positional parameters of a constructor are its *context*: values that composition knows and fills in by name
+    (`hexavit.parts.registry.CONTEXT`). Its keyword-only parameters are the part's options, with their defaults.
     """
 
     needs: ClassVar[Literal["any", "points", "raster"]] = "any"
-    """What the tokens must be: `raster` refuses points and sets, `points` refuses sets."""
+    """Layout of the tokens that it can read: `raster` excludes points and sets, `points` excludes sets."""
     reads_grid: bool = False
-    """Whether it reads `Tokens.grid` or `.map`: then the stage holds its tokens split. An option may change it."""
+    """Whether it reads `Tokens.grid` or `Tokens.map`: its stage then holds split tokens. An option may set it."""
     takes: ClassVar[tuple[str, ...]] = ()
     """Names in `Tokens.carry` that it reads; an earlier part of the model must give them."""
     gives: ClassVar[tuple[str, ...]] = ()
     """Names in `Tokens.carry` that it writes."""
     keeps_extra: ClassVar[bool] = True
-    """Whether extra tokens pass through; a tokens part that changes the width or the number cannot keep them."""
+    """Whether extra tokens pass through: not in a tokens part that changes the width or the number of tokens."""
     needs_extra: ClassVar[bool] = False
-    """Whether it works on extra tokens alone; the head must bring some."""
+    """Whether it works on extra tokens alone: the head must then bring some."""
     keeps_image: ClassVar[bool] = False
-    """Whether image tokens leave a residual as they came: such a block gives no feature map of its own."""
+    """Whether a residual leaves image tokens unchanged: such a block has no feature map of its own."""
     traced: ClassVar[str] = ""
-    """What a graph of dynamic sizes keeps of the size that it was traced at, in words; most parts keep nothing."""
+    """What an exported graph of dynamic sizes keeps of the size at which it was traced, in words; empty for nothing."""
     first_conv: ClassVar[str | None] = None
-    """A tokens part's convolution that reads the image, by its name inside; None where none does."""
+    """Name, inside a tokens part, of the convolution that reads the image; None if there is none."""
     acts: ClassVar[Act] = "none"
-    """Where a position part acts; `logits` and `values` must be offered by the attention part."""
+    """Where a position part acts; the attention part must offer `logits` and `values`."""
     no_decay: ClassVar[tuple[str, ...]] = ()
-    """Names of its own parameters that weight decay leaves alone (biases and norms always are)."""
+    """Names of its own parameters that are exempt from weight decay (biases and norms always are)."""
     constants: ClassVar[tuple[str, ...]] = ()
-    """Names of its own tables that an authors' state dict may hold as parameters, though nothing trains them."""
+    """Names of its own tables that an authors' state dict may hold as parameters, though they are not trained."""
     last: ClassVar[str | None] = None
-    """Its last linear or convolution, by its name inside; None for the last that it registers."""
+    """Name, inside the part, of its last linear or convolution; None for the last that it registers. Fixup reads it."""
     weights_in_a_row: ClassVar[int] = 2
-    """How many linears and convolutions a value passes inside, one behind the other: Fixup's starting rule asks."""
+    """Number of linears and convolutions that a value passes in the part. Fixup's initialisation reads it."""
 
     @classmethod
     def inside(cls, chosen: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-        """Parts of other shelves whose work it does within itself, as (shelf, name), given all its options."""
+        """Parts of other kinds that it contains, as (kind, name), given all its options."""
         return ()
 
     def out_size(self, size: Size) -> Size:
@@ -196,14 +221,18 @@ class PartModule(nn.Module):
         return size
 
     def set_size(self, size: Size) -> None:
-        """Rebuild what depends on the grid (tables, windows) for another one."""
+        """Rebuild what depends on the grid (tables, windows) for another grid."""
 
     def macs(self, size: Size, extra: int = 0) -> int:
-        """Multiply-adds for one image whose tokens come in on a grid of `size` with `extra` extra tokens; of a position
-        inside an attention `size` is the scope."""
+        """Multiply-adds for one image.
+
+        Args:
+            size: the grid of the tokens that come in; for a position inside an attention, the attention's scope.
+            extra: number of extra tokens.
+        """
         return 0
 
 
 def rows(size: Size, extra: int) -> int:
-    """Tokens in all: N + P."""
+    """Number of all tokens: N + P."""
     return size[0] * size[1] + extra

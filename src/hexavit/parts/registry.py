@@ -1,11 +1,11 @@
-"""The six shelves: every part by its kind and name, and what a part's constructor asks for."""
+"""The registries of parts, one for each kind, and the signatures of the parts' constructors."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
@@ -15,74 +15,105 @@ from hexavit.errors import ArchitectureError, nearest
 Kind = Literal["tokens", "position", "attention", "feedforward", "residual", "head"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-_SHELVES: dict[str, dict[str, type[nn.Module]]] = {kind: {} for kind in KINDS}
-_HOUSE = (
-    "dim", "in_dim", "heads", "size", "extra", "stride", "norm_eps", "drop_path", "index", "scope", "head_dim",
-    "num_classes", "role", "blocks", "shared",
-)  # fmt: skip
-_SIZES = re.compile("negative dimension|allocate memory|out of memory", re.IGNORECASE)
+CONTEXT: Mapping[str, str] = MappingProxyType(
+    {
+        "dim": "width of the stage: C",
+        "in_dim": "width of the tokens that enter the stage; the image's channels for the first stage (tokens)",
+        "size": "grid (H, W) of the tokens that reach the part when the model is built",
+        "extra": "number of extra tokens: P",
+        "index": "number of the block in its stage, from 0 (parts of a block)",
+        "norm_eps": "epsilon of the norms; for all parts of the architecture",
+        "drop_path": "rate of stochastic depth in this block (residual)",
+        "stride": "by how much the grid shrinks in the branch, per axis (residual)",
+        "role": "`attention` or `feedforward`: the branch around which it is placed (residual)",
+        "heads": "number of heads of its attention (position inside an attention)",
+        "head_dim": "width of one head of its attention (position inside an attention)",
+        "scope": "grid (h, w) on which queries and keys of its attention meet (position inside an attention)",
+        "shared": "`nn.ModuleDict` of modules that the blocks of the stage share, for this kind (parts of a block)",
+        "num_classes": "number of classes, 0 for features (head)",
+        "blocks": "number of blocks from the stage where the extra tokens enter to the last (head)",
+    }
+)
+"""What composition fills in for the positional parameters of a part's constructor, by name."""
+
+_REGISTRIES: dict[str, dict[str, type[nn.Module]]] = {kind: {} for kind in KINDS}
+# Inspecting a constructor costs more than building a small part: once for each class.
+_SIGNATURES: dict[type[nn.Module], dict[str, inspect.Parameter]] = {}
+_HINTS: dict[type[nn.Module], dict[str, Any]] = {}
+_SIZE_ERRORS = re.compile("negative dimension|allocate memory|out of memory", re.IGNORECASE)
 _PART = TypeVar("_PART", bound=type[nn.Module])
 
 
 def register_part(kind: str, name: str, *, replace: bool = False) -> Callable[[_PART], _PART]:
-    """Put a class on a shelf: `@register_part("attention", "mine")` above an `nn.Module` on the contract.
+    """Register a class as a part: `@register_part("attention", "mine")` above an `nn.Module` that keeps the contract.
 
-    Its constructor's positional parameters are filled by the house, its keyword-only ones are its options.
+    The positional parameters of its constructor are filled in by composition (see `CONTEXT`); its keyword-only
+    parameters are its options.
+
+    Args:
+        kind: `tokens`, `position`, `attention`, `feedforward`, `residual` or `head`.
+        name: a Python identifier, under which architectures name the part.
+        replace: take the place of a part of this name.
 
     Raises:
-        ArchitectureError: unknown kind, a name that is taken, or a positional parameter the house does not know.
+        ArchitectureError: an unknown kind, a name that is taken, or a positional parameter that is not in `CONTEXT`.
     """
-    if kind not in _SHELVES:
-        raise ArchitectureError(f"there is no shelf {kind!r}: {nearest(kind, KINDS)}")
+    if kind not in _REGISTRIES:
+        raise ArchitectureError(f"there is no kind of part {kind!r}: {nearest(kind, KINDS)}")
 
-    def put(part: _PART) -> _PART:
-        held = _SHELVES[kind].get(name)
+    def register(part: _PART) -> _PART:
+        held = _REGISTRIES[kind].get(name)
         if held is not None and not replace and _origin(held) != _origin(part):
             raise ArchitectureError(
                 f"{kind} {name!r} is already {held.__qualname__}: pass replace=True to take its place"
             )
         if not name.isidentifier():
-            raise ArchitectureError(f"a part's name is a Python identifier, which {name!r} is not")
+            raise ArchitectureError(f"a part's name must be a Python identifier, not {name!r}")
         for parameter in _parameters(part).values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise ArchitectureError(
                     f"{kind} {name!r}: its constructor must name its options, not take *args or **kwargs"
                 )
-            if parameter.kind != parameter.KEYWORD_ONLY and parameter.name not in _HOUSE:
+            if parameter.kind != parameter.KEYWORD_ONLY and parameter.name not in CONTEXT:
                 raise ArchitectureError(
-                    f"{kind} {name!r}: the house cannot fill the positional parameter {parameter.name!r}: "
-                    f"make it keyword-only (an option), or use one of {', '.join(_HOUSE)}"
+                    f"{kind} {name!r}: there is no context for the positional parameter {parameter.name!r}: "
+                    f"make it keyword-only (an option), or use one of {', '.join(CONTEXT)}"
                 )
-        _SHELVES[kind][name] = part
+        _REGISTRIES[kind][name] = part
         return part
 
-    return put
+    return register
 
 
 def part_class(kind: str, name: str) -> type[nn.Module]:
-    """The class on a shelf, or a refusal that names the nearest."""
+    """The class of a part.
+
+    Raises:
+        ArchitectureError: no such part, with the nearest name.
+    """
     try:
-        return _SHELVES[kind][name]
+        return _REGISTRIES[kind][name]
     except KeyError:
         hint = "; a part of your own is registered first, on the command line by --import"
-        raise ArchitectureError(f"there is no {kind} {name!r}: {nearest(name, _SHELVES[kind])[:-1]}{hint}") from None
+        known = nearest(name, _REGISTRIES[kind])[:-1]
+        raise ArchitectureError(f"there is no {kind} {name!r}: {known}{hint}") from None
 
 
 def part_names(kind: str) -> tuple[str, ...]:
-    """The names on one shelf, sorted."""
-    return tuple(sorted(_SHELVES[kind]))
+    """The names of the parts of one kind, sorted."""
+    return tuple(sorted(_REGISTRIES[kind]))
 
 
 def options(kind: str, name: str) -> dict[str, inspect.Parameter]:
     """A part's options: the keyword-only parameters of its constructor."""
-    found = _parameters(part_class(kind, name)).values()
-    return {p.name: p for p in found if p.kind == p.KEYWORD_ONLY}
+    return _options(part_class(kind, name))
 
 
 def check_options(kind: str, name: str, chosen: Mapping[str, Any], where: str) -> None:
-    """Refuse an unknown part, an unknown or missing option, or a value of another type than the option's."""
-    known = options(kind, name)
-    hints = get_type_hints(part_class(kind, name).__init__) if known else {}
+    """Raise for an unknown part, an unknown or missing option, or a value of another type than the option's."""
+    cls = part_class(kind, name)
+    known = _options(cls)
+    hints = _hints(cls) if chosen else {}
     for key, value in chosen.items():
         if key not in known:
             raise ArchitectureError(f"{where}: {kind} {name!r} has no option {key!r}: {nearest(key, known)}")
@@ -93,45 +124,61 @@ def check_options(kind: str, name: str, chosen: Mapping[str, Any], where: str) -
             raise ArchitectureError(f"{where}: {kind} {name!r} needs {key}, as in {name}({key}=...)")
 
 
-def build_part(kind: str, name: str, chosen: Mapping[str, Any], house: Mapping[str, Any], where: str) -> nn.Module:
-    """Construct a part from its options and from what the house knows at `where` (for the message).
+def build_part(kind: str, name: str, chosen: Mapping[str, Any], context: Mapping[str, Any], where: str) -> nn.Module:
+    """Construct a part.
+
+    Args:
+        kind: kind of part.
+        name: name of the part.
+        chosen: its options.
+        context: what is known at this place of the model, by the names of `CONTEXT`.
+        where: path of the place, for error messages.
 
     Raises:
-        ArchitectureError: the constructor refused a value (the sentence is the part's own, with the place before it),
-            or asks for what a part of its kind is not given.
+        ArchitectureError: the constructor raised for a value, or asks for context that a part of its kind does not get.
     """
     cls = part_class(kind, name)
     asked = [p for p in _parameters(cls).values() if p.kind != p.KEYWORD_ONLY]
     for parameter in asked:
-        if parameter.default is parameter.empty and parameter.name not in house:
+        if parameter.default is parameter.empty and parameter.name not in context:
             raise ArchitectureError(
                 f"{where}={name}: a {kind} part is not given {parameter.name!r}, which its constructor asks for"
             )
-    known = {p.name: house[p.name] for p in asked if p.name in house}
+    known = {p.name: context[p.name] for p in asked if p.name in context}
     try:
         return cls(**known, **chosen)
     except (ValueError, TypeError) as error:
         raise ArchitectureError(f"{where}={name}: {error}") from error
     except RuntimeError as error:
-        if found := _SIZES.search(str(error)):
-            told = "a size is below 0" if "negative" in found[0] else "there is no memory for weights of these sizes"
-            raise ArchitectureError(f"{where}={name}: {told}") from error
+        if found := _SIZE_ERRORS.search(str(error)):
+            reason = "a size is below 0" if "negative" in found[0] else "there is no memory for weights of these sizes"
+            raise ArchitectureError(f"{where}={name}: {reason}") from error
         raise
 
 
 def _parameters(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:
-    if cls.__init__ is nn.Module.__init__:
-        return {}
-    return {name: p for name, p in inspect.signature(cls.__init__).parameters.items() if name != "self"}
+    if cls not in _SIGNATURES:
+        _SIGNATURES[cls] = {} if cls.__init__ is nn.Module.__init__ else dict(inspect.signature(cls).parameters)
+    return _SIGNATURES[cls]
+
+
+def _options(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:
+    return {name: p for name, p in _parameters(cls).items() if p.kind == p.KEYWORD_ONLY}
+
+
+def _hints(cls: type[nn.Module]) -> dict[str, Any]:
+    if cls not in _HINTS:
+        _HINTS[cls] = get_type_hints(cls.__init__)
+    return _HINTS[cls]
 
 
 def _origin(cls: type[nn.Module]) -> tuple[str, str]:
-    """A class as a file defines it: running the file again (a notebook cell, a reload) is no clash."""
+    """Where a class is defined: running its file again (a notebook cell, a reload) may register it again."""
     return cls.__module__, cls.__qualname__
 
 
 def _accepts(hint: Any, value: Any) -> bool:
-    """Whether an annotation takes a value: enough of typing for options (numbers, words, choices, lists, None)."""
+    """Whether an annotation takes a value: numbers, words, choices, lists, None."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Literal:
         return value in inner
@@ -145,7 +192,7 @@ def _accepts(hint: Any, value: Any) -> bool:
 
 
 def described(hint: Any) -> str:
-    """An annotation in the words of a refusal."""
+    """An annotation in words, for error messages and pages."""
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "none"}
     inner = get_args(hint)
     if get_origin(hint) is Literal:

@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from hexavit.architecture import Architecture
 from hexavit.errors import HexavitError
 from hexavit.network.backbone import Backbone, FeatureBackbone
-from hexavit.network.composition import StageModule
+from hexavit.network.stage import StageModule
 from hexavit.parts.attention import Attention
 from hexavit.parts.contract import Size
 from hexavit.parts.registry import KINDS, part_class, part_names

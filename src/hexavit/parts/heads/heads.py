@@ -20,6 +20,10 @@ class Head(PartModule):
     classifiers: ClassVar[tuple[str, ...]] = ("fc",)
     """The last linears; a head with several gives as many answers in training."""
     enter: int = 0
+    pair_in_training: bool = True
+    """Whether a head with two classifiers gives both outputs in training."""
+    unpooled: bool = False
+    """Whether the model gives the features of every token (timm's `global_pool=""`)."""
 
     def __init__(self, dim: int, norm_eps: float, num_classes: int, norm: bool, drop: float) -> None:
         super().__init__()
@@ -34,11 +38,13 @@ class Head(PartModule):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Compute the logits of a model's last tokens; a head with two classifiers gives a pair in training."""
-        return self.classify(self.pooled(self.features(tokens), tokens.prefix))
+        features = self.features(tokens)
+        return features if self.unpooled else self.classify(self.pooled(features, tokens.prefix))
 
     def features(self, tokens: Tokens) -> Tensor:
         """Tokens to (B, P + N, C), after the final norm."""
-        return tokens.each(self.norm).sequence
+        out: Tensor = self.norm(tokens.sequence)
+        return out
 
     def pooled(self, features: Tensor, prefix: int) -> Tensor:
         """(B, P + N, C), of which the first `prefix` are extra, to (B, C)."""

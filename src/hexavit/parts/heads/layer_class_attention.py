@@ -58,7 +58,9 @@ class LayerClassAttention(Head):
 
     def features(self, tokens: Tokens) -> Tensor:
         """(B, 1 + N, C): the attended class token and the image tokens, after the final norm."""
-        return tokens.replace_extra(self.attended(tokens.carry["class_tokens"])).each(self.norm).sequence
+        attended = tokens.replace_extra(self.attended(tokens.carry["class_tokens"]))
+        out: Tensor = self.norm(attended.sequence)
+        return out
 
     def attended(self, class_tokens: Tensor) -> Tensor:
         """Class tokens of all blocks (B, L, C) to the last one, attended (B, 1, C)."""

@@ -59,7 +59,7 @@ class TwoHeads(TwoAnswers):
             return self.embedding(pooled)
         pooled = self.drop(pooled)
         answers: Pair = self.fc(pooled[:, 0]), self.fc2(pooled[:, 1])
-        return answers if self.training else (answers[0] + answers[1]) / 2
+        return answers if self.training and self.pair_in_training else (answers[0] + answers[1]) / 2
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """2 C K."""
@@ -108,7 +108,7 @@ class TokenLabelHead(TwoAnswers):
             return self.embedding(pooled)
         pooled = self.drop(pooled)
         answers: Pair = self.fc(pooled[:, 0]), self.fc2(pooled[:, 1:])
-        return answers if self.training else answers[0] + self.weight * answers[1].amax(dim=1)
+        return answers if self.training and self.pair_in_training else answers[0] + self.weight * answers[1].amax(dim=1)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """(1 + N) C K."""

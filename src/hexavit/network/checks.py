@@ -1,0 +1,104 @@
+"""Whether the parts of an architecture fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hexavit.architecture import COLUMNS, Architecture, Part, Stage
+from hexavit.errors import ArchitectureError
+from hexavit.network.stage import CLASS_TOKENS
+from hexavit.parts.registry import options, part_class
+
+
+def head_entry(architecture: Architecture) -> tuple[int, int]:
+    """The stage where the head's extra tokens enter, and their number."""
+    cls, known = part_class("head", architecture.head.name), options("head", architecture.head.name)
+    count = int(getattr(cls, "extra_tokens", 0))
+    enter = architecture.head.options.get("enter", known["enter"].default if "enter" in known else 0)
+    last = len(architecture.stages)
+    assert isinstance(enter, int)
+    if count and not -last <= enter < last:
+        raise ArchitectureError(f"head={architecture.head}: there is no stage {enter} to enter, only 0 to {last - 1}")
+    return enter % last, count
+
+
+def check_fits(architecture: Architecture) -> None:
+    """Check that each part can read what the parts before it give.
+
+    Raises:
+        ArchitectureError: two parts do not fit together; the message names both.
+    """
+    layout, source = "raster", "the image"
+    given: set[str] = set()
+    enter, entering = head_entry(architecture)
+    first = _first_entry(architecture)
+    for i, stage in enumerate(architecture.stages):
+        for where, kind, part in _parts_in_order(stage, i):
+            cls = part_class(kind, part.name)
+            need = getattr(cls, "needs", "any")
+            if (need == "raster" and layout != "raster") or (need == "points" and layout == "set"):
+                raise ArchitectureError(
+                    f"{where}={part} reads a {need}, and {source} gives a {layout}: change one of the two"
+                )
+            if getattr(cls, "needs_extra", False) and not (entering and i >= enter):
+                place = "" if i >= first else f"it in stages from {first} on, with "
+                raise ArchitectureError(
+                    f"{where}={part} works on extra tokens, and head={architecture.head} brings none to stage {i}: "
+                    f"use {place}head=class_token(enter={max(i, first)})"
+                )
+            if kind == "tokens":
+                if entering and i > enter and not getattr(cls, "keeps_extra", True):
+                    raise ArchitectureError(
+                        f"the extra tokens of head={architecture.head} enter at stage {enter}, and {where}={part} "
+                        f"cannot carry them into stage {i}: use enter={first}"
+                    )
+                makes = getattr(cls, "makes", None)
+                layout, source = (makes, f"{where}={part}") if makes else (layout, source)
+            for name in getattr(cls, "takes", ()):
+                if name not in given:
+                    raise ArchitectureError(f"{where}={part} takes {name!r}, which no part before it gives")
+            given.update(getattr(cls, "gives", ()))
+            if kind == "position":
+                _check_position(stage, i, where, part)
+    for name in getattr(part_class("head", architecture.head.name), "takes", ()):
+        if name not in given | ({CLASS_TOKENS} if entering else set()):
+            raise ArchitectureError(f"head={architecture.head} takes {name!r}, which no part before it gives")
+
+
+def _first_entry(architecture: Architecture) -> int:
+    """The first stage from which extra tokens pass through to the last."""
+    tokens = [part_class("tokens", stage.tokens.name) for stage in architecture.stages]
+    return max((i for i, cls in enumerate(tokens) if not getattr(cls, "keeps_extra", True)), default=0)
+
+
+def _parts_in_order(stage: Stage, i: int) -> Iterator[tuple[str, str, Part]]:
+    """Path, kind and part of a stage in the order in which they run; a column without a pattern only once."""
+    yield f"stages.{i}.tokens", "tokens", stage.column("tokens")
+    for k in range(stage.depth):
+        for kind in COLUMNS[1:]:
+            steady = isinstance(getattr(stage, kind), Part)
+            if k == 0 or not steady:
+                where = f"stages.{i}.{kind}" if steady else f"stages.{i}.blocks.{k}.{kind}"
+                yield where, kind, stage.column(kind, k)
+
+
+def _check_position(stage: Stage, i: int, where: str, part: Part) -> None:
+    acts = acts_on(part)
+    if acts == "tokens" and ".blocks." in where:
+        raise ArchitectureError(f"{where}={part} acts on the tokens that enter a stage: set it for the whole stage")
+    if acts not in ("logits", "values"):
+        return
+    for k in range(stage.depth):
+        if stage.column("position", k) != part:
+            continue
+        attention = stage.column("attention", k)
+        if acts not in getattr(part_class("attention", attention.name), "offers", frozenset()):
+            raise ArchitectureError(
+                f"{where}={part} acts on the attention's {acts}, which stages.{i}.attention={attention} does not offer"
+            )
+
+
+def acts_on(position: Part) -> str:
+    """Where a position part acts."""
+    acts: str = getattr(part_class("position", position.name), "acts", "tokens")
+    return acts

@@ -1,0 +1,137 @@
+"""Feature maps: where a model has them, and a model that gives nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from hexavit.architecture import Architecture
+from hexavit.network.stage import StageModule
+
+if TYPE_CHECKING:
+    from hexavit.network.backbone import Backbone
+
+FeaturePoint = tuple[int, int, str]
+"""Stage, stride in pixels, and path of the module behind which a feature map is taken."""
+
+
+class FeatureInfo:
+    """What is known of each feature map: `module`, `num_chs` (channels), `reduction` (stride in pixels), `index`.
+
+    The interface is timm's: methods tell of the chosen maps, or, given `idx`, of maps by their number among all.
+    """
+
+    def __init__(self, info: Sequence[dict[str, Any]], out_indices: Sequence[int]) -> None:
+        self.info = [{**entry, "index": index} for index, entry in enumerate(info)]
+        self.out_indices = tuple(out_indices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.info[index]
+
+    def __len__(self) -> int:
+        return len(self.info)
+
+    def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:
+        """One property of each map."""
+        if isinstance(idx, int):
+            return self.info[idx][key]
+        return [self.info[i][key] for i in (self.out_indices if idx is None else idx)]
+
+    def get_dicts(self, keys: Sequence[str] | None = None, idx: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """The entry of each map, or the values of `keys` in it."""
+        entries = [self.info[i] for i in (self.out_indices if idx is None else idx)]
+        return entries if keys is None else [{key: entry[key] for key in keys} for entry in entries]
+
+    def channels(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Channels."""
+        return self.get("num_chs", idx)
+
+    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Strides in pixels."""
+        return self.get("reduction", idx)
+
+    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Paths of the modules behind which the maps are taken."""
+        return self.get("module", idx)
+
+
+class FeatureBackbone(nn.Module):
+    """A model that gives feature maps alone: a list of (B, C, H, W). The head and unused stages are removed.
+
+    Args:
+        model: the model, which is changed.
+        out_indices: which maps: the last n for a number, else by index into `feature_info`; None for all.
+        output_fmt: `NCHW` for (B, C, H, W), `NLC` for (B, H W, C).
+    """
+
+    def __init__(
+        self, model: Backbone, out_indices: Sequence[int] | int | None = None, output_fmt: str = "NCHW"
+    ) -> None:
+        super().__init__()
+        indices = model.feature_indices(out_indices)
+        self.feature_info = FeatureInfo(model.feature_info, indices)
+        self.output_fmt = output_fmt
+        model.head = nn.Identity().train(model.training)
+        _prune(model, max(indices))
+        self.model = model
+        self.training = model.training
+        self.architecture = model.architecture
+        self.pretrained_cfg = model.pretrained_cfg
+
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        """timm's older name for `pretrained_cfg`."""
+        return self.pretrained_cfg
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, in_chans, H, W) to maps (B, C_i, H_i, W_i), fine to coarse."""
+        maps: list[Tensor] = self.model.forward_intermediates(
+            x,
+            self.feature_info.out_indices,
+            stop_early=True,
+            output_fmt=self.output_fmt,  # type: ignore[arg-type]  # checked there
+            intermediates_only=True,
+        )
+        return maps
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """As `Backbone.set_grad_checkpointing`."""
+        self.model.set_grad_checkpointing(enable)
+
+    def init_non_persistent_buffers(self) -> None:
+        """As `Backbone.init_non_persistent_buffers`."""
+        self.model.init_non_persistent_buffers()
+
+
+def _prune(model: Backbone, last: int) -> None:
+    """Remove what comes behind the last map that is asked for."""
+    path = model.feature_info[last]["module"].split(".")
+    stage = int(path[1])
+    if len(path) == 4:
+        del model.stage_modules[stage].blocks[int(path[3]) + 1 :]
+        model.stage_modules[stage].norm = None
+    del model.stages[stage + 1 :]
+
+
+def feature_points(architecture: Architecture, stages: Sequence[StageModule]) -> list[FeaturePoint]:
+    """Where the feature maps are taken: behind each block if all stages have one grid, else behind each stage.
+
+    Stages that leave the image tokens unchanged (class attention) have none.
+    """
+    size = architecture.img_size
+    strides: list[int] = []
+    for stage in stages:
+        size = stage.out_size(size)
+        strides.append(max(1, round(architecture.img_size[0] / size[0])))
+    changing = [i for i, stage in enumerate(stages) if not all(keeps_image(block) for block in stage.blocks)]
+    if len(set(strides)) > 1:
+        return [(i, strides[i], f"stages.{i}") for i in changing]
+    return [(i, strides[i], f"stages.{i}.blocks.{k}") for i in changing for k in range(len(stages[i].blocks))]
+
+
+def keeps_image(block: nn.Module) -> bool:
+    """Whether a block leaves the image tokens unchanged."""
+    residuals = (block.attention_residual, block.feedforward_residual)
+    return all(getattr(residual, "keeps_image", False) for residual in residuals)
