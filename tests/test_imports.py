@@ -22,6 +22,7 @@ ROOMS = (  # from the ground up, as in docs/packages.md
     "files",
     "processes",
     "duration",
+    "run_paths",
     "parts",
     "architecture",
     "network",
@@ -29,6 +30,7 @@ ROOMS = (  # from the ground up, as in docs/packages.md
     "profiling",
     "checkpoints",
     "hub",
+    "factory",
     "integrations",
     "export",
     DOOR,
@@ -41,7 +43,7 @@ ROOMS = (  # from the ground up, as in docs/packages.md
     "cli",
 )
 # Files beside the packages that belong to one of them.
-ROOM_OF_FILE = {"__init__": DOOR, "_deprecated": DOOR, "__main__": "cli"}
+ROOM_OF_FILE = {"__init__": DOOR, "_deprecated": "errors", "__main__": "cli"}
 # Packages that are imported under another name than they are installed by.
 IMPORTED_AS = {"lightning-fabric": "lightning_fabric", "scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from hexavit.checkpoints import LoadReport, load_checkpoint
     from hexavit.errors import HexavitError
     from hexavit.export import OptimizationReport, optimize
-    from hexavit.hub import create_model, from_pretrained, push_to_hub, save_pretrained
+    from hexavit.factory import create_model
+    from hexavit.hub import from_pretrained, push_to_hub, save_pretrained
     from hexavit.integrations import backbone, register_with_timm
     from hexavit.models import list_models, list_weights
     from hexavit.network.backbone import Backbone
@@ -59,7 +60,8 @@ _ROOMS = {
     "integrations": ("backbone", "register_with_timm"),
     "errors": ("HexavitError",),
     "export": ("OptimizationReport", "optimize"),
-    "hub": ("create_model", "from_pretrained", "push_to_hub", "save_pretrained"),
+    "factory": ("create_model",),
+    "hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
     "models": ("list_models", "list_weights"),
     "parts": ("PartModule", "Tokens", "record_attention", "register_part"),
     "profiling": ("Profile", "profile"),

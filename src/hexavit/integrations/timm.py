@@ -10,7 +10,7 @@ import timm
 from timm.models import generate_default_cfgs, register_model
 
 from hexavit.errors import HexavitError, nearest
-from hexavit.hub import create_model
+from hexavit.factory import create_model
 from hexavit.models import list_models, pretrained_cfg, resolve
 
 default_cfgs: dict[str, Any] = {}

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hexavit.architecture import Architecture
 from hexavit.errors import HexavitError
-from hexavit.hub import create_model
+from hexavit.factory import create_model
 from hexavit.network.backbone import FeatureBackbone
 from hexavit.parts.contract import Size
 

@@ -1,36 +1,29 @@
-"""A run folder: its layout in one place, and the trained model read back from it without unpickling anything."""
+"""Reading a run folder: its settings, class names, preprocessing and trained model. Nothing is unpickled."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from torch import nn
 
 from hexavit.errors import RunError
 from hexavit.images.preprocess import InputSpec
+from hexavit.run_paths import RunPaths, Weights
 
-Weights = Literal["best", "last"]
+__all__ = ["Run", "Weights"]
 
 
-@dataclass(frozen=True)
-class Run:
-    """What one training leaves behind. The paths are properties, there or not; the methods read.
-
-    Attributes:
-        path: the folder.
-    """
-
-    path: Path
+class Run(RunPaths):
+    """The folder that a training run writes. Its properties are paths, its methods read files."""
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """A run whose model can be used.
+        """A run that has trained weights.
 
         Raises:
-            RunError: when the folder is not a run, or its training has not finished one epoch.
+            RunError: the folder is not a run folder, or its run has not finished an epoch.
         """
         run = cls(Path(path))
         if not run.path.is_dir():
@@ -41,77 +34,13 @@ class Run:
             raise RunError(f"{run.path}: this run has no weights yet; let its training finish an epoch")
         return run
 
-    @property
-    def config(self) -> Path:
-        """Every setting of the training."""
-        return self.path / "config.yaml"
-
-    @property
-    def architecture(self) -> Path:
-        """The model as data."""
-        return self.path / "architecture.json"
-
-    @property
-    def classes_file(self) -> Path:
-        """The names of the classes, in the order of the logits."""
-        return self.path / "classes.json"
-
-    @property
-    def input_file(self) -> Path:
-        """How an image becomes the model's input."""
-        return self.path / "input.json"
-
-    @property
-    def split_file(self) -> Path:
-        """Which image was trained on, which was held out, and which was broken and left out, by name."""
-        return self.path / "split.json"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The whole state of the training, for ``--resume``."""
-        return self.path / "checkpoints" / "last.ckpt"
-
-    @property
-    def history(self) -> Path:
-        """One row of metrics an epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def metrics(self) -> Path:
-        """The final metrics; it is there once the training has finished."""
-        return self.path / "metrics.json"
-
-    @property
-    def curves(self) -> Path:
-        """Loss and accuracy over the epochs, drawn."""
-        return self.path / "curves.png"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Event files for TensorBoard."""
-        return self.path / "tensorboard"
-
-    @property
-    def wandb(self) -> Path:
-        """What Weights & Biases writes, where a training logs there too."""
-        return self.path / "wandb"
-
-    @property
-    def examples(self) -> Path:
-        """Held-out images that the demo leaves for trying ``hexavit predict``."""
-        return self.path / "examples"
-
-    def weights(self, which: Weights) -> Path:
-        """The weights of the epoch with the best held-out accuracy, or of the last one."""
-        return self.path / "weights" / f"{which}.safetensors"
-
     def split_record(self) -> dict[str, Any]:
-        """``data`` (what was trained on), ``parts`` (names of images) and ``skipped`` (name to reason)."""
+        """``data`` (the data set), ``parts`` (names of the images of each split) and ``skipped`` (name to reason)."""
         record: dict[str, Any] = self._read_json(self.split_file)
         return record
 
     def settings(self) -> dict[str, Any]:
-        """The settings of ``config.yaml``, as written."""
+        """The settings in ``config.yaml``."""
         import yaml
 
         try:
@@ -123,18 +52,18 @@ class Run:
         return found
 
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, in the order of the logits."""
+        """Class names in the order of the logits."""
         return tuple(self._read_json(self.classes_file))
 
     def input_spec(self) -> InputSpec:
-        """How an image becomes the model's input."""
+        """Preprocessing of images."""
         return InputSpec.from_dict(self._read_json(self.input_file))
 
     def model(self, which: Weights = "best") -> nn.Module:
         """The trained model in evaluation mode, on the CPU.
 
         Raises:
-            RunError: when the weights are missing, or do not fit ``architecture.json``.
+            RunError: the weights are missing, or do not fit ``architecture.json``.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
