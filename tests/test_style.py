@@ -77,7 +77,6 @@ STILL_THERE: dict[str, set[str]] = {
     "hexavit/errors.py": {"nobody", "refuse"},
     "hexavit/evaluation": {"answer", "come to rest", "digest", "held out", "judge", "refuse", "told"},
     "hexavit/files.py": {"nobody", "refuse"},
-    "hexavit/hub": {"answer", "refuse", "told"},
     "hexavit/images": {"answer", "nobody", "refuse", "told"},
     "hexavit/inference": {"a training", "answer", "held out", "judge", "refuse", "room", "told"},
     "hexavit/integrations": {"refuse"},

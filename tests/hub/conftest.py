@@ -1,4 +1,4 @@
-"""The hub of these tests: on this machine, with a cache of its own."""
+"""A local hub with its own cache."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,7 +25,7 @@ OWN = Weight(
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """An empty hub that huggingface_hub asks instead of the real one."""
+    """An empty hub that huggingface_hub uses instead of the real one."""
     with serving(tmp_path / "hub") as (running, url):
         monkeypatch.setattr(constants, "ENDPOINT", url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
@@ -35,7 +35,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def own_weight(monkeypatch: pytest.MonkeyPatch) -> Weight:
-    """`cvt_nano.digits`, for the time of a test."""
+    """Published weights `cvt_nano.digits`, during one test."""
     entry = replace(model_entry("cvt_nano"), weights=(OWN,))
     monkeypatch.setitem(registry._MODELS, "cvt_nano", entry)
     return OWN

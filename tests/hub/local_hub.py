@@ -1,4 +1,4 @@
-"""A hub on this machine: repositories are folders, served as huggingface_hub asks for them."""
+"""A local hub: folders served with the protocol of huggingface_hub."""
 
 import contextlib
 import hashlib
@@ -11,12 +11,12 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """`root/OWNER/NAME/FILE` is what the repository OWNER/NAME holds; `asked` counts requests by method and path."""
+    """The repository OWNER/NAME holds the files `root/OWNER/NAME/*`; `asked` lists requests by method and path."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.asked: list[tuple[str, str]] = []
-        self.broken_after: int | None = None  # bytes of a body, after which the connection is cut once
+        self.broken_after: int | None = None  # bytes of a body after which the connection is closed, once
 
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
@@ -27,12 +27,12 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             pass
 
         def do_HEAD(self) -> None:
-            self._answer(body=False)
+            self._respond(body=False)
 
         def do_GET(self) -> None:
-            self._answer(body=True)
+            self._respond(body=True)
 
-        def _answer(self, body: bool) -> None:
+        def _respond(self, body: bool) -> None:
             hub.asked.append((self.command, self.path))
             owner, name, resolve, _, *rest = [*self.path.strip("/").split("/"), "", "", "", ""]
             folder, file = hub.root / owner / name, hub.root / owner / name / "/".join(each for each in rest if each)
@@ -66,7 +66,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 @contextlib.contextmanager
 def serving(root: Path) -> Iterator[tuple[Hub, str]]:
-    """A running hub, and its address."""
+    """A running hub and its URL."""
     hub = Hub(root)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
     thread = threading.Thread(target=server.serve_forever, daemon=True)

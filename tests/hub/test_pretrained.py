@@ -1,4 +1,4 @@
-"""Published weights: found, fetched, held against their sum, cached, loaded; and one sentence where that fails."""
+"""Published weights: finding, fetching, verification, caching, loading, and the error messages."""
 
 import logging
 from dataclasses import replace
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def publish(hub: Hub, weight: Weight, file: str = "model.safetensors") -> hexavit.Backbone:
-    """A model whose weights the hub has, under the names of transformers."""
+    """A model whose weights are on the hub, with the keys of transformers."""
     torch.manual_seed(1)
     model = hexavit.create_model("cvt_nano", num_classes=weight.num_classes, img_size=weight.img_size)
     layout = next(each for each in LAYOUTS if each.origin == "huggingface")
@@ -64,7 +64,7 @@ def test_a_tag_gives_size_classes_and_preprocessing_without_weights(own_weight: 
     assert model.pretrained_cfg["interpolation"] == "bilinear"
 
 
-def test_the_cache_is_not_asked_twice(hub: Hub, own_weight: Weight) -> None:
+def test_cached_weights_need_no_request(hub: Hub, own_weight: Weight) -> None:
     publish(hub, own_weight)
     hexavit.create_model("cvt_nano", pretrained=True)
     hub.asked.clear()
@@ -72,7 +72,7 @@ def test_the_cache_is_not_asked_twice(hub: Hub, own_weight: Weight) -> None:
     assert hub.asked == []
 
 
-def test_a_broken_download_is_resumed(hub: Hub, own_weight: Weight) -> None:
+def test_an_interrupted_download_is_resumed(hub: Hub, own_weight: Weight) -> None:
     published = publish(hub, own_weight)
     hub.broken_after = 500_000
     assert equal(hexavit.create_model("cvt_nano", pretrained=True), published)
@@ -86,10 +86,10 @@ def test_other_classes_channels_and_parts(hub: Hub, own_weight: Weight, caplog: 
     kernel = model.stages[0].tokens.conv.weight
     torch.testing.assert_close(kernel, published.stages[0].tokens.conv.weight.sum(1, keepdim=True))
     assert len(model.pretrained_cfg["mean"]) == 1
-    assert "stay at their start" not in caplog.text
+    assert "keep their initial values" not in caplog.text
     mixed = hexavit.create_model("cvt_nano", pretrained=True, overrides=["stages.1.attention=global"])
     assert torch.equal(mixed.stages[2].class_token, published.stages[2].class_token)
-    assert "tensors of other parts stay at their start, stages.1.blocks.0.attention" in caplog.text
+    assert "tensors are not loaded and keep their initial values, first stages.1.blocks.0.attention" in caplog.text
 
 
 def test_feature_maps(hub: Hub, own_weight: Weight) -> None:
@@ -100,13 +100,13 @@ def test_feature_maps(hub: Hub, own_weight: Weight) -> None:
     assert torch.equal(backbone.body.model.stages[1].tokens.conv.weight, published.stages[1].tokens.conv.weight)
 
 
-def test_the_sum(
+def test_the_checksum(
     hub: Hub, own_weight: Weight, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish(hub, own_weight)
     right = sha256_of(hub.root / "someone/nano/model.safetensors")
     report = load_published(hexavit.create_model("cvt_nano.digits"), "cvt_nano")
-    assert report.notes[-1] == f"sha256 {right}, as the hub says; no sum of its own is known to hexavit"
+    assert report.notes[-1] == f"sha256 {right}, as the hub states; hexavit has no checksum of its own"
     assert caplog.record_tuples == [("hexavit", logging.WARNING, f"cvt_nano.digits: {report.notes[-1]}")]
     caplog.clear()
     swap(monkeypatch, replace(own_weight, sha256={"model.safetensors": right}))
@@ -125,7 +125,7 @@ def test_a_file_damaged_in_the_cache(hub: Hub, own_weight: Weight, tmp_path: Pat
     data = bytearray(blob.read_bytes())
     data[-1] ^= 1
     blob.write_bytes(data)
-    with pytest.raises(CheckpointError, match=f"damaged or was exchanged; delete {blob} to have it fetched again"):
+    with pytest.raises(CheckpointError, match=f"the file is damaged or was replaced; delete {blob} to fetch it again"):
         hexavit.create_model("cvt_nano", pretrained=True)
     blob.unlink()
     hexavit.create_model("cvt_nano", pretrained=True)
@@ -140,14 +140,14 @@ BY_HAND = (
 
 def test_without_a_network(hub: Hub, own_weight: Weight, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
-    with pytest.raises(UnreachableError) as refusal:
+    with pytest.raises(UnreachableError) as error:
         hexavit.create_model("cvt_nano", pretrained=True)
-    told = str(refusal.value)
-    assert told.startswith(
+    message = str(error.value)
+    assert message.startswith(
         "cvt_nano.digits cannot be fetched: someone/nano's model.safetensors is not in the cache, and"
     )
-    assert told.endswith(BY_HAND)
-    assert "\n" not in told
+    assert message.endswith(BY_HAND)
+    assert "\n" not in message
 
 
 def test_offline(hub: Hub, own_weight: Weight, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,17 +169,20 @@ def test_offline(hub: Hub, own_weight: Weight, monkeypatch: pytest.MonkeyPatch) 
             "lists no published weights: load a file",
         ),
         (lambda: hexavit.create_model("cvt_13.in1k_38"), "under the tag 'in1k_38': did you mean 'in1k_384'?"),
-        (lambda: load_published(torch.nn.Linear(1, 1), "cvt_13"), "into a model of create_model, not into a Linear"),
-        (lambda: hexavit.create_model("cvt_nano", out_indices=1), "needs features_only=True"),
+        (
+            lambda: load_published(torch.nn.Linear(1, 1), "cvt_13"),
+            "need a model of create_model, not a Linear",
+        ),
+        (lambda: hexavit.create_model("cvt_nano", out_indices=1), "pass features_only=True with it"),
     ],
 )
-def test_refusals(call, sentence: str) -> None:
-    with pytest.raises(HexavitError) as refusal:
+def test_error_messages(call, sentence: str) -> None:
+    with pytest.raises(HexavitError) as error:
         call()
-    assert sentence in str(refusal.value)
+    assert sentence in str(error.value)
 
 
-def test_a_repository_that_is_not_there(hub: Hub, own_weight: Weight) -> None:
+def test_a_missing_repository(hub: Hub, own_weight: Weight) -> None:
     with pytest.raises(CheckpointError, match="the hub shows no repository someone/nano: it may be private"):
         hexavit.create_model("cvt_nano", pretrained=True)
     (hub.root / "someone/nano").mkdir(parents=True)
@@ -201,9 +204,9 @@ def test_a_file_behind_a_link(own_weight: Weight, tmp_path: Path, monkeypatch: p
     file.unlink()
     assert equal(hexavit.create_model("cvt_nano", pretrained=True), published)  # from the cache
     (tmp_path / "cache" / "checkpoints" / "nano.pth").unlink()
-    with pytest.raises(UnreachableError) as refusal:
+    with pytest.raises(UnreachableError) as error:
         hexavit.create_model("cvt_nano", pretrained=True)
-    assert f"does not give it; fetch {file.as_uri()} by hand" in str(refusal.value)
+    assert f"cannot be fetched from {file.as_uri()}; fetch {file.as_uri()} by hand" in str(error.value)
     assert not list((tmp_path / "cache" / "checkpoints").iterdir())
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UnreachableError, match="and HF_HUB_OFFLINE is set; fetch file"):
@@ -211,24 +214,24 @@ def test_a_file_behind_a_link(own_weight: Weight, tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("given", "what"), [("\n<!DOCTYPE html><title>Quota exceeded</title>", "a page"), ("", "nothing")]
+    ("given", "what"), [("\n<!DOCTYPE html><title>Quota exceeded</title>", "a web page"), ("", "an empty file")]
 )
-def test_a_page_or_nothing_behind_a_link(
+def test_a_link_that_returns_a_page_or_an_empty_file(
     given: str, what: str, own_weight: Weight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a store of files gives a page that asks whether the file may be fetched."""
+    """File hosts return a page that asks for confirmation, or an error page."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
     page = tmp_path / "download"
     page.write_text(given)
     swap(monkeypatch, replace(own_weight, hub_id=None, link=f"{page.as_uri()}#nano.pth"))
-    with pytest.raises(UnreachableError, match=rf"nano\.pth is not in .* gives {what} in its place; fetch"):
+    with pytest.raises(UnreachableError, match=rf"nano\.pth is not in .* returned {what} instead; fetch"):
         hexavit.create_model("cvt_nano", pretrained=True)
     assert not list((tmp_path / "cache" / "checkpoints").iterdir())
 
 
-def test_the_name_behind_a_link_stays_in_the_cache() -> None:
+def test_the_file_name_of_a_link_stays_in_the_cache() -> None:
     assert link_name("https://example.org/a/b.pth?download=1") == "b.pth"
     assert link_name("https://example.org/uc?id=3#../../b.pth") == "b.pth"
     for link in ("https://example.org/", "https://example.org/a#.."):
-        with pytest.raises(CheckpointError, match="ends with no name of a file: give it one behind a #"):
+        with pytest.raises(CheckpointError, match="does not end with a file name: append one after a #"):
             link_name(link)

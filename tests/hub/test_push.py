@@ -1,4 +1,4 @@
-"""What goes to the hub, against a stub of its interface."""
+"""Uploads, against a stub of `huggingface_hub.HfApi`."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from hexavit.errors import HexavitError
 
 @pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict]]:
-    """The calls that were made; what was uploaded lies in `uploaded` below the test's folder."""
+    """Recorded calls; uploaded files are copied to `tmp_path / "uploaded"`."""
     calls: list[tuple[str, dict]] = []
 
     class Stub:
@@ -50,15 +50,15 @@ def test_a_model_is_pushed(api: list[tuple[str, dict]], tmp_path: Path) -> None:
     assert all(b"secret" not in file.read_bytes() for file in (tmp_path / "uploaded").iterdir())
 
 
-def test_a_proposal(api: list[tuple[str, dict]]) -> None:
+def test_a_pull_request(api: list[tuple[str, dict]]) -> None:
     model = hexavit.create_model("cvt_nano", num_classes=2)
     assert hexavit.push_to_hub(model, "me/nano", create_pr=True) == "https://hub/discussions/1"
     assert api[-1][1]["create_pr"] is True
 
 
-def test_refusals(api: list[tuple[str, dict]]) -> None:
+def test_error_messages(api: list[tuple[str, dict]]) -> None:
     model = hexavit.create_model("cvt_nano", num_classes=2)
-    with pytest.raises(HexavitError, match="'m e/n!' is no name of a repository: it is OWNER/NAME"):
+    with pytest.raises(HexavitError, match="'m e/n!' is not the name of a repository"):
         hexavit.push_to_hub(model, "m e/n!")
-    with pytest.raises(HexavitError, match=r"full/up could not be written on the hub \(the line is cut\)"):
+    with pytest.raises(HexavitError, match=r"full/up could not be uploaded to the hub \(the line is cut\)"):
         hexavit.push_to_hub(model, "full/up")

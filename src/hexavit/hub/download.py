@@ -1,4 +1,4 @@
-"""Files of the hub: taken from the cache, or fetched into it, and held against a checksum."""
+"""Files of the Hugging Face hub and of other addresses: fetched into a cache and verified by checksum."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ from hexavit.errors import CheckpointError
 
 
 class UnreachableError(CheckpointError):
-    """The hub cannot be asked, and the cache has no such file."""
+    """The hub cannot be reached, and the file is not in the cache."""
 
 
 def fetch_first(repo_id: str, files: Sequence[str], revision: str | None = None) -> Path:
-    """The first of these files that a repository has. What is cached is taken without asking the hub.
+    """Fetch the first of several files that a repository has. Cached files are used without a request to the hub.
 
-    For weights that are published once: of a repository that goes on changing, `fetch` gives the newest.
+    For weights that do not change once published; `fetch` gives the newest version of a file.
+
+    Args:
+        repo_id: OWNER/NAME.
+        files: file names in the order of preference.
+        revision: branch, tag or commit; None for the default branch.
 
     Raises:
-        UnreachableError: none is cached, and the hub cannot be asked.
-        CheckpointError: it has none, or gives none.
+        UnreachableError: no file is cached, and the hub cannot be reached.
+        CheckpointError: the repository has none of the files, or may not be read.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -41,44 +46,47 @@ def fetch_first(repo_id: str, files: Sequence[str], revision: str | None = None)
 
 
 def fetch(repo_id: str, file: str, revision: str | None = None) -> Path | None:
-    """A file as the hub has it now, or as it is cached when the hub cannot be asked; None if it has no such file.
+    """Fetch the current version of a file, or take it from the cache if the hub cannot be reached.
 
-    A broken download is resumed at the next call. `HF_HUB_OFFLINE`, `HF_HOME` and `HF_ENDPOINT` mean what they do for
-    huggingface_hub.
+    An interrupted download is resumed by the next call. huggingface_hub reads `HF_HUB_OFFLINE`, `HF_HOME` and
+    `HF_ENDPOINT`.
+
+    Returns:
+        The path in the cache; None if the repository has no such file.
 
     Raises:
-        UnreachableError: it is not cached, and the hub cannot be asked.
-        CheckpointError: there is no such repository, or it may not be read.
+        UnreachableError: the file is not cached, and the hub cannot be reached.
+        CheckpointError: the repository does not exist, or may not be read.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub import errors as hub
 
     try:
-        # Asks once, where the download would try five times before it says that there is no network.
+        # One request: the download itself would try five times before it reports that there is no network.
         get_hf_file_metadata(hf_hub_url(repo_id, file, revision=revision))
         return Path(hf_hub_download(repo_id, file, revision=revision, library_name="hexavit"))
     except hub.EntryNotFoundError:
         return None
     except hub.GatedRepoError as error:
-        raise CheckpointError(f"{repo_id} asks its readers to agree to terms first, on its page on the hub") from error
+        raise CheckpointError(f"{repo_id} requires you to accept its terms, on its page on the hub") from error
     except (hub.RepositoryNotFoundError, hub.RevisionNotFoundError) as error:
         at = f" at {revision}" if revision else ""
         raise CheckpointError(f"the hub shows no repository {repo_id}{at}: it may be private, or misspelt") from error
     except hub.HFValidationError as error:
-        raise CheckpointError(f"{repo_id!r} is no name of a repository: it is OWNER/NAME") from error
-    except Exception as error:  # the client stands on one HTTP library or another, each with errors of its own
+        raise CheckpointError(f"{repo_id!r} is not the name of a repository, which is OWNER/NAME") from error
+    except Exception as error:  # of the HTTP library in use
         cached = try_to_load_from_cache(repo_id, file, revision=revision)
         if isinstance(cached, str):
             return Path(cached)
-        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub does not give it ({_short(error)})"
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"it cannot be fetched ({_short(error)})"
         raise UnreachableError(f"{repo_id}'s {file} is not in the cache, and {why}") from error
 
 
 def fetch_link(link: str) -> Path:
-    """A file that lies on no hub: from PyTorch's cache of checkpoints (`torch.hub.get_dir()`), or fetched into it.
+    """Fetch a file that is not on the hub into PyTorch's cache of checkpoints (`torch.hub.get_dir()`).
 
     Raises:
-        UnreachableError: it is not cached, and cannot be fetched.
+        UnreachableError: the file is not cached, and cannot be fetched.
     """
     from huggingface_hub import constants
 
@@ -89,60 +97,64 @@ def fetch_link(link: str) -> Path:
         raise UnreachableError(f"{path.name} is not in {path.parent}, and HF_HUB_OFFLINE is set")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(link, str(path), progress=False)  # whole or not at all
+        torch.hub.download_url_to_file(link, str(path), progress=False)  # atomic
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise UnreachableError(f"{path.name} is not in {path.parent}, and {link} does not give it") from error
+        raise UnreachableError(f"{path.name} is not in {path.parent}, and cannot be fetched from {link}") from error
     with path.open("rb") as file:
         head = file.read(64).lstrip()
-    if not head or head.startswith(b"<"):  # no file of weights begins so
+    if not head or head.startswith(b"<"):  # a page, not a weight file
         path.unlink()
-        what = "a page" if head else "nothing"
-        raise UnreachableError(f"{path.name} is not in {path.parent}, and {link} gives {what} in its place")
+        what = "a web page" if head else "an empty file"
+        raise UnreachableError(f"{path.name} is not in {path.parent}, and {link} returned {what} instead")
     return path
 
 
 def link_name(link: str) -> str:
-    """The name of the file behind a link: what stands behind its #, else the end of its path; never a folder's.
+    """The file name of a link: its fragment (after #) if it has one, else the last part of its path.
 
     Raises:
-        CheckpointError: it has none.
+        CheckpointError: the link has no file name.
     """
     parts = urlsplit(link)
     name = Path(parts.fragment or parts.path).name
     if name in ("", ".."):
-        raise CheckpointError(f"{link} ends with no name of a file: give it one behind a #")
+        raise CheckpointError(f"{link} does not end with a file name: append one after a #")
     return name
 
 
 def verify(path: Path, known: str | None) -> str:
-    """Hold a fetched file against its checksum: the known one, else the one under which the hub keeps it.
+    """Compare the SHA-256 of a fetched file with the expected one.
+
+    Args:
+        path: the file.
+        known: the published checksum; None for the one under which the hub stores the file, if it is known.
 
     Returns:
-        A sentence on what was held against what.
+        A phrase for the report: the checksum, and what it was compared with.
 
     Raises:
-        CheckpointError: it is another file.
+        CheckpointError: the checksums differ.
     """
     found = sha256_of(path)
-    told = _hub_sum(path)
-    expected = known or told
+    of_hub = _hub_checksum(path)
+    expected = known or of_hub
     if expected is not None and found != expected:
         raise CheckpointError(
-            f"{path} has the sha256 {found} where {expected} is expected: it is damaged or was exchanged; delete "
-            f"{path.resolve()} to have it fetched again"
+            f"{path} has the sha256 {found} where {expected} is expected: the file is damaged or was replaced; delete "
+            f"{path.resolve()} to fetch it again"
         )
     if known is not None:
         return f"sha256 {found}, as published"
-    if told is not None:
-        return f"sha256 {found}, as the hub says; no sum of its own is known to hexavit"
-    return f"sha256 {found}, held against nothing, as no sum is known"
+    if of_hub is not None:
+        return f"sha256 {found}, as the hub states; hexavit has no checksum of its own"
+    return f"sha256 {found}, not compared, as no checksum is known"
 
 
 def sha256_of(path: Path) -> str:
-    """A file's checksum, in hexadecimal.
+    """The SHA-256 of a file, in hexadecimal.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -151,8 +163,8 @@ def sha256_of(path: Path) -> str:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _hub_sum(path: Path) -> str | None:
-    """The sum in the name under which the cache keeps large files; systems without links do not tell it."""
+def _hub_checksum(path: Path) -> str | None:
+    """The checksum of a large file in the hub's cache: the name of the file that the symbolic link points to."""
     name = Path(os.readlink(path)).name if path.is_symlink() else ""
     return name if re.fullmatch("[0-9a-f]{64}", name) else None
 

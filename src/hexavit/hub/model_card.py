@@ -1,4 +1,4 @@
-"""A model's card: what it is in six columns, what it costs and reaches, how it wants an image, how it is used."""
+"""Model cards: the six-column table, cost and metrics, preprocessing, licence and use, as Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hexavit.models import Entry, list_models, model_entry
 from hexavit.network.backbone import Backbone
 from hexavit.profiling import profile
 
-MARK = "<!-- Written by hexavit; without this line the card is yours, and is kept. -->"
+MARK = "<!-- Written by hexavit"
+"""Start of the comment in a card that may be overwritten."""
 _SHOWN = 20
 
 
@@ -20,21 +21,21 @@ def model_card(
     class_names: Sequence[str] | None,
     metrics: Mapping[str, float],
 ) -> str:
-    """The card as Markdown, with the header that the hub reads.
+    """The model card as Markdown, with the metadata header of the Hugging Face hub.
 
     Args:
         model: the model.
-        cfg: its preprocessing and licence, as `pretrained_cfg`.
-        class_names: in the order of the logits.
-        metrics: figures of these weights, by name.
+        cfg: its `pretrained_cfg`, with preprocessing and licence.
+        class_names: in the order of the logits; None if they are not known.
+        metrics: figures of these weights by name.
     """
     architecture = model.architecture
     entry = model_entry(architecture.name) if architecture.name in list_models() else None
     parts = [
         _header(cfg),
-        MARK,
+        f"{MARK}: delete this line to keep your own version of the card. -->",
         f"# {architecture.name}",
-        _what(architecture, entry),
+        _summary(architecture, entry),
         architecture.table("markdown"),
         "## Figures",
         _figures(model, metrics),
@@ -60,13 +61,13 @@ def _header(cfg: Mapping[str, Any]) -> str:
     return f"---\n{yaml.safe_dump(words, sort_keys=False)}---"
 
 
-def _what(architecture: Architecture, entry: Entry | None) -> str:
+def _summary(architecture: Architecture, entry: Entry | None) -> str:
     height, width = architecture.img_size
     paper = f" Paper: {entry.paper}." if entry else ""
     return (
         f"{entry.summary if entry else 'A vision transformer'}, built for images of {height} x {width} pixels with "
-        f"{architecture.in_chans} channels, with {architecture.num_classes or 'no'} classes.{paper} One row a stage, "
-        "one column a choice:"
+        f"{architecture.in_chans} channels, with {architecture.num_classes or 'no'} classes.{paper} Its parts, one row "
+        "per stage:"
     )
 
 
@@ -79,14 +80,14 @@ def _figures(model: Backbone, metrics: Mapping[str, float]) -> str:
 
 def _images(cfg: Mapping[str, Any]) -> str:
     rows = [(key.replace("_", " "), cfg[key]) for key in ("interpolation", "crop_mode", "crop_pct", "mean", "std")]
-    told = [(name, ", ".join(f"{x:.4g}" for x in v) if isinstance(v, tuple | list) else str(v)) for name, v in rows]
-    return "\n".join(["| preprocessing | value |", "| --- | --- |", *(f"| {name} | {v} |" for name, v in told)])
+    texts = [(name, ", ".join(f"{x:.4g}" for x in v) if isinstance(v, tuple | list) else str(v)) for name, v in rows]
+    return "\n".join(["| preprocessing | value |", "| --- | --- |", *(f"| {name} | {v} |" for name, v in texts)])
 
 
 def _licence(cfg: Mapping[str, Any]) -> str:
-    started = f" They started from {cfg['hf_hub_id']}." if cfg.get("hf_hub_id") else ""
-    said = f"The weights: {cfg['license']}." if cfg.get("license") else "No licence of the weights was stated."
-    return said + started
+    started = f" The weights started from {cfg['hf_hub_id']}." if cfg.get("hf_hub_id") else ""
+    stated = f"The weights: {cfg['license']}." if cfg.get("license") else "No licence of the weights is stated."
+    return stated + started
 
 
 def _use() -> str:

@@ -1,4 +1,4 @@
-"""Models brought to the Hugging Face hub."""
+"""Upload of models to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -25,25 +25,27 @@ def push_to_hub(
     message: str = "Add a hexavit model",
     token: str | None = None,
 ) -> str:
-    """Write a model to a repository on the hub, made if need be; `from_pretrained(repo_id)` reads it back.
+    """Upload a model to a repository on the Hugging Face hub, which is created if it does not exist.
+
+    `from_pretrained(repo_id)` loads it.
 
     Args:
-        model: what `create_model` gives.
+        model: a model of `create_model`.
         repo_id: OWNER/NAME.
-        class_names: see `save_pretrained`, as for `license` and `metrics`.
-        license: of the weights.
-        metrics: figures to show on the card.
-        private: whether a new repository is; None for your account's custom.
-        create_pr: propose the change instead of making it.
-        revision: the branch to write to.
-        message: of the commit.
-        token: by default the one that you are logged in with.
+        class_names: as for `save_pretrained`.
+        license: as for `save_pretrained`.
+        metrics: as for `save_pretrained`.
+        private: whether a new repository is private; None for the default of the account.
+        create_pr: open a pull request instead of a commit to the branch.
+        revision: the branch; None for the default branch.
+        message: the commit message.
+        token: access token; None for the token of `hf auth login`.
 
     Returns:
-        The address of the commit, or of the proposal.
+        URL of the commit or of the pull request.
 
     Raises:
-        HexavitError: a model that cannot be saved, a name that is none, or a hub that refuses or cannot be reached.
+        HexavitError: the model cannot be saved, `repo_id` is not a name, or the upload failed.
     """
     from huggingface_hub import HfApi, errors
 
@@ -56,8 +58,8 @@ def push_to_hub(
                 repo_id=repo_id, folder_path=folder, commit_message=message, create_pr=create_pr, revision=revision
             )
         except errors.HFValidationError as error:
-            raise HexavitError(f"{repo_id!r} is no name of a repository: it is OWNER/NAME") from error
-        except Exception as error:  # the client stands on one HTTP library or another, each with errors of its own
+            raise HexavitError(f"{repo_id!r} is not the name of a repository, which is OWNER/NAME") from error
+        except Exception as error:  # of the HTTP library in use
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise HexavitError(f"{repo_id} could not be written on the hub ({reason})") from error
+            raise HexavitError(f"{repo_id} could not be uploaded to the hub ({reason})") from error
     return str(done.pr_url if create_pr else done.commit_url)

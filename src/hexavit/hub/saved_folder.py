@@ -1,4 +1,4 @@
-"""A model as a folder: architecture, weights, preprocessing, class names and a card, here or on the hub."""
+"""Models saved as folders: architecture, weights, preprocessing, class names and a card; local or on the hub."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from hexavit.architecture import Architecture
@@ -15,16 +16,17 @@ from hexavit.checkpoints.writer import write_json, write_state, write_text
 from hexavit.errors import CheckpointError, HexavitError
 from hexavit.hub.download import fetch, sha256_of
 from hexavit.hub.model_card import MARK, model_card
-from hexavit.hub.pretrained import create_model
-from hexavit.models import build_model, list_weights, pretrained_cfg
-from hexavit.models.registry import find_weight
+from hexavit.hub.pretrained import create_pretrained
+from hexavit.models import build_model, find_weight, list_weights, pretrained_cfg
 from hexavit.network.backbone import Backbone
+from hexavit.run_paths import RunPaths
 
 ARCHITECTURE, WEIGHTS, CONFIG, CARD = "architecture.json", "model.safetensors", "config.json", "README.md"
-_OF_ARCHITECTURE = ("num_classes", "input_size", "fixed_input_size", "first_conv", "classifier")
-_WORDS = ("architecture", "tag", "hf_hub_id", "license")
+_PREPROCESSING = ("interpolation", "crop_mode", "crop_pct", "mean", "std")
+_FROM_ARCHITECTURE = ("num_classes", "input_size", "pool_size", "fixed_input_size", "first_conv", "classifier")
+_TEXTS = ("architecture", "tag", "hf_hub_id", "license")
 _CHOICES = {"interpolation": ("bilinear", "bicubic"), "crop_mode": ("center", "squash")}
-_MAX_JSON = 64 << 20
+_MAX_JSON = 64 << 20  # bytes
 
 
 def save_pretrained(
@@ -35,35 +37,40 @@ def save_pretrained(
     license: str | None = None,
     metrics: Mapping[str, float] | None = None,
 ) -> Path:
-    """Write a model as a folder that `from_pretrained` reads back, bit for bit.
+    """Save a model as a folder, from which `from_pretrained` restores it exactly.
 
-    It gets `architecture.json`, `model.safetensors`, `config.json` (preprocessing, class names, checksums of the other
-    two) and a card, `README.md`. Each file is written whole or not at all, `config.json` last: a folder whose writing
-    was broken off is refused when it is read. A card that you have rewritten is kept.
+    Writes `architecture.json`, `model.safetensors`, `config.json` (preprocessing, class names, checksums of the other
+    two) and a model card, `README.md`. Each file is written atomically and `config.json` last, so that
+    `from_pretrained` detects an interrupted save. A model card that you have edited is kept.
 
     Args:
-        model: what `create_model` gives.
-        folder: made if need be; what else is in it stays.
-        class_names: in the order of the logits; by default those that `model.pretrained_cfg` has under `label_names`.
-        license: of the weights, as an SPDX word; by default that of the weights it started from.
-        metrics: figures to show on the card, such as `{"accuracy": 0.991}` (fractions of 1).
+        model: a model of `create_model`.
+        folder: created if it does not exist; other files in it are kept.
+        class_names: in the order of the logits; None for `model.pretrained_cfg["label_names"]`, if any.
+        license: SPDX identifier of the weights' licence; None for that of the weights that the model started from.
+        metrics: figures for the model card, such as `{"accuracy": 0.991}` (fractions of 1).
+
+    Returns:
+        The folder.
 
     Raises:
-        HexavitError: a model of feature maps, or another number of names than of classes.
-        CheckpointError: the folder holds another library's model, or cannot be written.
+        HexavitError: the model is a `FeatureBackbone` or another module, its modules differ from its architecture, or
+            the number of names differs from the number of classes.
+        CheckpointError: the folder holds a model of another library, or cannot be written.
     """
     if not isinstance(model, Backbone):
-        raise HexavitError(f"what is saved is a whole model of create_model, not a {type(model).__name__}")
+        raise HexavitError(f"save_pretrained needs a whole model of create_model, not a {type(model).__name__}")
+    _check_unchanged(model)
     place = Path(folder)
-    if (place / CONFIG).exists() and _json(place / CONFIG).get("library_name") != "hexavit":
+    if (place / CONFIG).exists() and _read_json(place / CONFIG).get("library_name") != "hexavit":
         raise CheckpointError(f"{place} holds another library's {CONFIG}: choose another folder")
     names = class_names if class_names is not None else model.pretrained_cfg.get("label_names")
     if names is not None and (len(names) != model.num_classes or len(set(names)) != len(names)):
         raise HexavitError(f"{model.num_classes} classes need as many names, all different, not {len(names)}")
-    cfg = _to_store(place, model, license)
+    cfg = _cfg_to_save(place, model, license)
     write_text(model.architecture.to_json() + "\n", place / ARCHITECTURE)
     write_state(model.state_dict(), place / WEIGHTS)
-    if not (place / CARD).exists() or MARK in _text(place / CARD):
+    if not (place / CARD).exists() or MARK in _read_text(place / CARD):
         write_text(model_card(model, cfg, names, metrics or {}), place / CARD)
     config = {
         "library_name": "hexavit",
@@ -79,37 +86,40 @@ def save_pretrained(
 
 
 def from_pretrained(path_or_repo_id: str | Path, *, revision: str | None = None) -> Backbone:
-    """A model from a folder of `save_pretrained`, or from a repository on the hub that `push_to_hub` made.
+    """Load a model from a folder of `save_pretrained`, a run folder, or a repository on the Hugging Face hub.
 
     Args:
-        path_or_repo_id: a folder if there is one of that name, else OWNER/NAME on the hub. Repositories of published
-            weights (`microsoft/cvt-13`) are known as well.
-        revision: a branch, tag or commit of the repository.
+        path_or_repo_id: a folder of `save_pretrained`; a run folder, of which the best weights are loaded; or
+            OWNER/NAME, a repository of `push_to_hub` or of published weights (`microsoft/cvt-13`).
+        revision: branch, tag or commit of the repository.
 
     Returns:
-        The model in evaluation mode; `model.pretrained_cfg` holds its preprocessing, and its class names under
-        `label_names` if it has any.
+        The model in evaluation mode. Its `pretrained_cfg` holds the preprocessing, and the class names under
+        `label_names` if they are known.
 
     Raises:
-        CheckpointError: no such folder or repository, one of another library, or files that do not belong together.
-        ArchitectureError: an architecture with parts that are not there.
+        CheckpointError: the folder or repository does not exist, belongs to another library, or has files that do not
+            match each other.
+        ArchitectureError: the architecture uses a part that is not registered.
     """
     folder = Path(path_or_repo_id)
+    run = RunPaths(folder)
+    if run.config.is_file():
+        return _load_run(run)
+    if is_pretrained(folder):
+        return _load(str(folder), lambda file: folder / file)
     if folder.is_dir():
-        if not is_pretrained(folder):
-            raise CheckpointError(
-                f"{folder} holds no hexavit model ({ARCHITECTURE}, {WEIGHTS}, {CONFIG}): for other weights make the "
-                "model with create_model, and load_checkpoint them"
-            )
-        return _read(str(folder), lambda file: folder / file)
+        raise CheckpointError(
+            f"{folder} is neither a folder of save_pretrained ({ARCHITECTURE}, {WEIGHTS}, {CONFIG}) nor a run folder "
+            f"({run.config.name}): for other weights use create_model, then load_checkpoint"
+        )
     repo_id = str(path_or_repo_id)
     if folder.exists() or repo_id.count("/") != 1 or repo_id.startswith((".", "/", "~")):
         raise CheckpointError(f"{repo_id} is neither a folder of save_pretrained nor OWNER/NAME on the hub")
     for name in list_weights():
         weight = find_weight(name)
         if weight is not None and weight.hub_id == repo_id and revision in (None, weight.revision):
-            published: Backbone = create_model(name, pretrained=True)
-            return published.eval()
+            return create_pretrained(name).eval()
 
     def fetched(file: str) -> Path:
         path = fetch(repo_id, file, revision)
@@ -117,87 +127,139 @@ def from_pretrained(path_or_repo_id: str | Path, *, revision: str | None = None)
             raise CheckpointError(f"{repo_id} on the hub holds no hexavit model, as it has no {file}")
         return path
 
-    return _read(repo_id, fetched)
+    return _load(repo_id, fetched)
 
 
 def is_pretrained(folder: Path) -> bool:
-    """Whether a folder looks like one of `save_pretrained`'s."""
+    """Whether a folder has the files of `save_pretrained`."""
     return all((folder / file).is_file() for file in (ARCHITECTURE, WEIGHTS, CONFIG))
 
 
-def _read(where: str, file: Callable[[str], Path]) -> Backbone:
-    config = _json(file(CONFIG))
+def _load(where: str, file: Callable[[str], Path]) -> Backbone:
+    config = _read_json(file(CONFIG))
     if config.get("library_name") != "hexavit" or config.get("format") != 1:
-        raise CheckpointError(f'{where}: {CONFIG} does not say "library_name": "hexavit" and "format": 1')
+        raise CheckpointError(f'{where}: {CONFIG} lacks "library_name": "hexavit" and "format": 1')
     sums, paths = config.get("sha256"), {name: file(name) for name in (ARCHITECTURE, WEIGHTS)}
     for name, path in paths.items():
         if not isinstance(sums, dict) or sums.get(name) != sha256_of(path):
             raise CheckpointError(f"{where}: {name} is not the file that {CONFIG} was written for")
-    model = build_model(Architecture.from_json(_text(paths[ARCHITECTURE])))
+    model = build_model(Architecture.from_json(_read_text(paths[ARCHITECTURE])))
     load_checkpoint(model, paths[WEIGHTS])
-    model.pretrained_cfg = _cfg(where, config, model.pretrained_cfg)
-    names = config.get("label_names")
-    if names is not None:
-        if not _texts(names) or len(names) != model.num_classes or len(set(names)) != len(names):
-            raise CheckpointError(f"{where}: label_names in {CONFIG} are not {model.num_classes} different names")
-        model.pretrained_cfg["label_names"] = tuple(names)
+    model.pretrained_cfg = _checked_cfg(f"pretrained_cfg in {where}/{CONFIG}", config, model.pretrained_cfg)
+    _set_label_names(model, f"label_names in {where}/{CONFIG}", config.get("label_names"))
     return model.eval()
 
 
-def _to_store(place: Path, model: Backbone, license: str | None) -> dict[str, Any]:
-    """What of a model's `pretrained_cfg` is kept: nothing that reading would refuse."""
+def _load_run(run: RunPaths) -> Backbone:
+    weights = run.weights("best")
+    if not weights.is_file():
+        raise CheckpointError(f"{run.path}: this run has no weights yet, as it has not finished an epoch")
+    model = build_model(Architecture.from_json(_read_text(run.architecture)))
+    load_checkpoint(model, weights)
+    stored = _read_json(run.input_file)
+    given = {"pretrained_cfg": {key: stored[key] for key in _PREPROCESSING if key in stored}}
+    model.pretrained_cfg = _checked_cfg(str(run.input_file), given, model.pretrained_cfg)
+    _set_label_names(model, str(run.classes_file), _read(run.classes_file))
+    return model.eval()
+
+
+def _check_unchanged(model: Backbone) -> None:
+    """Raise an error if a model's modules are not those that its architecture describes."""
+    with torch.device("meta"):
+        fresh = build_model(model.architecture)
+    now, built = dict(model.named_modules()), dict(fresh.named_modules())
+    found = [path for path in (*built, *now) if _described(now.get(path)) != _described(built.get(path))]
+    tensors, expected = model.state_dict(), fresh.state_dict()
+    found += [key for key in (*expected, *tensors) if _shape(tensors, key) != _shape(expected, key)]
+    if not found:
+        return
+    first = found[0]
+    if first in now or first in built:
+        difference = f"{first} is {_described(now.get(first))}, not {_described(built.get(first))}"
+    else:
+        difference = f"{first} has the shape {_shape(tensors, first)}, not {_shape(expected, first)}"
+    raise HexavitError(
+        f"the model's modules differ from its architecture, so from_pretrained could not rebuild it: {difference}; "
+        "undo the change (remove parametrizations, merge adapters, save the model and not its optimized copy), make it "
+        "in the architecture (create_model(..., overrides=...), reset_classifier), or save model.state_dict()"
+    )
+
+
+def _described(module: nn.Module | None) -> str:
+    """A module's class and options, without drop rates."""
+    if module is None:
+        return "missing"
+    name = type(module).__name__
+    return name if "Drop" in name else f"{name}({module.extra_repr()})"
+
+
+def _shape(tensors: Mapping[str, torch.Tensor], key: str) -> tuple[int, ...] | None:
+    return tuple(tensors[key].shape) if key in tensors else None
+
+
+def _cfg_to_save(place: Path, model: Backbone, license: str | None) -> dict[str, Any]:
+    """The entries of a model's `pretrained_cfg` that can be read back."""
     own = pretrained_cfg(model.architecture)
-    known = (*_OF_ARCHITECTURE, *_WORDS, *_CHOICES, "crop_pct", "mean", "std")
-    said = {**own, **model.pretrained_cfg, **({} if license is None else {"license": license})}
-    cfg = {key: list(v) if isinstance(v, tuple) else v for key, v in said.items() if key in known and v is not None}
-    _cfg(str(place), {"pretrained_cfg": cfg}, own)
+    known = (*_FROM_ARCHITECTURE, *_TEXTS, *_PREPROCESSING)
+    given = {**own, **model.pretrained_cfg, **({} if license is None else {"license": license})}
+    cfg = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items() if key in known and v is not None}
+    _checked_cfg(f"pretrained_cfg in {place}/{CONFIG}", {"pretrained_cfg": cfg}, own)
     return cfg
 
 
-def _cfg(where: str, config: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored preprocessing, where each value is of its kind; what the architecture says is not taken from it."""
+def _checked_cfg(where: str, config: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored `pretrained_cfg` with every value checked; what follows from the architecture is taken from `own`."""
     stored = config.get("pretrained_cfg")
     if not isinstance(stored, dict):
-        raise CheckpointError(f"{where}: {CONFIG} has no pretrained_cfg")
+        raise CheckpointError(f"{where}: there is no such object")
     cfg = dict(own)
     for key, value in stored.items():
-        if key in _OF_ARCHITECTURE:
+        if key in _FROM_ARCHITECTURE:
             continue
         if key in ("mean", "std") and isinstance(value, list) and [*map(_is_number, value)] == [True] * len(own[key]):
             cfg[key] = tuple(value)
         elif (
             (key in _CHOICES and value in _CHOICES[key])
-            or (key in _WORDS and isinstance(value, str))
+            or (key in _TEXTS and isinstance(value, str))
             or (key == "crop_pct" and _is_number(value) and 0.1 <= value <= 2)
         ):
             cfg[key] = value
         else:
-            raise CheckpointError(f"{where}: pretrained_cfg in {CONFIG} has {key!r} with a value that it cannot have")
+            raise CheckpointError(f"{where}: {key!r} has an invalid value or is no such setting")
     return cfg
+
+
+def _set_label_names(model: Backbone, where: str, names: Any) -> None:
+    if names is None:
+        return
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not texts or len(names) != model.num_classes or len(set(names)) != len(names):
+        raise CheckpointError(f"{where}: these are not {model.num_classes} different names")
+    model.pretrained_cfg["label_names"] = tuple(names)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error})") from error
+def _read_json(path: Path) -> dict[str, Any]:
+    data = _read(path)
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} is not a JSON object")
     return data
 
 
-def _text(path: Path) -> str:
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(_read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON ({error})") from error
+
+
+def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_JSON:
-            raise CheckpointError(f"{path} is larger than any such file")
+            raise CheckpointError(f"{path} has more than {_MAX_JSON >> 20} MiB, the limit for this file")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
