@@ -4,13 +4,15 @@ from pathlib import Path
 import pytest
 import torch
 from tests.using import CLASSES, digits_folder, make_folder, silent, tiny, trained
+from torch import nn
 
 import hexavit
 from hexavit.data import ImageFolder
 from hexavit.data.loader import Draw, Images
-from hexavit.errors import DataError
+from hexavit.errors import DataError, HexavitError
 from hexavit.evaluation.evaluate import judge
 from hexavit.inference import Ready, predict
+from hexavit.inference.acceleration import optimized
 from hexavit.models.imagenet import imagenet_classes, imagenet_numbers
 from hexavit.training import evaluate, train
 
@@ -129,3 +131,11 @@ def test_folders_of_imagenet_22k_are_trained_on_and_judged(tmp_path: Path) -> No
     (few / "two").rename(few / "n01443537")
     found = evaluate(run, str(few), among="data", device="cpu")
     assert (found.count, found.left_out) == (6, {"n01443537": 3})
+
+
+def test_the_optimized_model_has_the_same_figures() -> None:
+    plain, fast = (evaluate(trained(), str(digits_folder()), device="cpu", optimize=on) for on in (False, True))
+    assert fast.accuracy == plain.accuracy
+    assert fast.loss == pytest.approx(plain.loss, rel=1e-5)
+    with pytest.raises(HexavitError, match="optimize is for float32 models of hexavit on a CPU"):
+        optimized(nn.Linear(1, 1), torch.device("meta"), True, 1, (32, 32), 1)

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 from tests.using import CLASSES, digits_folder, trained
 
+import hexavit
 from hexavit.errors import DataError, HexavitError
-from hexavit.inference import predict
+from hexavit.inference import acceleration, predict, prediction
 
 
 def test_every_image_gets_its_classes_in_order() -> None:
@@ -49,3 +50,28 @@ def test_a_run_may_be_named_by_its_folder() -> None:
     image = digits_folder() / "zero" / "0000.png"
     (named,), (opened,) = (list(predict(one, [image], device="cpu")) for one in (str(trained().path), trained()))
     assert named == opened
+
+
+def test_the_optimized_model_predicts_the_same_classes() -> None:
+    folder = digits_folder()
+    plain = {found.image: found.top for found in predict(trained(), [folder], optimize=False, device="cpu")}
+    fast = {found.image: found.top for found in predict(trained(), [folder], optimize=True, device="cpu")}
+    assert fast.keys() == plain.keys()
+    for image, top in plain.items():
+        assert [name for name, _ in fast[image]] == [name for name, _ in top]
+        assert [p for _, p in fast[image]] == pytest.approx([p for _, p in top], abs=1e-5)
+
+
+@pytest.mark.parametrize(("start", "optimized"), [(10, [10]), (31, [])])
+def test_a_long_list_is_optimized_on_the_way(start: int, optimized: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[int] = []
+
+    def optimize(model: object, **options: object) -> object:
+        called.append(start)
+        return model
+
+    monkeypatch.setattr(prediction, "FROM_IMAGES", start)
+    monkeypatch.setattr(acceleration, "FROM_IMAGES", start)
+    monkeypatch.setattr(hexavit, "optimize", optimize)
+    assert len(list(predict(trained(), [digits_folder()], batch_size=4, device="cpu"))) == 30
+    assert called == optimized

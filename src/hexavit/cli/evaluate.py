@@ -6,13 +6,22 @@ import json
 import sys
 from argparse import Namespace
 
-from hexavit.cli._parser import Parser, add_json, add_model_source, add_overwrite, check_output, load_source
+from hexavit.cli._parser import (
+    Parser,
+    add_json,
+    add_model_source,
+    add_optimize,
+    add_overwrite,
+    check_output,
+    load_source,
+)
 from hexavit.data.source import OnBadImage
 from hexavit.evaluation.evaluate import Among, Part, judge
 
 
 def add_arguments(parser: Parser) -> None:
     add_model_source(parser)
+    add_optimize(parser)
     parser.add_argument("--data", metavar="DATA", required=True, help="data set, as in `hexavit train --data`")
     parser.add_argument(
         "--part",
@@ -43,6 +52,7 @@ def run(args: Namespace) -> None:
         device=args.device,
         among=args.among,
         on_bad_image=args.on_bad_image,
+        optimize=args.optimize,
     )
     if args.report is not None:
         from hexavit.evaluation.html_report import write_report

@@ -12,13 +12,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
-from hexavit.cli._parser import Parser, UsageError, add_model_source, add_overwrite, check_output, load_source
+from hexavit.cli._parser import (
+    Parser,
+    UsageError,
+    add_model_source,
+    add_optimize,
+    add_overwrite,
+    check_output,
+    load_source,
+)
 from hexavit.errors import DataError
 from hexavit.inference.formats import Format, Rows, format_of
 
 
 def add_arguments(parser: Parser) -> None:
     add_model_source(parser)
+    add_optimize(parser)
     parser.add_argument(
         "images",
         metavar="IMAGES",
@@ -70,6 +79,7 @@ def run(args: Namespace) -> None:
         threads=args.threads,
         features=args.features is not None,
         refuse=note,
+        optimize=args.optimize,
     )
     with ExitStack() as files:
         count = _write(args, kind, predictions, files)

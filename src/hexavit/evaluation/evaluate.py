@@ -20,6 +20,7 @@ from hexavit.data.split import from_record
 from hexavit.errors import DataError, HexavitError, nearest
 from hexavit.evaluation.metrics import MeanLoss, accuracies, figure
 from hexavit.evaluation.predictions import BINS, Answers, ClassResult, Confused
+from hexavit.inference.acceleration import optimized
 from hexavit.inference.device import Device, pick_device
 from hexavit.inference.load_model import Ready, Subject, made_ready
 from hexavit.runs.run_folder import Weights
@@ -101,6 +102,7 @@ def judge(
     device: Device = "auto",
     among: Among = "model",
     on_bad_image: OnBadImage = "error",
+    optimize: bool | None = None,
 ) -> Judged:
     """Judge a model, keeping its answer to every image.
 
@@ -115,6 +117,7 @@ def judge(
         among: all classes of the ``model`` may be answered, or those of the ``data`` alone: the others' logits are
             not looked at, as is done to judge a model of ImageNet-22k on ImageNet-1k. Images of classes that the model
             does not have are left out then, and counted.
+        optimize: use :func:`hexavit.optimize`; by default on CPUs for 2,000 images and more.
         on_bad_image: ``skip`` leaves out what cannot be read, and names it in the result; ``error`` refuses it.
 
     Raises:
@@ -135,7 +138,7 @@ def judge(
     skipped: dict[str, str] | None = {} if on_bad_image == "skip" else None
     batches = read_batches(source, numbers, ready.input_spec, batch_size=batch_size, workers=workers, skipped=skipped)
     place = pick_device(device)
-    model = ready.model.to(place)
+    model = optimized(ready.model.to(place), place, optimize, len(numbers), ready.input_spec.size, batch_size)
     columns = None if choice.columns is None else torch.tensor(choice.columns, device=place)
     sums = _Sums(len(choice.classes), place)
     for of_batch, pixels in batches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from torch import Tensor
 from hexavit.errors import DataError, HexavitError
 from hexavit.images.listing import Refuse, checked, iter_images, raise_it
 from hexavit.images.prefetch import Decoded, cores, decode_ahead
+from hexavit.inference.acceleration import FROM_IMAGES, optimized
 from hexavit.inference.device import Device, pick_device
 from hexavit.inference.load_model import Ready, Subject, made_ready
 from hexavit.runs.run_folder import Weights
@@ -52,6 +54,7 @@ def predict(
     threads: int | None = None,
     features: bool = False,
     refuse: Refuse = raise_it,
+    optimize: bool | None = None,
 ) -> Iterator[Prediction]:
     """Predict files, batch by batch while others are decoded: memory does not grow with their number.
 
@@ -72,6 +75,7 @@ def predict(
         device: where to compute.
         threads: that decode; by default one a core. 0 decodes between the batches.
         features: give the vector before the classifier as well.
+        optimize: use :func:`hexavit.optimize`; by default on CPUs, from the 2,000th image on.
         refuse: told, as a `DataError` that names it, of each image that cannot be read; if it returns, the others go
             on. By default it is raised.
 
@@ -95,7 +99,8 @@ def predict(
     decoded = decode_ahead(
         found, ready.input_spec.pixels(), cores() if threads is None else threads, ahead=2 * batch_size
     )
-    return _predict(ready, _readable(decoded, refuse), place, min(top, len(ready.classes)), batch_size, features)
+    readable = _readable(decoded, refuse)
+    return _predict(ready, readable, place, min(top, len(ready.classes)), batch_size, features, optimize)
 
 
 def _readable(decoded: Iterator[Decoded], refuse: Refuse) -> Iterator[tuple[Path, Tensor]]:
@@ -108,10 +113,24 @@ def _readable(decoded: Iterator[Decoded], refuse: Refuse) -> Iterator[tuple[Path
 
 @torch.inference_mode()
 def _predict(
-    ready: Ready, images: Iterator[tuple[Path, Tensor]], place: torch.device, top: int, batch_size: int, wanted: bool
+    ready: Ready,
+    images: Iterator[tuple[Path, Tensor]],
+    place: torch.device,
+    top: int,
+    batch_size: int,
+    wanted: bool,
+    optimize: bool | None,
 ) -> Iterator[Prediction]:
     model = cast("Any", ready.model.to(place))
+    faster = partial(optimized, model, place, optimize, img_size=ready.input_spec.size, batch_size=batch_size)
+    if optimize:
+        model = cast("Any", faster(images=0))
+    done = 0
     while chunk := list(islice(images, batch_size)):
+        # A list has no known length: as many images as are behind may be ahead.
+        if optimize is None and done < FROM_IMAGES <= done + len(chunk):
+            model = cast("Any", faster(images=FROM_IMAGES))
+        done += len(chunk)
         batch = ready.input_spec.normalise(torch.stack([pixels for _, pixels in chunk]).to(place))  # (B, C, H, W)
         tokens = model.forward_features(batch)
         vectors = model.forward_head(tokens, pre_logits=True).float().cpu().numpy() if wanted else [None] * len(chunk)
