@@ -1,5 +1,5 @@
-# The two that matter: `make demo` and `make test`. Each makes the environment it needs.
-# Another interpreter or place: make test PYTHON=python3.12 VENV=/somewhere/else
+# The main targets are `make demo` and `make test`. Each creates the environment that it needs.
+# With another interpreter or folder: make test PYTHON=python3.12 VENV=/somewhere/else
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -31,22 +31,22 @@ types: $(VENV)/.dev-ready  ## check types
 docs: $(VENV)/.dev-ready  ## build the documentation into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-format: $(VENV)/.dev-ready  ## mend style and formatting where a tool can
+format: $(VENV)/.dev-ready  ## fix style and formatting where a tool can
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
-env: $(VENV)/.dev-ready  ## make the environment for development and nothing more
+env: $(VENV)/.dev-ready  ## create the development environment and nothing more
 
-clean:  ## remove what was built; the environment and your runs stay
+clean:  ## remove build outputs; the environment and your runs stay
 	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# An environment is ready when its stamp exists, and the stamp is written last. It is brought up to date
-# when pyproject.toml changes. The package is installed in place, so an edit in src/ needs no new install.
+# An environment is complete when its stamp file exists; the stamp is written last. It is updated when
+# pyproject.toml changes. The package is installed in editable mode, so a change in src/ needs no new install.
 $(VENV)/.user-ready: EXTRAS :=
 $(VENV)/.dev-ready: EXTRAS := [dev]
 $(VENV)/.user-ready $(VENV)/.dev-ready: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("hexavit needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": name another, as in  make $(MAKECMDGOALS) PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("hexavit needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": choose another, as in  make $(MAKECMDGOALS) PYTHON=python3.12")'
 	$(PYTHON) -m venv --without-pip $(VENV)
 	$(PYTHON) -m pip --python $(BIN)/python install pip -e '.$(EXTRAS)'
 	@touch $@

@@ -1,11 +1,11 @@
-"""Make a folder of class folders such as people have: photographs and digits in many kinds of files, some broken.
+"""Make a folder of class folders with photographs and digits in many file formats, some of them broken.
 
     python examples/photographs.py photographs
 
-Two classes are crops of scikit-learn's two photographs, ten are its handwritten digits. The files are JPEG, PNG, PNG of
-16 bits, JPEG that EXIF turns, palette, CMYK, WebP and TIFF; three are broken, and a one is under the sevens as well.
-`FOLDER/classes` is to train on, `FOLDER/new` is for `predict`. Nothing is downloaded; the same folder is made every
-time. See docs/walk-through.md.
+Two classes are crops of scikit-learn's two photographs, ten are its handwritten digits. The files are JPEG, PNG, 16-bit
+PNG, JPEG with an EXIF rotation, GIF, CMYK, WebP and TIFF; three are broken, and one image of a one is also among the
+sevens. `FOLDER/classes` is for training, `FOLDER/new` for `predict`. Nothing is downloaded, and the result is the same
+every time. See docs/walk-through.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-SIDE = 96  # pixels of a crop, and of a digit
+SIDE = 96  # of every image, in pixels
 
 
 def jpeg(image: Image.Image, path: Path) -> None:
@@ -35,8 +35,8 @@ def sixteen_bits(image: Image.Image, path: Path) -> None:
     Image.fromarray(grey).save(path.with_suffix(".png"))
 
 
-def turned(image: Image.Image, path: Path) -> None:
-    """The pixels lie on their side, and EXIF says how to turn them back."""
+def exif_rotated(image: Image.Image, path: Path) -> None:
+    """Pixels rotated by 90 degrees, with the EXIF tag that undoes it."""
     exif = Image.Exif()
     exif[0x0112] = 6
     image.rotate(90, expand=True).save(path.with_suffix(".JPG"), quality=90, exif=exif)
@@ -58,11 +58,20 @@ def tiff(image: Image.Image, path: Path) -> None:
     image.save(path.with_suffix(".tif"), compression="tiff_deflate")
 
 
-KINDS: tuple[Callable[[Image.Image, Path], None], ...] = (jpeg, png, sixteen_bits, turned, palette, cmyk, webp, tiff)
+KINDS: tuple[Callable[[Image.Image, Path], None], ...] = (
+    jpeg,
+    png,
+    sixteen_bits,
+    exif_rotated,
+    palette,
+    cmyk,
+    webp,
+    tiff,
+)
 
 
 def crops(photograph: np.ndarray, count: int, generator: np.random.Generator) -> list[Image.Image]:
-    """Squares cut anywhere, of any size, brought to one."""
+    """Random square crops of random size, resized to SIDE."""
     image, made = Image.fromarray(photograph), []
     for _ in range(count):
         side = int(generator.integers(SIDE, 2 * SIDE))
@@ -112,11 +121,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make a folder of photographs and digits.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--per-class", type=int, default=60)
-    asked = parser.parse_args()
-    make(asked.folder, asked.per_class)
-    print(
-        f"{asked.folder / 'classes'}: {12 * asked.per_class + 4} files in 12 classes; {asked.folder / 'new'}: 25 more"
-    )
+    args = parser.parse_args()
+    make(args.folder, args.per_class)
+    print(f"{args.folder / 'classes'}: {12 * args.per_class + 4} files in 12 classes; {args.folder / 'new'}: 25 more")
 
 
 if __name__ == "__main__":

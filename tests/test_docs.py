@@ -1,8 +1,9 @@
-"""README.md and docs/ keep their word: their Python runs, and no page is left out of the menu."""
+"""README.md and docs/: their Python runs, their paths exist, and generated pages are up to date."""
 
 import importlib
+import multiprocessing
 import re
-import subprocess
+import runpy
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -48,16 +49,24 @@ def nav_pages(entries: list) -> list[str]:
     return pages
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
+# Each page runs in a process of its own, since it may register parts. Processes are forked from one that has imported
+# PyTorch, which takes longer than most pages.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["torch", "torchvision", "hexavit.integrations.timm", "hexavit.parts"])
+WITH_PYTHON = [page for page in PAGES if python_of(page.read_text(encoding="utf-8")).strip()]
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     program = python_of(page.read_text(encoding="utf-8"))
-    if not program.strip():
-        return
-    script = tmp_path / f"{page.stem}_md.py"
-    script.write_text(program, encoding="utf-8")
-    # A process of its own: what a page registers or seeds is gone when it ends.
-    done = subprocess.run([sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{page.relative_to(ROOT)}, same line numbers:\n{done.stderr}"
+    assert not program.splitlines()[0]  # the page's title, in whose place the output is redirected
+    script, output = tmp_path / f"{page.stem}_md.py", tmp_path / "output.txt"
+    script.write_text(f"import sys; sys.stdout = sys.stderr = open({str(output)!r}, 'w'){program}", encoding="utf-8")
+    process = SERVER.Process(target=runpy.run_path, args=(str(script),), kwargs={"run_name": "__main__"})
+    process.start()
+    process.join()
+    assert process.exitcode == 0, f"{page.relative_to(ROOT)}, same line numbers:\n{output.read_text()}"
 
 
 def test_blocks_are_cut_at_their_own_lines() -> None:
@@ -69,6 +78,13 @@ def test_every_page_is_in_the_nav() -> None:
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     listed = nav_pages(config["nav"])
     assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+
+
+def test_files_that_the_packages_page_names_exist() -> None:
+    page = (DOCS / "packages.md").read_text(encoding="utf-8")
+    files = re.findall(r"\| `(\w+/[\w/]+\.py)` \|", page)
+    assert len(files) > 5
+    assert not [file for file in files if not (ROOT / "src" / "hexavit" / file).is_file()]
 
 
 def test_every_dependency_has_its_line() -> None:

@@ -1,4 +1,4 @@
-"""The walk-through's commands, taken from its page, do what the page says; on fewer images and for fewer epochs."""
+"""Runs the commands of docs/walk-through.md, on fewer images and for fewer epochs, and compares their output."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ SMALL = {
 
 
 def commands() -> list[tuple[str, int]]:
-    """Each command of the page, made small, with the exit status that the page tells."""
+    """Each command of the page, made small, and its exit status on the page."""
     found = re.findall(
         r"^```bash(?: exit=(\d))?\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
@@ -35,26 +35,26 @@ def commands() -> list[tuple[str, int]]:
 
 
 @pytest.fixture(scope="module")
-def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """The folder in which all commands ran, and what each printed."""
+def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The working folder of all commands, and the output of each."""
     place = tmp_path_factory.mktemp("walk")
     (place / "examples").symlink_to(ROOT / "examples")
     start = f'{sys.executable} -c "import sys; from hexavit.cli import main; sys.exit(main())"'
     defined = f'hexavit() {{ {start} "$@"; }}\npython() {{ {sys.executable} "$@"; }}\nset -o pipefail\n'
-    told = []
+    outputs = []
     for command, status in commands():
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         call = [shutil.which("bash") or "bash", "-c", defined + command]
         done = subprocess.run(call, cwd=place, env=env, capture_output=True, text=True, timeout=900, check=False)
         assert done.returncode == status, f"{command}\n{done.stdout}\n{done.stderr}"
-        told.append(done.stdout + done.stderr)
-    return place, told
+        outputs.append(done.stdout + done.stderr)
+    return place, outputs
 
 
 @pytest.mark.slow
-def test_every_command_does_what_the_page_says(walked: tuple[Path, list[str]]) -> None:
-    place, told = walked
-    check, train, evaluate, probe, predict = told[1], told[3], told[4], told[5], told[6]
+def test_commands_print_what_the_page_shows(results: tuple[Path, list[str]]) -> None:
+    place, outputs = results
+    check, train, evaluate, probe, predict = outputs[1], outputs[3], outputs[4], outputs[5], outputs[6]
     assert "duplicates 1, of which" in check
     assert "= seven/copy-of-a-one.png" in check
     assert "broken     3\n" in check
@@ -63,15 +63,15 @@ def test_every_command_does_what_the_page_says(walked: tuple[Path, list[str]]) -
     assert re.search(r"k-NN +\d+\.\d\d% .*\nlinear", probe)
     assert "error: 1 of 25 images could not be read; the others are done" in predict
     assert len(predict.splitlines()) == 1 + 24 + 2
-    with (place / "answers.csv").open(newline="") as file:
+    with (place / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(np.load(place / "features.npy")) == len(rows) > 3
-    assert len({json.loads(line)["image"] for line in told[8].splitlines()}) > 2
+    assert len({json.loads(line)["image"] for line in outputs[8].splitlines()}) > 2
     assert (place / "sheet.png").is_file()
     assert (place / "report.html").is_file()
 
 
-def test_the_folder_is_the_same_every_time(tmp_path: Path) -> None:
+def test_the_folder_is_reproducible(tmp_path: Path) -> None:
     for name in ("first", "second"):
         call = [sys.executable, "-W", "error", str(ROOT / "examples" / "photographs.py"), name, "--per-class", "8"]
         subprocess.run(call, cwd=tmp_path, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""Every refusal that a user can cause is one of these, and its message is one clear sentence."""
+"""Exceptions for everything that a user can do wrong; each message is one sentence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class HexavitError(ValueError):
-    """Base of all refusals; the command line prints its sentence and exits with 2."""
+    """Base class. The command line prints the message and exits with status 2."""
 
 
 class ArchitectureError(HexavitError):
@@ -15,7 +15,7 @@ class ArchitectureError(HexavitError):
 
 
 class CheckpointError(HexavitError):
-    """A file that cannot be read safely, or whose keys do not explain the model."""
+    """A weight file that cannot be read safely, or whose keys do not fit the model."""
 
 
 class DataError(HexavitError):
@@ -23,25 +23,33 @@ class DataError(HexavitError):
 
 
 class RunError(HexavitError):
-    """A run folder that is not one, holds another run, or cannot be written."""
+    """A folder that is not a run folder or belongs to another run, or an output that cannot be written."""
 
 
-_MANY = 60  # more names than that nobody reads in a sentence
+_MAX_LISTED = 60
 
 
 def nearest(value: str, known: Iterable[str]) -> str:
-    """A tail for a refusal: the nearest valid choice, or all of them when nothing is near and they are not too many."""
+    """End of an error message: the nearest valid choice, or all choices if none is near.
+
+    Args:
+        value: what the user gave.
+        known: valid choices.
+
+    Returns:
+        For example ``"did you mean 'cvt_13'?"`` or ``"choose from a, b."``.
+    """
     choices = sorted(known)
     folded = {choice.casefold().replace("-", "_"): choice for choice in reversed(choices)}
-    asked = value.casefold().replace("-", "_")
-    begun = [choice for choice in folded if choice.startswith(asked + "_")]  # vit_tiny for vit_tiny_patch16_224
-    close = difflib.get_close_matches(asked, folded, n=1, cutoff=0.5)
-    if asked not in folded and begun:
-        close = [min(begun, key=lambda choice: (len(choice), choice))]
+    given = value.casefold().replace("-", "_")
+    longer = [choice for choice in folded if choice.startswith(given + "_")]  # vit_tiny: vit_tiny_patch16_224
+    close = difflib.get_close_matches(given, folded, n=1, cutoff=0.5)
+    if given not in folded and longer:
+        close = [min(longer, key=lambda choice: (len(choice), choice))]
     if close:
         return f"did you mean {folded[close[0]]!r}?"
     if not choices:
         return "there is nothing to choose from."
-    if len(choices) > _MANY:
+    if len(choices) > _MAX_LISTED:
         return f"there are {len(choices)}, from {choices[0]!r} to {choices[-1]!r}."
     return "choose from " + ", ".join(choices) + "."
