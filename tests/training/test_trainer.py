@@ -15,6 +15,7 @@ from safetensors import safe_open
 from tests.using import digits_folder, history, interrupt_at, make_folder, silent, tiny, trained
 
 import hexavit
+from hexavit.cli import main
 from hexavit.errors import CheckpointError, DataError, HexavitError, RunError
 from hexavit.inference import Run
 from hexavit.training import TrainConfig, limits, resume, train
@@ -322,6 +323,18 @@ def test_a_run_that_cannot_fit_is_not_started(
         assert 2500 < int(nearest[0][0]) < 3600
     elif nearest:
         assert 7 < int(nearest[0][1]) < 12
+
+
+@pytest.mark.parametrize("option", [("--img-size", "100000"), ("--batch-size", "100000000")])
+def test_a_command_that_cannot_fit_prints_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["train", "digits", "--device", "cpu", "--out", str(out), *option]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert not out.exists()
 
 
 def test_the_epochs_stay_readable_on_a_terminal() -> None:

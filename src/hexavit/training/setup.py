@@ -71,14 +71,10 @@ def prepare_run(
     Raises:
         HexavitError: the folder, the data, the model or a setting is not valid.
     """
-    if config.precision == "float16" and pick_device(config.device).type == "cpu":
-        raise ConfigError("precision float16 is for GPUs: on the CPU use bfloat16 or float32")
     source = source or open_source(config.data)
-    split = make_split(source, config.val_fraction, config.split_seed)
-    model_options = _model_options(config, source)
-    check_fits(config, resolve(config.model, **model_options), len(split["train"]))
+    split = check_settings(config, source)
     with seeded(config.seed, "init"):
-        model = hexavit.create_model(config.model, **model_options)
+        model = hexavit.create_model(config.model, **_model_options(config, source))
     freeze(model, config.freeze)  # raises for too many stages before the folder is created
     if config.start is not None:
         tell(str(start_from(model, config.start)))
@@ -96,6 +92,19 @@ def prepare_run(
     if skipped:
         tell(f"broken images left out: {len(skipped)}, named in {run.split_file}")
     return PreparedRun(run, config, source, split, model, lesson)
+
+
+def check_settings(config: TrainConfig, source: Source) -> Split:
+    """Check the settings against the data and the machine; returns the split of the data.
+
+    Raises:
+        HexavitError: a setting is not valid for them, or the run does not fit into memory.
+    """
+    if config.precision == "float16" and pick_device(config.device).type == "cpu":
+        raise ConfigError("precision float16 is for GPUs: on the CPU use bfloat16 or float32")
+    split = make_split(source, config.val_fraction, config.split_seed)
+    check_fits(config, resolve(config.model, **_model_options(config, source)), len(split["train"]))
+    return split
 
 
 def open_run(run: Run, config: TrainConfig, tell: Tell) -> PreparedRun:
