@@ -1,6 +1,8 @@
 """What a hook was given stays as it was: nothing is computed in place on a tensor that a module took or returned."""
 
+import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 
 import hexavit
 from hexavit import Backbone, Tokens
+from hexavit.parts import softmax_path
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,13 +73,33 @@ def test_a_hook_sees_the_same_values_with_and_without_gradients(model: Backbone,
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_a_script_is_traced_in_the_default_gradient_mode(model: Backbone, images: torch.Tensor) -> None:
     script = torch.jit.trace(model, images)  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(script(images), model(images))
+    for given in (images, torch.cat((images, images))):  # the batch is not fixed
+        torch.testing.assert_close(script(given), model(given))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+@pytest.mark.parametrize("grad", [True, False])
+def test_models_side_by_side(model: Backbone, images: torch.Tensor, grad: bool) -> None:
+    """As `torch.func` runs an ensemble; with gradients on the softmax path, as `softmax_path` says."""
+    models = [model, copy.deepcopy(model)]
+    for p in models[1].parameters():
+        p.data *= 1.1
+    parameters, buffers = torch.func.stack_module_state(models)  # type: ignore[arg-type]
+
+    def run(one: dict[str, torch.Tensor], held: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.func.functional_call(model, (one, held), (images,))  # type: ignore[no-any-return]
+
+    with torch.set_grad_enabled(grad), softmax_path(model) if grad else nullcontext():
+        found = torch.func.vmap(run)(parameters, buffers)
+    with torch.no_grad():
+        for logits, each in zip(found, models, strict=True):
+            torch.testing.assert_close(logits, each(images), rtol=1e-4, atol=2e-5)
 
 
 def test_second_derivatives_on_the_softmax_path(model: Backbone) -> None:
     """The fused attention kernels have none; gradient penalties and influence functions need them."""
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    with hexavit.parts.softmax_path(model):
+    with softmax_path(model):
         (gradient,) = torch.autograd.grad(model(images).square().sum(), images, create_graph=True)
         gradient.square().sum().backward()
     assert images.grad is not None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -90,7 +91,10 @@ class Attention(PartModule):
             if self.maps is not None and record:
                 self.maps.append(attention.detach())
             out = F.dropout(attention, drop).to(v.dtype) @ v
-        return out.transpose(1, 2).flatten(2)
+        out = out.transpose(1, 2)
+        if torch.compiler.is_exporting():  # the kernels differ in strides: a view recorded of one may not fit another
+            out = out.clone(memory_format=torch.contiguous_format)
+        return out.flatten(2)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -123,6 +127,8 @@ def softmax_path(model: nn.Module) -> Iterator[None]:
 
     The result is that of the fused kernel within floating-point rounding. The explicit softmax has second derivatives,
     which PyTorch's fused kernels lack: gradient penalties, Hessian products and influence functions need it.
+    So does `torch.func.vmap` over weights with gradients on, where the logits have a learned bias: inside it PyTorch
+    does not see that the bias needs a gradient, and chooses a kernel without one.
 
     Example:
         >>> with hexavit.parts.softmax_path(model):

@@ -82,29 +82,30 @@ class WindowAttention(Attention):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to the same."""
-        (side, shift), (h, w) = self._window(tokens.size), tokens.size
-        rows, columns = _padded(tokens.size, side)
-        down, across = rows // side, columns // side
+        grid, (h, w) = tokens.grid, tokens.size
+        side, shift = self._window(tokens.size)
+        # All sizes are given: with symbolic sizes each -1 is a quotient that the compiler has to simplify.
+        batch, (down, across) = grid.shape[0], _windows(tokens.size, side)
+        rows, columns = down * side, across * side
 
         def cut(grid: Tensor) -> Tensor:
             grid = _pad(grid, rows - h, columns - w)
             grid = grid.roll((-shift, -shift), (1, 2)) if shift else grid
-            windows = grid.unflatten(2, (across, side)).unflatten(1, (down, side)).transpose(2, 3)
-            parts: Tensor = windows.reshape(-1, side * side, grid.shape[-1])
-            return parts
+            windows = grid.view(batch, down, side, across, side, grid.shape[3]).transpose(2, 3)
+            return windows.reshape(batch * down * across, side * side, grid.shape[3])
 
         def join(windows: Tensor) -> Tensor:
-            grid = windows.unflatten(1, (side, side)).unflatten(0, (-1, down, across)).transpose(2, 3)
-            grid = grid.reshape(-1, rows, columns, windows.shape[-1])
+            grid = windows.view(batch, down, across, side, side, windows.shape[2]).transpose(2, 3)
+            grid = grid.reshape(batch, rows, columns, windows.shape[2])
             grid = grid.roll((shift, shift), (1, 2)) if shift else grid
             return _cropped(grid, tokens.size)
 
-        q, k, v = self._qkv(cut(tokens.grid))  # (B W, N, A) each, W windows of N tokens
+        q, k, v = self._qkv(cut(grid))  # (B W, N, A) each, W windows of N tokens
         bias = None if self.position is None else self.position((side, side), None).to(q.dtype)[None]  # (1, h, N, N)
         if shift:
             mask = shift_mask((rows, columns), side, shift, q)[:, None]  # (W, 1, N, N)
             bias = mask if bias is None else mask + bias
-            bias = bias.expand(tokens.image.shape[0], *bias.shape).flatten(0, 1)
+            bias = bias.expand(batch, *bias.shape).flatten(0, 1)
         mixed = self.attend(*self._heads(q, k, v), scale=self.scale, bias=bias)
         out = tokens.with_image(self.proj_drop(join(self.proj(mixed))))
         if tokens.extra is None:
@@ -145,7 +146,10 @@ class WindowAttention(Attention):
             return self.built
         if min(size) > self.window:
             return self.window, self.window // 2 if self.shifted else 0
-        return (min(size) if self.shrink else self.window), 0
+        if not self.shrink:
+            return self.window, 0
+        # A number also where a compiler has symbols: `min(size)` would make each later size an expression of it.
+        return next(side for side in range(1, self.window + 1) if side >= min(size)), 0
 
     def scope(self, size: Size) -> Size:
         """The window."""
@@ -159,7 +163,7 @@ class WindowAttention(Attention):
     def macs(self, size: Size, extra: int = 0) -> int:
         """4 H' W' C A + 2 H' W' M^2 A + 4 P C A + 2 P (P + H W) A."""
         side, inner = self._window(size)[0], self.heads * self.head_dim
-        padded = math.prod(_padded(size, side))
+        padded = math.prod(_windows(size, side)) * side * side
         windows = padded * inner * (4 * self.dim + 2 * side * side)
         return windows + extra * inner * (4 * self.dim + 2 * (extra + math.prod(size)))
 
@@ -171,9 +175,9 @@ def shift_mask(size: Size, side: int, shift: int, like: Tensor) -> Tensor:
         (torch.arange(n, device=device) >= n - side).int() + (torch.arange(n, device=device) >= n - shift).int()
         for n in size
     ]
-    grid = 3 * region[0][:, None] + region[1]
-    windows = grid.unflatten(1, (columns // side, side)).unflatten(0, (rows // side, side)).transpose(1, 2)
-    windows = windows.reshape(-1, side * side)
+    down, across = rows // side, columns // side
+    grid = (3 * region[0][:, None] + region[1]).view(down, side, across, side)
+    windows = grid.transpose(1, 2).reshape(down * across, side * side)
     mask: Tensor = (windows[:, :, None] != windows[:, None]).to(like.dtype) * MASKED
     return mask
 
@@ -192,10 +196,10 @@ def _times(x: Tensor, factor: Tensor) -> Tensor:
     return (x * factor).to(x.dtype)
 
 
-def _padded(size: Size, side: int) -> Size:
-    """The next larger map of whole windows."""
+def _windows(size: Size, side: int) -> Size:
+    """How many windows cover a map, down and across."""
     # Not -(-n // side): ONNX rounds a negative quotient towards 0.
-    return (size[0] + side - 1) // side * side, (size[1] + side - 1) // side * side
+    return (size[0] + side - 1) // side, (size[1] + side - 1) // side
 
 
 def _cropped(grid: Tensor, size: Size) -> Tensor:

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hexavit.parts.contract import PartModule, Size, Tokens
+from hexavit.parts.layers import known
 from hexavit.parts.registry import register_part
 
 
@@ -37,11 +38,12 @@ class PatchMerging(PartModule):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, H, W, C_in) to (B, H', W', C)."""
-        (h, w), grid, size = tokens.size, tokens.grid, self.out_size(tokens.size)
-        if not (isinstance(h, int) and isinstance(w, int)) or h % 2 or w % 2:
-            grid = F.pad(grid, (0, 0, 0, 2 * size[1] - w, 0, 2 * size[0] - h))
-        x = grid.unflatten(2, (size[1], 2)).unflatten(1, (size[0], 2))  # (B, H', row, W', column, C_in)
-        x = x.permute(0, 1, 3, 4, 2, 5).flatten(3).flatten(1, 2)
+        (h, w), grid = tokens.size, tokens.grid
+        if not known(h, w) or h % 2 or w % 2:
+            grid = F.pad(grid, (0, 0, 0, w % 2, 0, h % 2))
+        size = grid.shape[1] // 2, grid.shape[2] // 2
+        x = grid.view(grid.shape[0], size[0], 2, size[1], 2, grid.shape[3])  # (B, H', row, W', column, C_in)
+        x = x.permute(0, 1, 3, 4, 2, 5).reshape(grid.shape[0], size[0] * size[1], 4 * grid.shape[3])
         x = self.reduction(self.norm(x)) if self.before else self.norm(self.reduction(x))
         return Tokens(x, size, carry=tokens.carry)
 
