@@ -1,8 +1,9 @@
-"""Kills trainings at random moments, resumes them, and tells what was lost: `python benchmarks/kills.py --points 50`.
+"""Kills runs at random moments, resumes them, and counts the lost steps: `python benchmarks/kills.py --points 50`.
 
-A tiny CvT learns thirty digits in two epochs of three steps, with a worker, Mixup, drop path and a moving average of
-weights. A moment is before or after a gradient, a change of weights, a judging, a link or a rename of a file, or within
-the writing of one. Every other training writes a checkpoint after each step, the others at the end of an epoch only.
+A small CvT is trained on thirty digits for two epochs of three steps, with one data worker, Mixup, drop path and a
+moving average of the weights. A moment is before or after a gradient, an update of the weights, a validation batch, a
+link or a rename of a file, or within the writing of one. Every other run writes a checkpoint after each step, the
+others at the end of an epoch only.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def main() -> None:
     drawn = random.Random(asked.seed)
     with tempfile.TemporaryDirectory() as folder:
         moments = {every: whole(settings(every), Path(folder, name)) for every, name in EVERY.items()}
-        print("| killed | checkpoints every | steps taken | went on after step | steps lost | bit-identical |")
+        print("| killed | checkpoints every | steps taken | resumed after step | steps lost | bit-identical |")
         print("|---|---|---|---|---|---|")
         identical = lost = 0
         for number in range(asked.points):
@@ -40,9 +41,7 @@ def main() -> None:
             same = "yes" if done.identical else "NO"
             cells = (f"{moment}: {done.moment}", EVERY[every], done.reached, done.resumed, done.lost, same)
             print("| " + " | ".join(map(str, cells)) + " |", flush=True)
-        print(
-            f"\n{identical} of {asked.points} ended bit-identical to the untouched training; {lost} steps taken twice"
-        )
+        print(f"\n{identical} of {asked.points} ended bit-identical to the uninterrupted run; {lost} steps taken twice")
     sys.exit(identical < asked.points)
 
 

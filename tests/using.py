@@ -103,5 +103,5 @@ def train_by_command(capsys: pytest.CaptureFixture[str], out: Path, *arguments: 
     """The output of `hexavit train` for one small epoch on the folder of digits, or its error message."""
     small = "--epochs", 1, "--batch-size", 12, "--img-size", 32, "--workers", 0, "--device", "cpu"
     status = main(["train", str(digits_folder()), *map(str, small), "--out", str(out), *map(str, arguments)])
-    told = capsys.readouterr()
-    return told.out if status == 0 else told.err
+    printed = capsys.readouterr()
+    return printed.out if status == 0 else printed.err

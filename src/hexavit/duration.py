@@ -2,7 +2,7 @@
 
 
 def in_words(seconds: float) -> str:
-    """A duration in its natural unit: ``40 s``, ``12 min``, ``3.5 h``, ``2.1 days``."""
+    """A duration in a suitable unit: ``40 s``, ``12 min``, ``3.5 h``, ``2.1 days``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 5400:

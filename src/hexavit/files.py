@@ -1,4 +1,4 @@
-"""Files written whole or not at all: whoever reads, at any moment, finds the old content or the new."""
+"""Atomic file writing: a reader finds the old content or the new, never a part."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 from hexavit.errors import RunError
 
 PARTS = ".*.part"
-"""What the files are called that are not in their places yet."""
+"""Pattern of the names of files that are being written."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` to write to; when the block succeeds it takes the place of ``path``.
+    """Give a temporary path beside ``path`` to write to; when the block succeeds, it replaces ``path``.
 
     Raises:
-        RunError: when the file cannot be written (no permission, no space).
+        RunError: if the file cannot be written (no permission, no space).
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -37,24 +37,24 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def check_ending(path: str | Path | None, *endings: str) -> None:
-    """Refuse a name that says something else than what is to be written, as another file may bear it.
+    """Check that a file has an ending of its format; another ending may name a file of another kind by mistake.
 
     Raises:
-        RunError: with the endings that would do.
+        RunError: with the right endings.
     """
     if path is not None and (given := Path(path).suffix.lower()) not in endings:
         raise RunError(f"{path}: this file is written as {' or '.join(endings)}, not as {given!r}")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
+    """Write a text file, in UTF-8."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole, indented."""
+    """Write a JSON file, indented."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    if any("\ud800" <= each <= "\udfff" for each in text):  # a file's name that is no UTF-8; JSON's escapes can hold it
+    if any("\ud800" <= each <= "\udfff" for each in text):  # a file name that is not UTF-8, which an escape can hold
         text = json.dumps(value, indent=2)
     write_text(path, text + "\n")

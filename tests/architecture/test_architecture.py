@@ -164,3 +164,14 @@ def test_an_architecture_is_made_of_stages_and_a_head() -> None:
         Architecture("mine", (stage,), "pool")  # type: ignore[arg-type]
     with pytest.raises(ArchitectureError, match="a model is named, or given as an Architecture, not 3"):
         hexavit.create_model(3)  # type: ignore[arg-type]
+
+
+def test_a_column_that_alternates_is_compared_with_one_that_does_not() -> None:
+    found = {path: (a, b) for path, a, b in architecture("cvt_nano").diff(architecture("swin_nano"))}
+    assert found["stages.0.attention"] == ("conv_projection", "window / window")
+    assert not [path for path in found if path.startswith("stages.0.attention.")]
+    other = architecture("swin_nano").override(["stages.0.attention.window=2"])
+    assert {path for path, _, _ in architecture("swin_nano").diff(other)} == {
+        "stages.0.attention.cycle.0.window",
+        "stages.0.attention.cycle.1.window",
+    }

@@ -130,3 +130,9 @@ def test_edits_build_and_train(edits: list[str]) -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("edit", [3, None, ("stages.0.depth", 2)])
+def test_an_edit_that_is_no_string_is_named(edit: object) -> None:
+    with pytest.raises(ArchitectureError, match="an edit is a string path=value, as in"):
+        model_entry("cvt_nano").architecture.override([edit])

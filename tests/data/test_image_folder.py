@@ -1,9 +1,12 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.using import CLASSES, digits_folder, make_folder
 
 from hexavit.data import ImageFolder, open_source
+from hexavit.data.check import check_data
+from hexavit.data.source import describe_unused, sorted_classes
 from hexavit.data.split import as_record, from_record, make_split
 from hexavit.errors import DataError
 
@@ -78,5 +81,74 @@ def test_parts_that_contradict_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="train has no images of the class 'nought'"):
         ImageFolder(tmp_path)
     (tmp_path / "valid").mkdir()
-    with pytest.raises(DataError, match="two folders stand for one part: train, val, valid"):
+    with pytest.raises(DataError, match="two folders name the same part: train, val, valid"):
+        ImageFolder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("training", "validation", "testing"),
+        ("Train", "Val", "Test"),
+        ("TRAIN", "Valid", "TESTING"),
+        ("train", "valid", "testing"),
+    ],
+)
+def test_parts_are_known_by_several_names_in_any_case(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    source = ImageFolder(make_folder(tmp_path, 4, parts))
+    assert {part: len(numbers) for part, numbers in source.parts.items()} == {"train": 12, "val": 12, "test": 12}
+    assert source.classes == CLASSES
+    assert source.unused == ()
+
+
+def test_numbers_are_sorted_by_value(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", 2)
+    for old, new in {"zero": "9", "one": "10", "two": "11"}.items():
+        (folder / old).rename(folder / new)
+    source = ImageFolder(folder)
+    assert source.classes == ("9", "10", "11")
+    assert [source.classes[label] for label in source.labels] == [name.split("/")[0] for name in source.names]
+
+
+@pytest.mark.parametrize(
+    ("names", "sorted_names"),
+    [
+        (["b", "a", "10", "9"], ("10", "9", "a", "b")),
+        (["10", "-1", "0.5", "9"], ("-1", "0.5", "9", "10")),
+        (["02", "2", "1", "10"], ("1", "02", "2", "10")),
+        (["1e3", "20"], ("1e3", "20")),
+        (["nan", "2"], ("2", "nan")),
+    ],
+)
+def test_classes_are_sorted_by_value_only_if_all_are_numbers(names: list[str], sorted_names: tuple[str, ...]) -> None:
+    assert sorted_classes(names) == sorted_names
+
+
+def test_files_that_are_not_used_are_listed(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", 2, ("train", "test"))
+    for name in ("train/one/a.heic", "train/one/b.HEIC", "train/notes.txt", "readme.md", "extra/zero/c.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    (folder / "train" / "one" / ".hidden.heic").touch()
+    source = ImageFolder(folder)
+    assert source.unused == ("extra/zero/c.png", "readme.md", "train/notes.txt", "train/one/a.heic", "train/one/b.HEIC")
+    assert describe_unused(source.unused) == "5 files: 2 .heic, 1 .png, 1 .md, 1 .txt"
+    printed = str(check_data(source))
+    assert "not used   5 files: 2 .heic, 1 .png, 1 .md, 1 .txt\n  extra/zero/c.png\n  readme.md" in printed
+    assert check_data(source).as_dict()["unused"] == source.unused
+
+
+def test_jpeg_files_of_other_endings_are_read(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", 2)
+    for ending in ("jfif", "JPE"):
+        Image.new("RGB", (8, 8), (250, 10, 10)).save(folder / "one" / f"a.{ending}", format="jpeg")
+    source = ImageFolder(folder)
+    assert source.unused == ()
+    assert source.load(source.names.index("one/a.jfif")).size == (8, 8)
+    assert "one/a.JPE" in source.names
+
+
+def test_a_folder_around_the_class_folders_is_named(tmp_path: Path) -> None:
+    make_folder(tmp_path, 2, ("photos",))
+    with pytest.raises(DataError, match=r"there are 1; name .*photos if its folders are the classes"):
         ImageFolder(tmp_path)

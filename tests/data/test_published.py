@@ -100,7 +100,7 @@ def test_nothing_is_downloaded_unasked(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError("no network")
 
     monkeypatch.setattr(cifar.CIFAR10, "download", download)
-    with pytest.raises(DataError, match=r"finds no whole copy there .*; `hexavit data fetch cifar10:.*` downloads it"):
+    with pytest.raises(DataError, match=r"no complete copy there .*; `hexavit data fetch cifar10:.*` downloads it"):
         PublishedSet(f"cifar10:{tmp_path}")
     assert not asked
     with pytest.raises(DataError, match=r"no network\)$"):

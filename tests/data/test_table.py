@@ -50,7 +50,7 @@ def test_it_is_trained_on_and_judged(tmp_path: Path) -> None:
         ("path,label\na.png,\nb.png,x\n", "the column 'label' is empty in row 2"),
         ("path,label\na.png\n", "row 2 has not as many values"),
         ("path,label\na.png,x,y\n", "row 2 has not as many values"),
-        ("path,label\na.png,x\na.png,y\n", "the image 'a.png' stands in two rows"),
+        ("path,label\na.png,x\na.png,y\n", "the image 'a.png' is in two rows"),
         ("path,label\na.png,x\n", "at least two classes are needed, and there are 1"),
         ("path,label,split\na.png,x,train\nb.png,y,trial\n", "row 3 has the split 'trial', not train, val or test"),
         ("path,label,split\na.png,x,val\nb.png,y,val\n", "no row has the split 'train'"),

@@ -77,7 +77,7 @@ def test_broken_shards_are_named(tmp_path: Path) -> None:
     cases = {
         "this is not a tar file": pack(tmp_path / "z.tar", files, "w:gz"),
         "the image 000.png has no class": pack(tmp_path / "b.tar", files[:1] + files[2:]),
-        "000.png stands in it twice": pack(tmp_path / "c.tar", files[:1] + files),
+        "000.png is in it twice": pack(tmp_path / "c.tar", files[:1] + files),
         "at least two classes are needed": pack(tmp_path / "d.tar", files[:2]),
         "without compression": pack(tmp_path / "e.tar", [("a.png", b""), ("a.cls", b"\xff")]),
     }

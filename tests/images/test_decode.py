@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hexavit.errors import DataError
-from hexavit.images.decode import read_image, to_channels
+from hexavit.images.decode import peak_of_16_bits, read_image, to_channels, white_of
 from hexavit.images.listing import find_images
 
 
@@ -169,3 +169,50 @@ def test_rings_of_folders_end(tmp_path: Path) -> None:
     Image.new("L", (2, 2)).save(tmp_path / "a.png")
     (tmp_path / "again").symlink_to(tmp_path)
     assert find_images([tmp_path]) == [tmp_path / "a.png"]
+
+
+def ramp(peak: int, kind: str = "grey") -> np.ndarray:
+    """16-bit values from 0 to ``peak`` in 16 equal steps, as (16, 16) or (16, 16, 3)."""
+    values = np.tile(np.linspace(0, peak, 16).round().astype(np.uint16), (16, 1))
+    return values if kind == "grey" else np.stack([values] * 3, axis=2)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize(("peak", "white"), [(4095, 4095), (1023, 1023), (3000, 4095), (200, 255), (16000, 16383)])
+def test_fewer_than_16_bits_use_the_whole_range(tmp_path: Path, suffix: str, peak: int, white: int) -> None:
+    Image.fromarray(ramp(peak)).save(tmp_path / f"a.{suffix}")
+    image = read_image(tmp_path / f"a.{suffix}", keep_16_bits=True)
+    assert (image.mode, peak_of_16_bits(image), white_of(peak)) == ("I;16", peak, white)
+    expected = np.floor(ramp(peak) * 256.0 / (white + 1))
+    for channels in (1, 3):
+        found = np.asarray(to_channels(image, channels, white)).reshape(16, 16, channels)
+        assert np.array_equal(found, np.repeat(expected[..., None], channels, axis=2))
+
+
+@pytest.mark.parametrize("peak", [65535, 40000, 20000])
+def test_16_bits_are_not_brightened(tmp_path: Path, peak: int) -> None:
+    assert white_of(peak) == 65535
+    Image.fromarray(ramp(peak)).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png", keep_16_bits=True)
+    assert np.array_equal(np.asarray(to_channels(image, 1)), ramp(peak) // 256)
+    assert np.array_equal(np.asarray(read_image(tmp_path / "a.png")), ramp(peak) // 256)
+
+
+def test_colours_of_16_bits_are_brightened_from_their_upper_8(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", ramp(4095, "RGB"), photometric="rgb")
+    image = read_image(tmp_path / "a.tif", keep_16_bits=True)
+    assert peak_of_16_bits(image) == 4095
+    found = np.asarray(to_channels(image, 3, 4095)).astype(int)
+    assert np.array_equal(found, ramp(4095, "RGB") // 256 * 16)
+    Image.new("RGB", (4, 4), (9, 9, 9)).save(tmp_path / "b.png")
+    eight = read_image(tmp_path / "b.png", keep_16_bits=True)
+    assert peak_of_16_bits(eight) is None
+    assert to_channels(eight, 3, 4095).getpixel((0, 0)) == (9, 9, 9)
+
+
+def test_a_grey_map_keeps_its_stated_maximum(tmp_path: Path) -> None:
+    pixels = b"".join(value.to_bytes(2, "big") for value in (0, 1024, 4095))
+    (tmp_path / "a.pgm").write_bytes(b"P5 3 1 4095\n" + pixels)
+    image = read_image(tmp_path / "a.pgm", keep_16_bits=True)
+    assert (image.mode, list(image.get_flattened_data())) == ("L", [0, 64, 255])

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from hexavit.errors import DataError
-from hexavit.images.decode import as_drawn, read_image, to_bands, to_channels
-from hexavit.images.multichannel import Bands
+from hexavit.images.decode import read_image, to_channels, to_multichannel, to_rgb_for_display
+from hexavit.images.multichannel import MultichannelImage
 from hexavit.images.preprocess import InputSpec
 
 SIX = InputSpec((16, 16), 6, (0.5,) * 6, (0.25,) * 6, "bicubic", 0.875, "center")
@@ -22,9 +22,9 @@ def noise(*shape: int, kind: str = "uint8") -> np.ndarray:
     return (values * 257 if kind == "uint16" else values).astype(kind)
 
 
-def image_at(path: Path) -> Bands:
+def image_at(path: Path) -> MultichannelImage:
     found = read_image(path)
-    assert isinstance(found, Bands)
+    assert isinstance(found, MultichannelImage)
     return found
 
 
@@ -106,23 +106,25 @@ def test_tiff_without_its_package_names_the_extra(tmp_path: Path, monkeypatch: p
 
 def test_pictures_of_four_channels_are_bands_too(tmp_path: Path) -> None:
     Image.fromarray(noise(6, 5, 4)).save(tmp_path / "a.png")
-    assert np.array_equal(to_bands(read_image(tmp_path / "a.png"), 4).pixels, noise(6, 5, 4))
+    assert np.array_equal(to_multichannel(read_image(tmp_path / "a.png"), 4).pixels, noise(6, 5, 4))
     with pytest.raises(DataError, match=r"the model takes 6 channels, and this image has 4 \(RGBA\)"):
-        to_bands(read_image(tmp_path / "a.png"), 6)
+        to_multichannel(read_image(tmp_path / "a.png"), 6)
 
 
 def test_many_channels_do_not_become_colours() -> None:
     with pytest.raises(DataError, match="an image of 6 x uint8 cannot become grey or RGB"):
-        to_channels(Bands(noise(4, 4, 6)), 3)
+        to_channels(MultichannelImage(noise(4, 4, 6)), 3)
     with pytest.raises(DataError, match="an image of 3 x float32 cannot become grey or RGB"):
-        to_channels(Bands(noise(4, 4, 3, kind="float32")), 3)
-    assert to_channels(Bands(noise(4, 4, 3, kind="uint16")), 3).getpixel((1, 2)) == tuple(noise(4, 4, 3)[2, 1])
+        to_channels(MultichannelImage(noise(4, 4, 3, kind="float32")), 3)
+    assert to_channels(MultichannelImage(noise(4, 4, 3, kind="uint16")), 3).getpixel((1, 2)) == tuple(
+        noise(4, 4, 3)[2, 1]
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 6])
 def test_eyes_see_something(channels: int) -> None:
-    assert as_drawn(Bands(noise(8, 9, channels, kind="float32"))).size == (9, 8)
-    assert as_drawn(Bands(np.zeros((8, 9, channels), np.float32))).mode == "RGB"
+    assert to_rgb_for_display(MultichannelImage(noise(8, 9, channels, kind="float32"))).size == (9, 8)
+    assert to_rgb_for_display(MultichannelImage(np.zeros((8, 9, channels), np.float32))).mode == "RGB"
 
 
 @pytest.mark.parametrize("mode", ["center", "squash"])
@@ -133,7 +135,7 @@ def test_the_input_is_cut_as_pictures_are(mode: str, size: tuple[int, int]) -> N
     picture = np.asarray(Image.fromarray(picture).resize((size[1] // 2, size[0] // 2)).resize((size[1], size[0])))
     three = InputSpec((16, 16), 3, (0.5,) * 3, (0.25,) * 3, "bilinear", 0.875, mode)
     six = replace(SIX, interpolation="bilinear", crop_mode=mode)
-    made = six.transform()(Bands(np.concatenate([picture, picture], axis=2)))
+    made = six.transform()(MultichannelImage(np.concatenate([picture, picture], axis=2)))
     expected = three.transform()(Image.fromarray(picture))
     assert made.shape == (6, 16, 16)
     for half in (made[:3], made[3:]):
@@ -142,7 +144,7 @@ def test_the_input_is_cut_as_pictures_are(mode: str, size: tuple[int, int]) -> N
 
 def test_pixels_and_normalise_are_the_transform() -> None:
     for spec, image in (
-        (SIX, Bands(noise(30, 20, 6))),
+        (SIX, MultichannelImage(noise(30, 20, 6))),
         (
             InputSpec((16, 16), 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1), "bicubic", 0.9, "center"),
             Image.new("RGB", (9, 20)),

@@ -27,7 +27,7 @@ def test_names() -> None:
         (lambda: hexavit.list_models(attention="globl"), "there is no attention 'globl': did you mean 'global'?"),
         (lambda: hexavit.create_model("cvt_nano", img_size=0), "img_size is a side or"),
         (lambda: hexavit.create_model("cvt_nano", num_classes=-1), "num_classes at least 0"),
-        (lambda: hexavit.create_model("cvt_nano", out_indices=1), "needs features_only=True"),
+        (lambda: hexavit.create_model("cvt_nano", out_indices=1), "pass features_only=True"),
         (lambda: hexavit.create_model("cvt_nano", features_only=True, out_indices=(3,)), "there is no feature map 3"),
     ],
 )

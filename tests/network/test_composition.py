@@ -1,5 +1,7 @@
 """What fits together is built; what does not is refused with a sentence that names both parts."""
 
+import re
+
 import pytest
 import torch
 
@@ -96,3 +98,17 @@ def test_a_part_that_asks_for_what_its_kind_is_not_given_is_refused() -> None:
         "stages.1.blocks.0.feedforward=asking: a feedforward part is not given 'num_classes', which its constructor "
         "asks for"
     )
+
+
+@pytest.mark.parametrize("name", ["cvt_nano", "pvt_v2_nano", "swin_nano"])
+@pytest.mark.parametrize("stage", [0, -1])
+def test_the_advice_for_a_part_without_extra_tokens_can_be_followed(name: str, stage: int) -> None:
+    edit = f"stages.{stage}.attention=class_attention(heads=1)"
+    position = f"stages.{stage}.position=none"
+    with pytest.raises(ArchitectureError, match="brings none to stage") as found:
+        hexavit.create_model(name, overrides=["head=pool", edit, position])
+    head = re.search(r"head=(class_token\(enter=\d\))$", str(found.value))[1]
+    advised = re.search(r"in stages from (\d) on", str(found.value))
+    stage = int(advised[1]) if advised else stage
+    edits = [f"head={head}", f"stages.{stage}.attention=class_attention(heads=1)", f"stages.{stage}.position=none"]
+    hexavit.create_model(name, overrides=edits)

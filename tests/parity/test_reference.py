@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import hexavit
 from hexavit.models.layouts import Layout
-from hexavit.models.t2t_vit.variants import LAYOUTS as T2T_LAYOUTS
+from hexavit.models.t2t_vit.keys import LAYOUTS as T2T_LAYOUTS
 from hexavit.parts import Tokens, record_attention
 from hexavit.parts.tokens.tokens_to_token import T2TLayer
 

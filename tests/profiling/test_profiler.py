@@ -8,7 +8,7 @@ from torch import nn
 
 import hexavit
 from hexavit.parts import PartModule, Tokens, part_class, register_part
-from hexavit.profiling import profile
+from hexavit.profiling import formulas, profile
 
 # Parameters and multiply-adds (in units of 0.1 M) as counted on the authors' own models.
 REFERENCE = [
@@ -204,3 +204,13 @@ def test_json_and_table() -> None:
 
 def test_sine_tables_are_named_as_constants() -> None:
     assert part_class("position", "sine_cosine").constants == ("table",)
+
+
+@pytest.mark.parametrize("name", hexavit.list_models("*_nano"))
+def test_formulas_give_what_is_counted(name: str) -> None:
+    model = hexavit.create_model(name)
+    counted = profile(model)
+    found = formulas(model, counted)
+    assert all(each.evaluated == each.counted for each in found)
+    assert sum(each.evaluated for each in found) == counted.macs
+    assert all(each.formula for each in found)

@@ -8,7 +8,7 @@ from hexavit.training.config import ConfigError, TrainConfig, read_recipe
 MINIMUM = {"model": "cvt_nano", "data": "digits"}
 
 
-def test_a_config_survives_its_file(tmp_path: Path) -> None:
+def test_a_config_is_read_as_it_was_written(tmp_path: Path) -> None:
     config = TrainConfig.from_mapping({**MINIMUM, "img_size": 48, "overrides": ["head=pool"], "lr": 1e-5, "seed": 7})
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     assert TrainConfig.from_mapping(read_recipe(tmp_path / "config.yaml")) == config
@@ -52,13 +52,13 @@ def test_a_number_without_a_point_is_read_as_one(tmp_path: Path) -> None:
         ({"img_size": [32, 0]}, "img_size is at least 1, not 0"),
     ],
 )
-def test_a_wrong_setting_is_answered_by_a_sentence(settings: dict[str, object], sentence: str) -> None:
-    with pytest.raises(ConfigError) as refusal:
+def test_an_invalid_setting_is_an_error(settings: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError) as raised:
         TrainConfig.from_mapping({**MINIMUM, **settings})
-    assert str(refusal.value) == sentence
+    assert str(raised.value) == sentence
 
 
-def test_what_is_missing_is_named() -> None:
+def test_missing_settings_are_named() -> None:
     with pytest.raises(ConfigError, match="training needs model and data: pass --model and --data"):
         TrainConfig.from_mapping({})
 
@@ -67,13 +67,13 @@ def test_what_is_missing_is_named() -> None:
     ("content", "sentence"),
     [("- a\n- b", "a recipe is a list of"), ("a: [", "is not YAML"), ("epoch: 3", "did you mean 'epochs'")],
 )
-def test_a_wrong_recipe_is_named(tmp_path: Path, content: str, sentence: str) -> None:
+def test_an_invalid_recipe_is_named(tmp_path: Path, content: str, sentence: str) -> None:
     (tmp_path / "recipe.yaml").write_text(content)
     with pytest.raises(ConfigError, match=rf"recipe\.yaml: .*{sentence}"):
         read_recipe(tmp_path / "recipe.yaml")
 
 
-def test_the_recipe_of_the_digits_is_that_of_the_demo() -> None:
+def test_the_recipe_of_the_digits_equals_that_of_the_demo() -> None:
     from hexavit.training.demo import RECIPE
 
     recipe = Path(__file__).parents[2] / "recipes" / "digits.yaml"

@@ -11,7 +11,7 @@ from hexavit.inference import predict
 from hexavit.training.demo import RECIPE, demo
 
 
-def test_the_demo_trains_predicts_and_says_what_to_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_trains_predicts_and_prints_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("runs/demo").mkdir(parents=True)  # an earlier one is left alone
     shown = io.StringIO()

@@ -315,7 +315,7 @@ def _(bench: Bench) -> None:
 @wires("erasing")
 def _(bench: Bench) -> None:
     whole = sample(bench.loop(erasing=0.0), 0)
-    assert torch.equal(sample(bench.loop(), 0), whole)  # augment none erases nothing unless it is told to
+    assert torch.equal(sample(bench.loop(), 0), whole)  # augment none erases nothing unless it is printed to
     assert all(not torch.equal(*pair) for pair in zip(whole, sample(bench.loop(erasing=1.0), 0), strict=True))
     assert [each.probability for each in steps_of(bench.loop(augment="rand"), RandomErasing)] == [0.25]
     assert steps_of(bench.loop(augment="crop"), RandomErasing) == []

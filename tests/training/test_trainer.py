@@ -15,6 +15,7 @@ from safetensors import safe_open
 from tests.using import digits_folder, history, interrupt_at, make_folder, silent, tiny, trained
 
 import hexavit
+from hexavit.cli import main
 from hexavit.errors import CheckpointError, DataError, HexavitError, RunError
 from hexavit.inference import Run
 from hexavit.training import TrainConfig, limits, resume, train
@@ -26,7 +27,7 @@ from hexavit.training.loop.progress import ProgressBar
 from hexavit.training.loop.train_state import TrainState
 
 
-def test_a_run_folder_holds_what_it_promises() -> None:
+def test_files_of_a_run_folder() -> None:
     run = trained()
     files = {each.relative_to(run.path).as_posix() for each in run.path.rglob("*") if each.is_file()}
     assert {each for each in files if not each.startswith("tensorboard/")} == {
@@ -60,14 +61,14 @@ def test_metrics_are_those_of_the_history() -> None:
 
 
 def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(tmp_path: Path) -> None:
-    torch.manual_seed(123)  # whatever went before
+    torch.manual_seed(123)  # must not matter
     again = train(tiny(digits_folder()), tmp_path / "again", console=silent()).run
     other = train(tiny(digits_folder(), seed=1), tmp_path / "other", console=silent()).run
     assert history(again) == history(trained()) != history(other)
     assert again.weights("last").read_bytes() == trained().weights("last").read_bytes()
 
 
-def test_a_training_leaves_the_process_as_it_was(tmp_path: Path) -> None:
+def test_training_restores_the_state_of_the_process(tmp_path: Path) -> None:
     before = torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     train(tiny(digits_folder(), epochs=1), tmp_path / "run", console=silent())
     after = torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
@@ -88,7 +89,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.mark.parametrize(
     ("stop", "save_every"), [((0, 1), 1e9), ((1, 0), 1e9), ((1, 2), 1e9), ((0, 1), 0.0), ((1, 2), 0.0), ((2, 1), 0.0)]
 )
-def test_a_resumed_training_ends_like_one_never_interrupted(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Run, stop: tuple[int, int], save_every: float
 ) -> None:
     with monkeypatch.context() as patched:
@@ -138,7 +139,7 @@ def test_a_run_is_not_resumed_with_other_classes(tmp_path: Path) -> None:
         resume(run.path)
 
 
-def test_a_checkpoint_runs_no_code_when_it_is_read(tmp_path: Path) -> None:
+def test_reading_a_checkpoint_executes_no_code(tmp_path: Path) -> None:
     run = _unfinished(tmp_path)
 
     class Evil:
@@ -153,17 +154,17 @@ def test_a_checkpoint_runs_no_code_when_it_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_image_is_named_in_one_sentence(tmp_path: Path, workers: int) -> None:
+def test_a_broken_image_is_named_in_one_line(tmp_path: Path, workers: int) -> None:
     data = make_folder(tmp_path / "data", 4)
     for file in data.rglob("*.png"):
         file.write_bytes(file.read_bytes()[:60])
-    with pytest.raises(DataError) as refusal:
+    with pytest.raises(DataError) as raised:
         train(tiny(data, workers=workers), tmp_path / "run", console=silent())
-    assert "\n" not in str(refusal.value)
-    assert str(refusal.value).startswith(str(data))
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith(str(data))
 
 
-def test_a_diverging_training_stops_and_keeps_the_good_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_diverging_run_stops_and_keeps_the_good_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = TrainingLoop.training_step
 
     def diverging(self: TrainingLoop, images: torch.Tensor, target: torch.Tensor) -> tuple[float, int]:
@@ -186,7 +187,7 @@ def test_a_diverging_training_stops_and_keeps_the_good_weights(tmp_path: Path, m
         assert kept.metadata() == {"what": "the loss became nan", "seed": "0", "epoch": "2", "step": "2"}
 
 
-def test_nothing_is_left_behind_when_the_model_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_model_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(hexavit.HexavitError, match="cvt_nano"):
         train(tiny(digits_folder(), model="cvt_nan"), tmp_path / "run", console=silent())
     assert not (tmp_path / "run").exists()
@@ -203,14 +204,14 @@ def test_lines_in_a_file_and_a_bar_on_a_terminal(tmp_path: Path, capsys: pytest.
     assert all(word in shown for word in ("epoch 1/1", "loss", "accuracy", "images/s", "0:00:00"))
 
 
-def test_a_training_starts_from_the_weights_of_another(tmp_path: Path) -> None:
-    told = io.StringIO()
+def test_a_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
+    printed = io.StringIO()
     settings = {"start": str(trained().path), "epochs": 1, "lr": 1e-9, "overrides": ["stages.0.attention.stride_kv=1"]}
-    fine = train(tiny(digits_folder(), **settings), tmp_path / "fine", console=Console(file=told, width=200))
+    fine = train(tiny(digits_folder(), **settings), tmp_path / "fine", console=Console(file=printed, width=200))
     before, after = trained().model("best").state_dict(), fine.run.model("last").state_dict()
     weights = [key for key in before if key.endswith("weight") and "norm" not in key and ".bn." not in key]
     assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in weights)
-    assert "loaded" in told.getvalue()
+    assert "loaded" in printed.getvalue()
     with pytest.raises(
         HexavitError, match=r"there is no such run folder, file or model to start from: did you mean 'cvt_21'"
     ):
@@ -218,7 +219,7 @@ def test_a_training_starts_from_the_weights_of_another(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_images_are_normalised_as_the_weights_have_seen_them(tmp_path: Path) -> None:
+def test_images_are_normalised_as_for_the_initial_weights(tmp_path: Path) -> None:
     settings = {"start": str(trained().path), "epochs": 1, "in_chans": 3, "freeze": 3, "lr": 1e-9, "augment": "none"}
     fine = train(tiny("digits", **settings, head_lr=2.0, layer_decay=0.7), tmp_path / "fine", console=silent()).run
     before, spec = trained().input_spec(), fine.input_spec()
@@ -322,6 +323,18 @@ def test_a_run_that_cannot_fit_is_not_started(
         assert 2500 < int(nearest[0][0]) < 3600
     elif nearest:
         assert 7 < int(nearest[0][1]) < 12
+
+
+@pytest.mark.parametrize("option", [("--img-size", "100000"), ("--batch-size", "100000000")])
+def test_a_command_that_cannot_fit_prints_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["train", "digits", "--device", "cpu", "--out", str(out), *option]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert not out.exists()
 
 
 def test_the_epochs_stay_readable_on_a_terminal() -> None:

@@ -1,18 +1,8 @@
 """A model as data: stages of six columns, edited by path, compared, printed and saved as JSON."""
 
-from hexavit.architecture.architecture import (
-    COLUMNS,
-    Architecture,
-    Column,
-    Option,
-    Part,
-    Pattern,
-    Ramp,
-    Stage,
-    aligned,
-    image_size,
-    written,
-)
+from hexavit.architecture.architecture import Architecture, image_size
+from hexavit.architecture.stage import COLUMNS, Column, Option, Part, Pattern, Ramp, Stage, written
+from hexavit.architecture.table import aligned
 
 __all__ = [
     "COLUMNS",

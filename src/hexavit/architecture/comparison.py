@@ -1,4 +1,4 @@
-"""Two models side by side, column by column."""
+"""The differences of two architectures, column by column."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from hexavit.parts.registry import KINDS
 
 @dataclass(frozen=True)
 class Difference:
-    """A choice that two architectures make differently; None where one has no such choice.
+    """One choice in which two architectures differ.
 
-    `column` is the kind of part, or `size` for widths, depths and what holds for the whole model.
+    Attributes:
+        column: the kind of part, or `size` for widths, depths and what holds for the whole model.
+        path: of the choice.
+        here: the first architecture's choice; None if it has none.
+        there: the second architecture's choice; None if it has none.
     """
 
     column: str
@@ -22,14 +26,14 @@ class Difference:
 
 
 def compare(one: Architecture, other: Architecture) -> list[Difference]:
-    """What differs, in the order of the columns. Empty for equal models."""
+    """The differences, in the order of the columns; empty for equal architectures."""
     found = [Difference(_column(path), path, a, b) for path, a, b in one.diff(other)]
     order = ("size", *KINDS)
     return sorted(found, key=lambda each: order.index(each.column))
 
 
 def comparison_table(one: Architecture, other: Architecture) -> str:
-    """The differences as aligned text, or a sentence where there are none."""
+    """The differences as aligned text, or a sentence if there are none."""
     found = compare(one, other)
     if not found:
         return f"{one.name} and {other.name} make the same choices."

@@ -6,26 +6,30 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hexavit.architecture import COLUMNS, Architecture, Column, Part, Pattern, Stage
+from hexavit.architecture.stage import COLUMNS, Column, Part, Pattern, Stage
 from hexavit.errors import ArchitectureError, nearest
 from hexavit.parts.registry import options, part_class
 
+if TYPE_CHECKING:
+    from hexavit.architecture.architecture import Architecture
+
 
 def override(architecture: Architecture, edits: Sequence[str] | Mapping[str, Any]) -> Architecture:
-    """A copy with edits applied in their order.
+    """A copy with edits applied in order.
+
+    A path is a field (`head`, `norm_eps`, `stages.N.dim`), a column (`stages.N.attention`,
+    `stages.N.blocks.M.attention`), or an option of a part (`stages.N.attention.heads`). N and M may be negative, or `*`
+    for all. A part is written `name` or `name(option=value, ...)`. A required option that is not given keeps the value
+    of the part that is replaced, so `attention=global` keeps the heads.
 
     Args:
-        architecture: what to start from.
+        architecture: is not changed.
         edits: `"path=value"` strings, or a mapping from path to value (a `Part`, or what the string form allows).
-            A path is a field (`head`, `norm_eps`, `stages.N.dim`), a column (`stages.N.attention`,
-            `stages.N.blocks.M.attention`), or a part's option behind a column. N and M may be negative, or `*` for all.
-            A part is written `name` or `name(option=value, ...)`. A required option that is not given keeps its value
-            from the part that is replaced, so `attention=global` keeps the heads.
 
     Raises:
-        ArchitectureError: a path, a part, an option or a value that does not exist, with the nearest that does.
+        ArchitectureError: a path, a part, an option or a value does not exist; the message gives the nearest that does.
     """
     if isinstance(edits, str):
         edits = [edits]
@@ -36,6 +40,8 @@ def override(architecture: Architecture, edits: Sequence[str] | Mapping[str, Any
 
 
 def _parse(edit: str) -> tuple[str, str]:
+    if not isinstance(edit, str):
+        raise ArchitectureError(f"an edit is a string path=value, as in stages.2.attention.stride_kv=1, not {edit!r}")
     path, sign, value = edit.partition("=")
     if not sign or not path.strip() or not value.strip():
         raise ArchitectureError(f"an edit is path=value, as in stages.2.attention.stride_kv=1, not {edit!r}")
@@ -47,7 +53,7 @@ _CALL = re.compile(r"([A-Za-z_]\w*)\s*(\(.*\))", re.DOTALL)
 
 
 def _value(text: Any, path: str) -> Any:
-    """A value of an edit: a literal, a bare word, or name(option=value) as a Part."""
+    """A value of an edit: a literal, a word, or name(option=value) as a Part."""
     if not isinstance(text, str):
         return text
     call = _CALL.fullmatch(text)
@@ -121,7 +127,7 @@ def _with(stage: Stage, name: str, value: Any) -> Stage:
 
 
 def _edit_column(kind: str, column: Column, path: str, rest: list[str], value: Any) -> Column:
-    """An option of a pattern is set in each of its parts that has it; one of them must."""
+    """Edit a column. An option of a pattern is set in each of its parts that has the option; one of them must."""
     if isinstance(column, Part):
         return _edit_part(kind, column, path, rest, value)
     some = any(rest[0] in options(kind, part.name) for part in (*column.cycle, *column.at.values()))
@@ -149,7 +155,7 @@ def _edit_blocks(stage: Stage, path: str, rest: list[str], value: Any) -> Stage:
 
 
 def _simplest(stage: Stage, kind: str, pattern: Pattern) -> Column:
-    """A pattern without a cycle that no block follows any more."""
+    """A pattern without a cycle if every block is an exception."""
     if len(pattern.at) < stage.depth:
         return pattern
     parts = [_with(stage, kind, pattern).column(kind, block) for block in range(stage.depth)]

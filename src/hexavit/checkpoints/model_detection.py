@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hexavit.architecture import Architecture, Part
 from hexavit.errors import HexavitError
-from hexavit.models import list_models, model_entry
+from hexavit.models import KEYS, list_models, model_entry
 from hexavit.network.backbone import Backbone
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -22,7 +22,7 @@ _BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
 
 @dataclass(frozen=True)
 class Sketch:
-    """What names and shapes alone tell: widths, depths, channels, classes, whether a class token enters."""
+    """What names and shapes alone show: widths, depths, channels, classes, and whether there is a class token."""
 
     dims: tuple[int, ...]
     depths: tuple[int, ...]
@@ -32,7 +32,7 @@ class Sketch:
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> Sketch:
-        """The sketch of a state under our names; zeros where it does not say."""
+        """The sketch of a state under hexavit's names; 0 where it does not show a number."""
         blocks: dict[int, int] = {}
         for match in filter(None, map(_BLOCK.match, state)):
             blocks[int(match[1])] = max(blocks.get(int(match[1]), 0), int(match[2]) + 1)
@@ -53,34 +53,37 @@ def _size(state: Mapping[str, Tensor], key: str, axis: int, ndim: int) -> int:
 
 
 def _width(state: Mapping[str, Tensor], stage: str) -> int:
-    """What leaves its convolution, else its first attention."""
+    """The output width of a stage's convolution, else of its first attention."""
     width = _size(state, f"{stage}tokens.conv.weight", 0, 4)
     return width or _size(state, f"{stage}blocks.0.attention.proj.weight", 0, 2)
 
 
 def _channels(state: Mapping[str, Tensor]) -> int:
-    """What the convolution reads that meets the image (patches, a stem), or T2T-ViT's first 7 x 7 windows."""
+    """The input channels of the first convolution, or what a family reads from its own tensors; 0 if unknown."""
     tokens = "stages.0.tokens."
     first = _size(state, f"{tokens}steps.0.0.weight", 1, 4) or _size(state, f"{tokens}conv.weight", 1, 4)
-    return first or _size(state, f"{tokens}layers.0.norm1.weight", 0, 1) // 49
+    others = (keys.input_channels(state) for keys in KEYS.values() if hasattr(keys, "input_channels"))
+    return first or next(filter(None, others), 0)
 
 
 def guess(state: Mapping[str, Tensor], family: str = "") -> Architecture | None:
-    """The named model, edited where its keys say so, that has just these tensors; None if no one does.
+    """The named model, edited where the keys require it, that has exactly these tensors; None if there is none.
 
-    What leaves no trace in keys and shapes keeps the named model's value: strides, paddings, activations, and
-    whether keys without convolutions are `linear` or `avg`.
+    Options that leave no trace in keys and shapes keep the named model's value: strides, paddings, activations, and
+    whether a projection without convolutions is `linear` or `avg`.
 
     Args:
-        state: tensors under our names.
-        family: that of the file's layout; of models that are alike, its own come first.
+        state: tensors under hexavit's names.
+        family: the family of the file's layout; its models come first where several have the same tensors.
     """
     return next(iter(matches(state, family)), None)
 
 
 def matches(state: Mapping[str, Tensor], family: str = "") -> list[Architecture]:
-    """All named models that have just these tensors: those without an edit first, then those built at the size that
-    the tables tell, then those of the family; the others are twins of the first that shapes cannot tell from it."""
+    """All named models that have exactly these tensors, the best match first.
+
+    Models without an edit come first, then models at the image size of the position tables, then those of the family.
+    """
     sketch = Sketch.of(state)
     wanted = {key: tuple(t.shape) for key, t in state.items() if not key.endswith(".num_batches_tracked")}
     found: list[tuple[tuple[bool, bool, bool], Architecture]] = []
@@ -111,14 +114,10 @@ def _edited(architecture: Architecture, sketch: Sketch, state: Mapping[str, Tens
     if "head.pre_logits.0.weight" in state:
         edits.append("head.pre_logits=true")
     for i, stage in enumerate(architecture.stages):
-        part, front = stage.column("attention", 0), f"stages.{i}.blocks.0.attention."
-        if part.name == "conv_projection":
-            if f"{front}conv_q.conv.weight" not in state:
-                edits.append(f"stages.{i}.attention.method=linear")
-            if f"{front}proj_q.bias" not in state and part.options.get("qkv_bias", True):
-                edits.append(f"stages.{i}.attention.qkv_bias=false")
-        if f"stages.{i}.position.table" in state:
-            edits += [f"stages.{i}.position=learned"] if stage.position == Part("none") else []
+        if f"stages.{i}.position.table" in state and stage.position == Part("none"):
+            edits.append(f"stages.{i}.position=learned")
+    if found := getattr(KEYS[model_entry(architecture.name).family], "edits", None):
+        edits += found(state, architecture)
     try:
         edited = architecture.override(edits)
     except HexavitError:
@@ -127,8 +126,8 @@ def _edited(architecture: Architecture, sketch: Sketch, state: Mapping[str, Tens
 
 
 def _at_size(architecture: Architecture, wanted: Shapes) -> Architecture | None:
-    """The architecture with just these shapes, at its own image size or at the square one that its first table is
-    for."""
+    """The architecture with exactly these shapes, at its own image size or at the square size of its first position
+    table; None if neither fits."""
     own = _shapes(architecture)
     if own == wanted:
         return architecture

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hexavit.checkpoints.lazy_tensor import Contents, Stored, listed, printable
-from hexavit.checkpoints.unpickler import Foreign
+from hexavit.checkpoints.unpickler import Foreign, PlainDict
 from hexavit.errors import CheckpointError, nearest
 
 # Plain weights before their moving average: which of the two a file's figures are for, nobody can tell from it.
@@ -87,5 +87,6 @@ def _describe(value: Any) -> str:
     if isinstance(value, Stored):
         return f"tensor {tuple(value.shape)}"
     if isinstance(value, Mapping | list | tuple):
-        return f"{type(value).__name__} of {len(value)}"
+        kind = "dict" if isinstance(value, PlainDict) else type(value).__name__
+        return f"{kind} of {len(value)}"
     return printable(repr(value), 60) if isinstance(value, str | int | float | None) else type(value).__name__

@@ -1,16 +1,20 @@
-"""A machine that reads PyTorch's pickles and can do nothing but make plain values and describe tensors.
+"""A restricted unpickler for PyTorch's files: it makes plain values and descriptions of tensors, and nothing else.
 
-Python's own unpickler imports what a file names and calls it. This one walks the opcodes (`pickletools.genops`, which
-only decodes) and knows the few names that describe tensors. Every other class or function becomes a `Foreign`, an
-inert mark that swallows what is done to it. Nothing is imported, nothing of a file's choosing is called.
+`find_class` knows the few names that describe tensors. Every other class or function becomes a `Foreign`, an inert
+placeholder, so nothing is imported and nothing that a file names is called. The opcodes are decoded before loading:
+their number and the memo's size are limited there, and those that set an object's state or hash a value are replaced.
 """
 
 from __future__ import annotations
 
+import io
+import pickle
 import pickletools
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import IO, Any
 
 import torch
@@ -24,9 +28,29 @@ _MAX_AXES = 16
 
 @dataclass(frozen=True)
 class Foreign:
-    """What a class or function that is not ours would have been, by its name."""
+    """The placeholder of a class or function that is not made, by its name. It ignores what is done to it."""
 
     name: str
+
+    def __call__(self, *args: Any) -> Foreign:
+        return self
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, item: Any) -> None:
+        """Nothing."""
+
+    def extend(self, items: Any) -> None:
+        """Nothing."""
+
+
+class PlainDict(dict[Any, Any]):
+    """A dictionary that ignores keys that are not plain: hashing nested tuples that share parts is exponential."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(key, str | int | float | bytes | None):
+            super().__setitem__(key, value)
 
 
 @dataclass(frozen=True)
@@ -47,13 +71,6 @@ class TensorRef:
     offset: int
     shape: Shape
     stride: Shape
-
-
-@dataclass(frozen=True)
-class _Known:
-    """A name that the machine understands, and what calling it makes of the arguments."""
-
-    call: Callable[[tuple[Any, ...]], Any]
 
 
 @dataclass(frozen=True)
@@ -84,17 +101,10 @@ def _whole(values: Any) -> Shape:
     return tuple(values)
 
 
-def _product(shape: Shape) -> int:
-    numel = 1
-    for n in shape:
-        numel *= n
-    return numel
-
-
 def _tensor(args: tuple[Any, ...], dtype: torch.dtype | None = None) -> TensorRef:
     """(storage, offset, shape, stride, ...): a view that must lie within its storage and hold no number twice."""
     storage, (offset,), shape, stride = args[0], _whole(args[1:2]), _whole(args[2]), _whole(args[3])
-    numel = _product(shape)
+    numel = prod(shape)
     dtype = dtype or (storage.dtype if isinstance(storage, StorageRef) else None)
     if not isinstance(storage, StorageRef) or dtype is None or len(shape) != len(stride):
         raise ValueError("a tensor is a view of a storage")
@@ -111,36 +121,53 @@ def _tensor_v3(args: tuple[Any, ...]) -> TensorRef:
     return _tensor(args, args[6])
 
 
-_KNOWN: dict[str, Any] = {
-    "collections OrderedDict": _Known(lambda args: dict(_pairs(args))),
-    "torch._utils _rebuild_tensor": _Known(_tensor),
-    "torch._utils _rebuild_tensor_v2": _Known(_tensor),
-    "torch._utils _rebuild_tensor_v3": _Known(_tensor_v3),
-    "torch._utils _rebuild_parameter": _Known(lambda args: args[0]),
-    "torch._utils _rebuild_parameter_with_state": _Known(lambda args: args[0]),
-    "torch Size": _Known(lambda args: args[0]),
+def _ordered_dict(args: tuple[Any, ...]) -> PlainDict:
+    made = PlainDict()
+    for pair in args[0] if args and isinstance(args[0], list) else []:
+        if isinstance(pair, list | tuple) and len(pair) == 2:
+            made[pair[0]] = pair[1]
+    return made
+
+
+_CALLS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+    "collections OrderedDict": _ordered_dict,
+    "torch._utils _rebuild_tensor": _tensor,
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_tensor_v3": _tensor_v3,
+    "torch._utils _rebuild_parameter": lambda args: args[0],
+    "torch._utils _rebuild_parameter_with_state": lambda args: args[0],
+    "torch Size": lambda args: args[0],
+}
+_VALUES: dict[str, Any] = {
     "torch.storage UntypedStorage": _StorageType(None),
     "torch UntypedStorage": _StorageType(None),
     **{f"torch {name}": _StorageType(dtype) for name, dtype in _STORAGES.items()},
     **{f"torch {name}": dtype for name, dtype in _DTYPES.items()},
 }
 
-
-def _pairs(args: tuple[Any, ...]) -> list[tuple[Any, Any]]:
-    pairs = args[0] if args and isinstance(args[0], list) else []
-    return [(p[0], p[1]) for p in pairs if isinstance(p, list | tuple) and len(p) == 2 and _plain(p[0])]
-
-
-def _plain(key: Any) -> bool:
-    """Whether a value may be a key: hashing nested tuples that share their parts can take for ever."""
-    return isinstance(key, str | int | float | bytes | None)
+_NEW_DICT = b"ccollections\nOrderedDict\n)R"
+_REPLACED = {
+    "EMPTY_DICT": _NEW_DICT,
+    "DICT": b"1" + _NEW_DICT,  # torch.save writes it empty
+    "EMPTY_SET": b"]",
+    "ADDITEMS": b"e",
+    "FROZENSET": b"t",
+    "NEWOBJ": b"R",
+    "NEWOBJ_EX": b"0R",
+    "BUILD": b"0",  # drops an object's state
+    "FRAME": b"",
+}
+"""Opcodes that hash, set state, or say how many bytes follow, each with what is loaded in its place."""
 
 
 class PickleMachine:
-    """Reads one pickle after another from a stream."""
+    """Reads one pickle after another from a stream.
+
+    Args:
+        make: turns the description of a tensor into what the tree holds.
+    """
 
     def __init__(self, make: Callable[[TensorRef], Any] = lambda ref: ref) -> None:
-        """`make` turns the description of a tensor into what the tree shall hold."""
         self.foreign: Counter[str] = Counter()
         self.storages: dict[str, StorageRef] = {}
         self._make = make
@@ -150,142 +177,68 @@ class PickleMachine:
         """The next pickle's value.
 
         Raises:
-            CheckpointError: it is damaged, too long, or does what only a hostile one does.
+            CheckpointError: the pickle is damaged, too long, or not one of `torch.save`.
         """
-        self._stack: list[Any] = []
-        self._marks: list[int] = []
-        self._memo: dict[int, Any] = {}
         try:
-            for opcode, arg, _ in pickletools.genops(stream):
-                self._left -= 1
-                if self._left < 0:
-                    raise ValueError(f"it has more than {MAX_OPCODES:,} opcodes")
-                if opcode.name == "STOP":
-                    return self._stack.pop()
-                self._step(opcode.name, arg)
-        except (ValueError, IndexError, KeyError, TypeError, OverflowError, AttributeError, UnicodeError) as error:
+            return _Restricted(self, io.BytesIO(self._checked(stream))).load()
+        except Exception as error:  # what a damaged pickle raises is anything
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise CheckpointError(f"its pickle is damaged or no checkpoint's ({reason})") from None
-        raise CheckpointError("its pickle ends too early")
+            raise CheckpointError(f"its pickle is damaged or not a checkpoint's ({reason})") from None
 
-    def _step(self, name: str, arg: Any) -> None:
-        stack = self._stack
-        if name in _PUSHED:
-            stack.append(arg)
-        elif name in _MADE:
-            stack.append(_MADE[name]())
-        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            self._memo[arg] = stack[-1]
-        elif name == "MEMOIZE":
-            self._memo[len(self._memo)] = stack[-1]
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(self._memo[arg])
-        elif name == "MARK":
-            self._marks.append(len(stack))
-        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            stack.append(tuple(self._take(int(name[-1]))))
-        elif name in ("TUPLE", "LIST", "FROZENSET"):
-            items = self._since_mark()
-            stack.append(items if name == "LIST" else tuple(items))
-        elif name == "DICT":
-            held: dict[Any, Any] = {}
-            self._set(held, self._since_mark())
-            stack.append(held)
-        elif name in ("APPEND", "APPENDS", "ADDITEMS"):
-            items = self._take(1) if name == "APPEND" else self._since_mark()
-            if isinstance(stack[-1], list):
-                stack[-1].extend(items)
-        elif name in ("SETITEM", "SETITEMS"):
-            items = self._take(2) if name == "SETITEM" else self._since_mark()
-            self._set(stack[-1], items)
-        elif name in ("GLOBAL", "STACK_GLOBAL", "INST"):
-            self._global(name, arg)
-        elif name in ("REDUCE", "NEWOBJ"):
-            function, args = self._take(2)
-            stack.append(self._call(function, args))
-        elif name == "NEWOBJ_EX":
-            function, args, _ = self._take(3)
-            stack.append(self._call(function, args))
-        elif name == "OBJ":
-            function, *args = self._since_mark()
-            stack.append(self._call(function, tuple(args)))
-        elif name in ("BUILD", "POP"):
-            stack.pop()  # an object's state: ours have none, a foreign one's is swallowed
-        elif name == "POP_MARK":
-            self._since_mark()
-        elif name == "DUP":
-            stack.append(stack[-1])
-        elif name in ("BINPERSID", "PERSID"):
-            stack.append(self._storage(stack.pop() if name == "BINPERSID" else arg))
-        elif name not in ("PROTO", "FRAME"):
-            raise ValueError(f"opcode {name}")
+    def _checked(self, stream: IO[bytes]) -> bytes:
+        """The bytes of the next pickle with the opcodes of `_REPLACED` replaced."""
+        start, count = stream.tell(), 0
+        places = array("q")
+        for count, (opcode, arg, place) in enumerate(pickletools.genops(stream)):
+            self._left -= 1
+            if self._left < 0:
+                raise ValueError(f"it has more than {MAX_OPCODES:,} opcodes")
+            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= arg <= count:
+                raise ValueError(f"it names place {arg} of the memo after {count} opcodes")
+            if opcode.name in _REPLACED:
+                places.append((place or 0) - start)
+        end = stream.tell()
+        stream.seek(start)
+        raw, out, done = stream.read(end - start), bytearray(), 0
+        for at in places:
+            name = pickletools.code2op[chr(raw[at])].name
+            out += raw[done:at] + _REPLACED[name]
+            done = at + (9 if name == "FRAME" else 1)
+        return bytes(out + raw[done:])
 
-    def _take(self, count: int) -> list[Any]:
-        if len(self._stack) < count:
-            raise IndexError("the stack is empty")
-        taken = self._stack[-count:]
-        del self._stack[-count:]
-        return taken
+    def find(self, name: str) -> Any:
+        """What stands for a class, function or value of a file."""
+        if name in _VALUES:
+            return _VALUES[name]
+        if name in _CALLS:
+            return lambda *args: self._made(_CALLS[name](args))
+        dotted = printable(name.replace(" ", "."))
+        self.foreign[dotted] += 1
+        return Foreign(dotted)
 
-    def _since_mark(self) -> list[Any]:
-        start = self._marks.pop()
-        taken = self._stack[start:]
-        del self._stack[start:]
-        return taken
+    def _made(self, value: Any) -> Any:
+        return self._make(value) if isinstance(value, TensorRef) else value
 
-    @staticmethod
-    def _set(target: Any, items: list[Any]) -> None:
-        if isinstance(target, dict):
-            target.update((k, v) for k, v in zip(items[::2], items[1::2], strict=True) if _plain(k))
-
-    def _global(self, name: str, arg: Any) -> None:
-        full = str(arg)
-        if name == "STACK_GLOBAL":
-            module, attribute = self._take(2)
-            if not isinstance(module, str) or not isinstance(attribute, str):
-                raise ValueError("a name is text")
-            full = f"{module} {attribute}"
-        found = _KNOWN.get(full)
-        if found is None:
-            dotted = printable(full.replace(" ", "."))
-            self.foreign[dotted] += 1
-            found = Foreign(dotted)
-        if name == "INST":
-            found = self._call(found, tuple(self._since_mark()))
-        self._stack.append(found)
-
-    def _call(self, function: Any, args: Any) -> Any:
-        if isinstance(function, Foreign):
-            return function
-        if not isinstance(function, _Known) or not isinstance(args, tuple):
-            raise ValueError("something is called that is no function")
-        made = function.call(args)
-        return self._make(made) if isinstance(made, TensorRef) else made
-
-    def _storage(self, pid: Any) -> StorageRef:
-        """('storage', type, key, device, numel), and None for no view in files from before 1.6."""
+    def storage(self, pid: Any) -> StorageRef:
+        """The storage of ('storage', type, key, device, numel), and None for no view in files from before 1.6."""
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or any(v is not None for v in pid[5:]):
-            raise ValueError("a storage is named in a way that PyTorch does not")
+            raise ValueError("a storage is not named as PyTorch names one")
         _, kind, key, _, numel = pid[:5]
         if not isinstance(kind, _StorageType) or not isinstance(key, str) or len(key) > 100:
             raise ValueError("a storage has a type and a key")
         ref = StorageRef(key, kind.dtype, _whole((numel,))[0])
         if self.storages.setdefault(key, ref) != ref:
-            raise ValueError(f"storage {key!r} is claimed in two ways")
+            raise ValueError(f"storage {key!r} is declared twice")
         return ref
 
 
-_PUSHED = frozenset(
-    {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
-    | {"STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
-    | {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
-)
-_MADE: dict[str, Callable[[], Any]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_LIST": list,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_DICT": dict,
-    "EMPTY_SET": list,
-}
+class _Restricted(pickle.Unpickler):
+    def __init__(self, machine: PickleMachine, stream: IO[bytes]) -> None:
+        super().__init__(stream, encoding="latin1")
+        self._machine = machine
+
+    def find_class(self, module: str, name: str) -> Any:
+        return self._machine.find(f"{module} {name}")
+
+    def persistent_load(self, pid: Any) -> StorageRef:
+        return self._machine.storage(pid)

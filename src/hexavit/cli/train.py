@@ -109,9 +109,11 @@ def _completed(given: dict[str, Any], source: Source) -> TrainConfig:
         return TrainConfig.from_mapping(given)
 
     from hexavit.training.auto_config.facts import look
+    from hexavit.training.setup import check_settings
 
     config, reasons = choose(look(given, source), given)
     if _is_first_process():
+        check_settings(config, source)  # before it prints reasons for a run that cannot start
         print("\n".join(("settings chosen automatically; override any with the option of the same name:", *reasons)))
     return config
 

@@ -1,4 +1,4 @@
-"""Broken images, found before training starts: refused together, or left out and recorded."""
+"""Images that cannot be read: found before training starts, and reported together or left out."""
 
 from __future__ import annotations
 
@@ -13,23 +13,21 @@ Skipped = dict[str, str]
 def only_readable(
     source: Source, split: Split, on_bad_image: OnBadImage, workers: int | None = None
 ) -> tuple[Split, Skipped]:
-    """The split without the images that cannot be read, and these.
-
-    What is split off stays so: the place of every other image is that of the split as given.
+    """The split without the images that cannot be read, and these. No other image changes its part.
 
     Args:
-        source: the images; of those in memory none is looked at.
-        split: of them.
-        on_bad_image: ``error`` refuses all of it, ``skip`` leaves the broken ones out.
-        workers: processes that read.
+        source: the images; those in memory are not checked.
+        split: numbers of its images by part.
+        on_bad_image: ``error`` raises, ``skip`` leaves the broken images out.
+        workers: threads that decode.
 
     Raises:
-        DataError: naming the first broken image and how many there are; or a class or a part of which nothing is left.
+        DataError: naming the first broken image and their number; or a class or a part of which no image is left.
     """
     if source.hints.in_memory:
         return split, {}
-    numbers = sorted(number for part in split.values() for number in part)
-    faults = {seen.number: seen.fault for seen in scan(source, numbers, workers) if seen.fault}
+    numbers = sorted(number for members in split.values() for number in members)
+    faults = {image.number: image.fault for image in scan(source, numbers, workers) if image.fault}
     if not faults:
         return split, {}
     if on_bad_image == "error":

@@ -1,4 +1,4 @@
-"""Labelled images for a model that is used as it is: decoded ahead of it, in batches, in order."""
+"""Labelled images for evaluation: decoded by threads, in batches, in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from hexavit.data.source import Source
 from hexavit.errors import DataError
 from hexavit.images.decode import printable
-from hexavit.images.prefetch import cores, not_negative, work_ahead
+from hexavit.images.prefetch import check_workers, cores, work_ahead
 from hexavit.images.preprocess import InputSpec, Transform
 
 
@@ -25,20 +25,20 @@ def read_batches(
     workers: int | None = None,
     skipped: dict[str, str] | None = None,
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Numbers of images, and with them a batch (B, C, H, W) that :meth:`InputSpec.normalise` makes a model's input.
+    """Yield numbers of images with a batch (B, C, H, W), from which :meth:`InputSpec.normalise` makes the input.
 
     Args:
         source: the images.
-        numbers: those to read.
+        numbers: of the images to read.
         spec: of the model's input.
         batch_size: B; the last batch may be smaller.
-        workers: threads that decode; by default none for images in memory, else one a core.
-        skipped: takes the name of each image that cannot be read, with the reason; without it the first is raised.
+        workers: threads that decode; by default none for images in memory, else one for each processor.
+        skipped: receives the name of each image that cannot be read, with the reason; if None, the first is raised.
 
     Raises:
         DataError: naming the first image that cannot be read.
     """
-    threads = not_negative(workers) if workers is not None else 0 if source.hints.in_memory else cores()
+    threads = check_workers(workers) if workers is not None else 0 if source.hints.in_memory else cores()
     work = partial(_read, source=source, transform=spec.pixels())
     read = _readable(source, work_ahead(numbers, work, threads, 2 * batch_size), skipped)
     while chunk := list(islice(read, batch_size)):

@@ -1,4 +1,4 @@
-"""Whether data is fit to train on: counts, sizes, channels, images that occur twice, files that are broken."""
+"""A check of data before training: counts, sizes, channels, duplicates, files that are broken or not used."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from hexavit.data.scan import Seen, scan
-from hexavit.data.source import Source, Split
+from hexavit.data.scan import ScannedImage, scan
+from hexavit.data.source import Source, Split, describe_unused
 from hexavit.data.split import check_fraction, make_split
 from hexavit.errors import DataError
-from hexavit.images.decode import printable
+from hexavit.images.decode import WHITE, printable, white_of
+
+_LISTED = 10  # files that are not used
+
+_MODES = {
+    "1": "black and white",
+    "L": "grey",
+    "LA": "grey with transparency",
+    "P": "palette",
+    "I;16": "grey, 16 bits",
+    "RGBA": "RGB with transparency",
+}
 
 
 @dataclass(frozen=True)
@@ -21,8 +32,8 @@ class Duplicate:
 
     Attributes:
         names: of the images.
-        parts: in which of the data's parts they lie; with more than one, what is held out was trained on.
-        classes: under which classes they lie; with more than one, a label is wrong.
+        parts: of the data that they are in; with more than one, a validation or test image was trained on.
+        classes: that they are in; with more than one, a label is wrong.
     """
 
     names: tuple[str, ...]
@@ -32,7 +43,12 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class Broken:
-    """An image that cannot be read, and why."""
+    """An image that cannot be read.
+
+    Attributes:
+        name: of the image.
+        reason: the message.
+    """
 
     name: str
     reason: str
@@ -40,18 +56,20 @@ class Broken:
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What :func:`check_data` found.
+    """The result of :func:`check_data`.
 
     Attributes:
-        data: where it is.
+        data: the path.
         images: how many there are, readable or not.
-        classes: images by class, then by part.
-        split: whether the parts are the data's ``own`` or made ``automatic``-ally, or why there is ``none``.
+        classes: number of images by class, then by part.
+        split: ``own`` if the parts are the data's, ``automatic``, or ``none`` with the reason.
         heights: smallest, median and largest, in pixels.
-        widths: the same.
-        modes: images by Pillow's name of their channels.
+        widths: likewise.
+        modes: number of images by Pillow's name of their channels.
+        peak: the largest value in images of 16 bits; None without any.
         duplicates: those across parts first, then those across classes.
         broken: files that cannot be read.
+        unused: names of files that are not used: not in a class folder, or without an ending of an image.
     """
 
     data: str
@@ -61,17 +79,19 @@ class DataCheck:
     heights: tuple[float, float, float] | None
     widths: tuple[float, float, float] | None
     modes: dict[str, int]
+    peak: int | None
     duplicates: tuple[Duplicate, ...]
     broken: tuple[Broken, ...]
+    unused: tuple[str, ...]
 
     @property
     def leaks(self) -> tuple[Duplicate, ...]:
-        """The duplicates that lie in more than one part."""
+        """The duplicates in more than one part."""
         return tuple(each for each in self.duplicates if len(each.parts) > 1)
 
     @property
     def contradictions(self) -> tuple[Duplicate, ...]:
-        """The duplicates that lie in more than one class."""
+        """The duplicates in more than one class."""
         return tuple(each for each in self.duplicates if len(each.classes) > 1)
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,22 +105,23 @@ class DataCheck:
 def check_data(
     source: Source, *, val_fraction: float = 0.2, split_seed: int = 0, workers: int | None = None
 ) -> DataCheck:
-    """Read every image once and say what there is.
+    """Read every image once and report what there is.
 
     Args:
         source: the data.
-        val_fraction: as training would hold out, where the data has no ``val`` part.
+        val_fraction: share of each class that training would keep for validation, where the data has no ``val`` part.
         split_seed: of that split.
-        workers: processes that read.
+        workers: threads that read; by default one for each processor.
     """
     check_fraction(val_fraction)
     how, split = _split(source, val_fraction, split_seed)
-    seen = scan(source, workers=workers)
+    scanned = scan(source, workers=workers)
+    peaks = [image.peak for image in scanned if image.peak is not None]
     part_of = {number: part for part, numbers in split.items() for number in numbers}
     classes: dict[str, dict[str, int]] = {name: dict.fromkeys(split, 0) for name in source.classes}
     for number, part in part_of.items():
         classes[source.classes[source.labels[number]]][part] += 1
-    sizes = [each.size for each in seen if each.size]
+    sizes = [each.size for each in scanned if each.size]
     return DataCheck(
         data=source.place,
         images=len(source.names),
@@ -108,9 +129,11 @@ def check_data(
         split=how,
         heights=_spread([height for height, _ in sizes]),
         widths=_spread([width for _, width in sizes]),
-        modes=dict(Counter(each.mode for each in seen if each.mode).most_common()),
-        duplicates=_duplicates(source, seen, part_of),
-        broken=tuple(Broken(source.names[each.number], each.fault) for each in seen if each.fault),
+        modes=dict(Counter(each.mode for each in scanned if each.mode).most_common()),
+        peak=max(peaks) if peaks else None,
+        duplicates=_duplicates(source, scanned, part_of),
+        broken=tuple(Broken(source.names[each.number], each.fault) for each in scanned if each.fault),
+        unused=source.unused,
     )
 
 
@@ -127,11 +150,11 @@ def _spread(values: Sequence[int]) -> tuple[float, float, float] | None:
     return (min(values), median(values), max(values)) if values else None
 
 
-def _duplicates(source: Source, seen: Sequence[Seen], part_of: dict[int, str]) -> tuple[Duplicate, ...]:
+def _duplicates(source: Source, scanned: Sequence[ScannedImage], part_of: dict[int, str]) -> tuple[Duplicate, ...]:
     groups = defaultdict(list)
-    for each in seen:
-        if each.digest:
-            groups[each.digest].append(each.number)
+    for image in scanned:
+        if image.pixels:
+            groups[image.pixels].append(image.number)
     found = [
         Duplicate(
             names=tuple(source.names[number] for number in numbers),
@@ -157,7 +180,11 @@ def _lines(found: DataCheck) -> list[str]:
         if values:
             low, middle, high = values
             lines.append(f"{name:<11}{low:g} to {high:g} pixels, median {middle:g}")
-    lines.append("channels   " + ", ".join(f"{mode} {count}" for mode, count in found.modes.items()))
+    lines.append("channels   " + ", ".join(f"{_MODES.get(mode, mode)}: {count}" for mode, count in found.modes.items()))
+    if found.peak is not None:
+        white = white_of(found.peak)
+        as_read = "read as they are" if white == WHITE else f"brightened in training, so that {white:,} is white"
+        lines.append(f"16 bits    values up to {found.peak:,} of {WHITE:,} ({white.bit_length()} bits), {as_read}")
     lines.append(
         f"duplicates {len(found.duplicates)}, of which {len(found.leaks)} across parts "
         f"and {len(found.contradictions)} across classes"
@@ -167,4 +194,8 @@ def _lines(found: DataCheck) -> list[str]:
         lines.append("  " + " = ".join(map(printable, each.names)) + (f" ({places})" if places else ""))
     lines.append(f"broken     {len(found.broken)}")
     lines += [f"  {each.reason}" for each in found.broken]
+    lines.append(f"not used   {describe_unused(found.unused) or 0}")
+    lines += [f"  {printable(name)}" for name in found.unused[:_LISTED]]
+    if len(found.unused) > _LISTED:
+        lines.append("  ...; --json lists all of them")
     return lines

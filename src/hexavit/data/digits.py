@@ -1,4 +1,4 @@
-"""scikit-learn's bundled digits: 1797 grey images of 8 x 8 pixels, written by 43 people, at no download."""
+"""The handwritten digits that come with scikit-learn: 1797 grey images of 8 x 8 pixels by 43 writers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import numpy as np
 from PIL import Image
 
 from hexavit.data.source import Hints, Source
+from hexavit.images.checksum import pixel_checksum
 
 
 class Digits(Source):
-    """Handwritten digits, shown to a model as grey images of 32 x 32."""
+    """Handwritten digits, as grey images that a model takes at 32 x 32."""
 
     name = "digits"
 
@@ -29,3 +30,6 @@ class Digits(Source):
 
     def load(self, number: int) -> Image.Image:
         return Image.fromarray(self._pixels[number])
+
+    def checksum(self, number: int) -> str:
+        return pixel_checksum(self.load(number))

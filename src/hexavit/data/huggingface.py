@@ -7,7 +7,6 @@ used instead of ``load_dataset``, which reports each call to a server.
 from __future__ import annotations
 
 import glob
-import io
 import json
 import logging
 import os
@@ -18,10 +17,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hexavit.data.source import PARTS, Hints, Source, check_all_classes_in_train
+from hexavit.data.source import Hints, PackedSource, part_named
 from hexavit.errors import DataError
-from hexavit.images.decode import decode_image, printable
-from hexavit.images.multichannel import Picture
+from hexavit.images.decode import printable
 
 _DICT, _STATE = "dataset_dict.json", "state.json"
 _LABELS = ("label", "labels", "fine_label", "class")  # in order of preference
@@ -30,7 +28,7 @@ _IMAGES = ("image", "img", "images")
 T = TypeVar("T")
 
 
-class HuggingFaceImages(Source):
+class HuggingFaceImages(PackedSource):
     """A folder written by ``datasets.save_to_disk``, a folder of Parquet files with embedded images, or one such file.
 
     Splits become parts (``validation`` is ``val``). Ignored are splits with other names than train, validation and
@@ -51,7 +49,7 @@ class HuggingFaceImages(Source):
         self._starts: list[int] = []  # number of the first image of each
         names: list[str] = []
         labels: list[Any] = []
-        parts: dict[str, tuple[int, ...]] = {}
+        members: dict[str, list[int]] = {}
         classes: tuple[str, ...] | None = None
         for split, table in _guarded(self.path, lambda: _open(self.path)).items():
             image, label, of_split = _columns(self.path, table)
@@ -60,39 +58,33 @@ class HuggingFaceImages(Source):
             if {-1, None} & set(of_split):
                 raise DataError(f"{printable(path)}: some images of {split or 'this data set'} have no label")
             class_names = getattr(table.features[label], "names", None)
-            classes = classes or (tuple(map(str, class_names)) if class_names else None)
-            start = len(names)
-            if part := PARTS.get(split.lower(), ""):
-                parts[part] = (*parts.get(part, ()), *range(start, start + len(of_split)))
-            names += [f"{split or 'all'}/{start + row:07d}" for row in range(len(of_split))]
+            if class_names and classes is None:
+                classes = tuple(map(str, class_names))
+            numbers = range(len(names), len(names) + len(of_split))
+            members.setdefault(part_named(split) or "", []).extend(numbers)
+            names += [f"{split or 'all'}/{number:07d}" for number in numbers]
             labels += of_split
-            self._starts.append(start)
+            self._starts.append(numbers.start)
             self._tables.append(table.select_columns([image]).with_format("arrow"))
         if not names:
             raise DataError(f"{printable(path)}: none of its images has a label")
-        are_numbers = all(isinstance(label, int) for label in labels)
-        if classes is None or not are_numbers:
-            classes = tuple(map(str, sorted(set(labels), key=int if are_numbers else str)))
-            index = {name: number for number, name in enumerate(classes)}
-            labels = [index[str(label)] for label in labels]
-        if len(set(labels)) < 2 or not set(labels) <= set(range(len(classes))):
-            raise DataError(
-                f"{printable(path)}: at least two classes are needed, and each label must be below the number of "
-                f"class names ({len(classes)})"
-            )
-        self.names, self.labels, self.classes = tuple(names), tuple(labels), classes
-        self.parts = parts if "train" in parts and len(parts) > 1 else {}
+        self.names = tuple(names)
         self.hints = Hints(channels=3, augment="rand")
-        check_all_classes_in_train(self)
+        if classes is not None:
+            if not set(labels) <= set(range(len(classes))):
+                raise DataError(f"{printable(path)}: a label is not below the number of class names, {len(classes)}")
+            labels = [classes[label] for label in labels]
+        self._set_labels(list(map(str, labels)), classes)
+        self._set_parts(members)
 
-    def load(self, number: int) -> Picture:
+    def encoded(self, number: int) -> bytes:
         place = bisect_right(self._starts, number) - 1
         row = number - self._starts[place]
         value = _guarded(self.path, lambda: self._tables[place][row].column(0)[0].as_py())
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes):
             raise DataError(f"{printable(self.names[number])}: the data set holds no image here; at most its path")
-        return decode_image(io.BytesIO(content), self.names[number])
+        return content
 
 
 def is_huggingface(path: Path) -> bool:
@@ -118,7 +110,7 @@ def _open(path: Path) -> dict[str, Any]:
         with _errors_only():
             loaded = datasets.load_from_disk(os.path.realpath(path))
         tables = {"": loaded} if isinstance(loaded, datasets.Dataset) else dict(loaded)
-        tables = {split: table for split, table in tables.items() if not split or split.lower() in PARTS}
+        tables = {split: table for split, table in tables.items() if not split or part_named(split)}
         for table in tables.values():
             table.data.validate(full=True)  # wrong offsets would be followed to any address
         return tables
@@ -133,7 +125,7 @@ def _parquet_splits(path: Path) -> dict[str, list[Path]]:
     if path.is_file():
         return {"": [path]}
     files = _parquet_files(path)
-    sets = {file.parent.parent if file.parent.name.lower() in PARTS else file.parent for file in files}
+    sets = {file.parent.parent if part_named(file.parent.name) else file.parent for file in files}
     if len(sets) > 1:
         names = ", ".join(sorted(printable(each.relative_to(path)) for each in sets))
         raise DataError(f"{printable(path)}: this folder holds several data sets; name one of {names}")
@@ -154,7 +146,7 @@ def _parquet_files(path: Path) -> list[Path]:
 
 def _split_of(file: Path) -> str:
     for name in (file.stem.split("-")[0], file.parent.name):
-        if name.lower() in PARTS:
+        if part_named(name):
             return name
     return ""
 

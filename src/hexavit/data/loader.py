@@ -1,4 +1,4 @@
-"""Images in batches, the same ones whatever the number of workers and wherever the training was interrupted."""
+"""Training and validation batches: the same for any number of workers, and after an interruption."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ from hexavit.data.seeding import derive, seeded
 from hexavit.data.source import Source
 from hexavit.errors import DataError
 from hexavit.images.decode import printable
-from hexavit.images.prefetch import cores, not_negative
+from hexavit.images.prefetch import check_workers, cores
 from hexavit.images.preprocess import Transform
 from hexavit.processes import Processes
 
 UNCOUNTED = -1
-"""The label of an image that is read only so that a process without a share of a batch has something to do."""
+"""The label of an image that a process reads because its share of a batch is empty; no loss or metric counts it."""
 
 
 class Draw(NamedTuple):
-    """One image asked for: its position in the dataset, the epoch, on which its augmentation depends, and whether its
-    label counts."""
+    """A request for one image.
+
+    Attributes:
+        epoch: on which the augmentation depends.
+        position: of the image in the dataset.
+        counts: whether its label counts.
+    """
 
     epoch: int
     position: int
@@ -34,13 +39,13 @@ class Draw(NamedTuple):
 
 
 class Images(Dataset[tuple[Tensor, int]]):
-    """The numbered images of a source, transformed; any randomness is a function of (seed, epoch, number).
+    """The numbered images of a source, transformed; randomness is a function of (seed, epoch, number).
 
     Args:
         source: the images.
-        numbers: those of them that belong here.
-        transform: from an image to a tensor (C, H, W); it may use Python's, NumPy's and torch's generators.
-        seed: of the training.
+        numbers: of the images that belong to the dataset.
+        transform: from an image to a tensor (C, H, W); it may use the generators of Python, NumPy and torch.
+        seed: of the run.
         labels: for each label of the source its index among the logits; by default the label itself.
     """
 
@@ -73,7 +78,13 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 class EpochSampler(Sampler[Draw]):
-    """Every position once an epoch; shuffled, the order is a function of (seed, epoch)."""
+    """Every position once in an epoch; when shuffled, the order is a function of (seed, epoch).
+
+    Args:
+        dataset: whose length counts.
+        seed: of the run.
+        shuffle: whether the order is random.
+    """
 
     def __init__(self, dataset: Sized, seed: int, *, shuffle: bool) -> None:
         self.length = len(dataset)
@@ -82,7 +93,7 @@ class EpochSampler(Sampler[Draw]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next pass draws."""
+        """Set the epoch of the next pass."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -98,7 +109,7 @@ class EpochSampler(Sampler[Draw]):
 
 
 class BatchShares(Sampler[list[Draw]]):
-    """Of each batch the share of this process. The whole batch is a function of (seed, epoch, step) alone.
+    """The share of each batch that belongs to this process. The whole batch is a function of (seed, epoch, step).
 
     Args:
         sampler: the order of an epoch.
@@ -106,8 +117,8 @@ class BatchShares(Sampler[list[Draw]]):
         drop_last: leave out a last batch that is not full.
         processes: among which each batch is split.
         begin: epoch and batch with which the first pass begins.
-        halo: put before the share the image that stands before it in the batch (before the first, the last), whose
-            share of a mixture (Mixup, CutMix) the first image of the share needs.
+        halo: put the image that precedes the share in the batch (for the first share, the last image) before it. The
+            first image of the share needs it where images are mixed (Mixup, CutMix).
     """
 
     def __init__(
@@ -156,10 +167,10 @@ def make_loader(
     begin: tuple[int, int] = (0, 0),
     halo: bool = False,
 ) -> DataLoader[tuple[Tensor, int]]:
-    """Batches of (images (B, C, H, W), labels (B,)), or this process's shares of them (:class:`BatchShares`).
+    """A loader of (images (B, C, H, W), labels (B,)): whole batches, or this process's shares (:class:`BatchShares`).
 
-    For training they are shuffled, and a last batch that is not full is left for another epoch's order: batch norm
-    would learn from too few images.
+    For training, images are shuffled and a last batch that is not full is left out, as batch norm would compute its
+    statistics from too few images.
     """
     batches = BatchShares(
         EpochSampler(images, images.seed, shuffle=training),
@@ -173,14 +184,14 @@ def make_loader(
         images,
         batch_sampler=batches,
         num_workers=workers,
-        worker_init_fn=_outlive_signals,
+        worker_init_fn=_ignore_signals,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
     )
 
 
 def stop_workers(loader: DataLoader[tuple[Tensor, int]]) -> None:
-    """End the reading processes of a loader that is not used any more, without waiting for Python to do it."""
+    """End the worker processes of a loader that is not needed any more, without waiting for garbage collection."""
     iterator: Any = getattr(loader, "_iterator", None)
     if hasattr(iterator, "_shutdown_workers"):
         iterator._shutdown_workers()
@@ -189,13 +200,13 @@ def stop_workers(loader: DataLoader[tuple[Tensor, int]]) -> None:
 
 @contextmanager
 def worker_errors() -> Iterator[None]:
-    """Around the use of a loader: no warning about forked workers, and a worker's errors in their own words.
+    """Around the use of a loader: no warning of forked workers, and a worker's errors in their own words.
 
     Raises:
-        DataError: that of a worker, without the traceback that torch adds to its message.
+        DataError: of a worker, without the traceback that torch adds to its message.
     """
     with warnings.catch_warnings():
-        # Python 3.12 warns of forking where threads exist; torch's workers are made for it.
+        # Python 3.12 warns of forking while other threads run; torch's workers are made for it.
         warnings.filterwarnings("ignore", ".*use of fork.*", DeprecationWarning)
         try:
             yield
@@ -203,20 +214,26 @@ def worker_errors() -> Iterator[None]:
             raise DataError(str(error).strip().rpartition("DataError: ")[2]) from error
 
 
-def _outlive_signals(_: int) -> None:
-    """Leave it to the training to answer a signal that was sent to all its processes; it ends its workers itself."""
+def _ignore_signals(_: int) -> None:
+    """Let the main process handle a signal that was sent to the whole process group; it ends its workers itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave_later)
+    signal.signal(signal.SIGTERM, _exit_later)
 
 
-def _leave_later(*_: object) -> None:
+def _exit_later(*_: object) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(15)
 
 
-def choose_workers(asked: int | None, source: Source, *, free: bool = True) -> int:
-    """As many reading processes as asked for; by default none for images in memory, else one a core up to eight, or,
-    where the cores are not `free` but compute as well, half as many: more would keep the model waiting."""
-    if asked is not None:
-        return not_negative(asked)
+def choose_workers(given: int | None, source: Source, *, free: bool = True) -> int:
+    """The number of worker processes.
+
+    Args:
+        given: by the user, or None.
+        source: the images; those in memory need no worker.
+        free: whether the processors do nothing else. On the CPU the model computes on them too, and gets half: with
+            as many workers as processors it would wait.
+    """
+    if given is not None:
+        return check_workers(given)
     return 0 if source.hints.in_memory else min(cores() if free else max(1, cores() // 2), 8)

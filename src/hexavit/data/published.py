@@ -1,4 +1,4 @@
-"""Published data sets through torchvision's own loaders; a copy on disk is used, and none is fetched unasked."""
+"""Published data sets, read with torchvision from a copy on disk; nothing is downloaded unasked."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 from hexavit.data.source import Hints, Source
 from hexavit.errors import DataError, nearest
+from hexavit.images.checksum import file_checksum, pixel_checksum
 from hexavit.images.decode import printable, read_image
 from hexavit.images.multichannel import Picture
 
@@ -23,7 +24,17 @@ def _cifar(mean: tuple[float, ...], std: tuple[float, ...]) -> Hints:
 
 @dataclass(frozen=True)
 class _Set:
-    """Of one data set: torchvision's class, the arguments that give each part, and where it keeps files and labels."""
+    """One data set.
+
+    Attributes:
+        loader: torchvision's class.
+        parts: the arguments of that class for each part.
+        images: from an object of the class to the paths or arrays of its images.
+        labels: from the object to the labels.
+        classes: from the object to the class names.
+        hints: settings that suit the data.
+        downloadable: whether torchvision can download it.
+    """
 
     loader: str
     parts: Mapping[str, Mapping[str, Any]]
@@ -31,7 +42,7 @@ class _Set:
     labels: Callable[[Any], list[int]]
     classes: Callable[[Any], list[str]]
     hints: Hints = _FILES
-    fetched: bool = True
+    downloadable: bool = True
 
 
 def _read(name: str) -> Callable[[Any], Any]:
@@ -76,37 +87,37 @@ SETS = {
         lambda data: [path for path, _ in data.samples],
         _read("targets"),
         _read("wnids"),
-        fetched=False,
+        downloadable=False,
     ),
 }
 
 
 def names_set(data: str) -> bool:
-    """Whether ``data`` is written as NAME:FOLDER with the name of a published data set."""
+    """Whether ``data`` has the form NAME:FOLDER with the name of a published data set."""
     return data.partition(":")[0] in SETS and ":" in data
 
 
 class PublishedSet(Source):
-    """``cifar10:FOLDER`` and its like, where the folder is what torchvision calls the root.
+    """``cifar10:FOLDER`` and others, where the folder is what torchvision calls the root.
 
-    The parts are the published ones; where there is no ``val``, training takes it from ``train``.
+    The parts are the published ones; where there is no ``val`` part, training takes one from ``train``.
 
     Args:
         data: name and folder.
-        download: fetch what is missing.
+        download: download what is missing.
 
     Raises:
-        DataError: when there is no such set, or the copy is missing or damaged.
+        DataError: if there is no such data set, or the copy is missing or damaged.
     """
 
     def __init__(self, data: str, *, download: bool = False) -> None:
         name, _, folder = data.partition(":")
         if name not in SETS or not folder:
-            told = f"{printable(data)}: published data is written NAME:FOLDER, such as cifar10:data"
-            raise DataError(told if name in SETS else f"{told}; {nearest(name, SETS)}")
+            message = f"{printable(data)}: published data has the form NAME:FOLDER, such as cifar10:data"
+            raise DataError(message if name in SETS else f"{message}; {nearest(name, SETS)}")
         kind = SETS[name]
-        if download and not kind.fetched:
-            raise DataError(f"{data}: this data set is not given freely; get it from its owners and unpack it there")
+        if download and not kind.downloadable:
+            raise DataError(f"{data}: this data set cannot be downloaded freely; ask its owners and unpack it there")
         self._root = Path(folder).expanduser()
         loaded = {part: _open(data, kind, self._root, options, download) for part, options in kind.parts.items()}
         self.identity = f"{name}:{self._root.resolve()}"
@@ -128,6 +139,10 @@ class PublishedSet(Source):
         image = self._images[number]
         return read_image(image) if isinstance(image, str | Path) else Image.fromarray(image)
 
+    def checksum(self, number: int) -> str:
+        image = self._images[number]
+        return file_checksum(Path(image)) if isinstance(image, str | Path) else pixel_checksum(self.load(number))
+
     def _name(self, part: str, position: int, image: Any) -> str:
         if isinstance(image, str | Path):
             return Path(image).relative_to(self._root).as_posix()
@@ -135,10 +150,10 @@ class PublishedSet(Source):
 
 
 def fetch(data: str) -> PublishedSet:
-    """Download a published data set into its folder, where it is not there already.
+    """Download a published data set into its folder, unless it is there already.
 
     Raises:
-        DataError: when there is no such set, it is not given freely, or the network fails.
+        DataError: if there is no such data set, it cannot be downloaded freely, or the network fails.
     """
     return PublishedSet(data, download=True)
 
@@ -149,7 +164,7 @@ def _open(data: str, kind: _Set, root: Path, options: Mapping[str, Any], downloa
     more = {"download": True} if download else {}
     try:
         return getattr(datasets, kind.loader)(str(root), **options, **more)
-    except Exception as error:  # torchvision answers a missing or damaged copy with many kinds
-        how = f"; `hexavit data fetch {printable(data)}` downloads it" if kind.fetched and not download else ""
+    except Exception as error:  # torchvision raises many kinds for a missing or damaged copy
+        how = f"; `hexavit data fetch {printable(data)}` downloads it" if kind.downloadable and not download else ""
         reason = printable(" ".join(str(error).split())).partition(". You can use download")[0]
-        raise DataError(f"{printable(data)}: torchvision finds no whole copy there ({reason}){how}") from error
+        raise DataError(f"{printable(data)}: torchvision finds no complete copy there ({reason}){how}") from error

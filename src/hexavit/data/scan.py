@@ -1,74 +1,64 @@
-"""A look at every image before anything is built upon them: what can be read, and which images are the same."""
+"""One pass over all images before they are used: which can be read, their sizes, and which are the same."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
 
-import torch
-from torch.utils.data import DataLoader, Dataset
-
-from hexavit.data.loader import choose_workers, worker_errors
 from hexavit.data.source import Source
 from hexavit.errors import DataError
-
-_FEW = 256  # below it, starting processes takes longer than reading
+from hexavit.images.checksum import pixel_checksum
+from hexavit.images.decode import peak_of_16_bits
+from hexavit.images.prefetch import check_workers, cores, work_ahead
 
 
 @dataclass(frozen=True)
-class Seen:
+class ScannedImage:
     """What a scan found of one image.
 
     Attributes:
         number: of the image in its source.
-        size: height and width in pixels; nothing where it cannot be read.
-        mode: Pillow's name of its channels, such as ``RGB``; empty where it cannot be read.
-        digest: of its pixels: equal for two files of the same picture, however they are packed.
-        fault: the sentence of refusal, where it cannot be read.
+        size: height and width in pixels; None if it cannot be read.
+        mode: Pillow's name of its channels, such as ``RGB``; empty if it cannot be read.
+        peak: the largest value, of an image of 16 bits.
+        pixels: checksum of its pixels: equal for one picture in two file formats without loss.
+        checksum: of its content: equal for copies.
+        fault: the message, if it cannot be read.
     """
 
     number: int
     size: tuple[int, int] | None = None
     mode: str = ""
-    digest: str = ""
+    peak: int | None = None
+    pixels: str = ""
+    checksum: str = ""
     fault: str | None = None
 
 
-class _Scan(Dataset[Seen]):
-    def __init__(self, source: Source, numbers: Sequence[int]) -> None:
-        self.source = source
-        self.numbers = numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, position: int) -> Seen:
-        number = self.numbers[position]
-        try:
-            image = self.source.load(number)
-        except DataError as error:
-            return Seen(number, fault=str(error))
-        digest = hashlib.blake2b(f"{image.mode} {image.size}".encode(), digest_size=16)
-        digest.update(image.tobytes())
-        return Seen(number, (image.height, image.width), image.mode, digest.hexdigest())
-
-
-def scan(source: Source, numbers: Sequence[int] | None = None, workers: int | None = None) -> list[Seen]:
-    """Decode images, each once, in parallel; one that cannot be read is reported, not raised.
+def scan(source: Source, numbers: Sequence[int] | None = None, workers: int | None = None) -> list[ScannedImage]:
+    """Decode images, each once; one that cannot be read is recorded, not raised.
 
     Args:
-        source: the images.
-        numbers: those to look at; by default all.
-        workers: processes that read; by default as many as training would use, and none for a few images.
+        source: the images; their checksums are kept in it.
+        numbers: of the images to decode; by default all.
+        workers: threads; by default one for each processor.
 
     Returns:
-        One entry an image, in the order asked.
+        One entry for each image, in the given order.
     """
-    wanted = range(len(source.names)) if numbers is None else numbers
-    processes = 0 if workers is None and len(wanted) < _FEW else choose_workers(workers, source)
-    own = torch.Generator()  # else the loader draws from the global one
-    loader = DataLoader(_Scan(source, wanted), batch_size=32, num_workers=processes, collate_fn=list, generator=own)
-    with worker_errors():
-        return cast("list[Seen]", [seen for batch in loader for seen in batch])
+    numbers = range(len(source.names)) if numbers is None else numbers
+    threads = cores() if workers is None else check_workers(workers)
+    scanned = list(work_ahead(numbers, partial(_scan, source), threads, 4 * threads))
+    source.checksums.update({each.number: each.checksum for each in scanned})
+    return scanned
+
+
+def _scan(source: Source, number: int) -> ScannedImage:
+    try:
+        image = source.load(number)
+        checksum = source.checksum(number)
+    except DataError as error:
+        return ScannedImage(number, fault=str(error))
+    size = (image.height, image.width)
+    return ScannedImage(number, size, image.mode, peak_of_16_bits(image), pixel_checksum(image), checksum)

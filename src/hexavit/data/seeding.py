@@ -1,6 +1,7 @@
-"""Randomness as a function of what it is for: a sample's of (seed, epoch, index), a batch's of (seed, epoch, step).
+"""Random seeds as a function of their purpose: (seed, epoch, index) of a sample, (seed, epoch, step) of a batch.
 
-No generator is carried from one draw to the next, so neither the number of workers nor an interruption changes a draw.
+No generator is carried from one draw to the next, so a draw depends neither on the number of workers nor on an
+interruption.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ import torch
 
 
 def derive(seed: int, *purpose: str | int) -> int:
-    """A seed of 63 bits for one purpose, such as ``derive(0, "sample", epoch, index)``; the same on every machine."""
+    """A 63-bit seed for one purpose, such as ``derive(0, "sample", epoch, index)``; the same on every machine."""
     text = "/".join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 @contextmanager
 def seeded(seed: int, *purpose: str | int) -> Iterator[None]:
-    """Set Python's, NumPy's and torch's generators (of the CPU) for one purpose, and put them back afterwards."""
+    """Seed the generators of Python, NumPy and torch (CPU) for one purpose, and restore them afterwards."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     derived = derive(seed, *purpose)
     random.seed(derived)
     np.random.seed(derived % 2**32)
-    torch.default_generator.manual_seed(derived)  # torch.manual_seed asks every device, which takes 0.3 ms
+    torch.default_generator.manual_seed(derived)  # torch.manual_seed seeds every device, which takes 0.3 ms
     try:
         yield
     finally:

@@ -1,14 +1,21 @@
-"""What every kind of data gives: named, labelled images, and advice on how to treat them."""
+"""The interface of labelled data: named images with labels, parts, and hints on how to treat them."""
 
 from __future__ import annotations
 
+import io
 import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from hexavit.errors import DataError
+from hexavit.images.checksum import bytes_checksum, file_checksum
+from hexavit.images.decode import decode_image, printable, read_image
 from hexavit.images.multichannel import Picture
 from hexavit.images.preprocess import InputSpec
 
@@ -16,15 +23,26 @@ Augment = Literal["auto", "none", "shift", "crop", "rand"]
 OnBadImage = Literal["error", "skip"]
 
 Split = Mapping[str, tuple[int, ...]]
-"""Numbers of images by part: ``train``, ``val`` (held out) and, where the data has one, ``test``."""
+"""Numbers of images by part: ``train``, ``val`` (for validation) and, where the data has one, ``test``."""
 
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""What data may call its parts, and what they are called here."""
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Names that data may give its parts, in lower case, and the names here."""
+
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+
+
+def part_named(name: str) -> str | None:
+    """The part that a folder, file or column value names, in any case; None if it names no part."""
+    return PARTS.get(name.lower())
 
 
 @dataclass(frozen=True)
 class Hints:
-    """What suits the data where the user says nothing; ``None`` leaves it to the model.
+    """Settings that suit the data, used where the user gives none; ``None`` leaves the choice to the model.
 
     Attributes:
         size: height and width in pixels.
@@ -32,8 +50,8 @@ class Hints:
         mean: of each channel, as fractions of 1.
         std: of each channel, as fractions of 1.
         crop_pct: fraction of the image that a centre crop keeps.
-        augment: a name that :func:`hexavit.data.augment.training_transform` knows.
-        in_memory: reading an image costs next to nothing, so that workers do not pay.
+        augment: a kind of :func:`hexavit.data.augment.training_transform`.
+        in_memory: images are in memory already, so that reading workers do not pay.
     """
 
     channels: int
@@ -57,15 +75,16 @@ class Hints:
 
 
 class Source(ABC):
-    """Labelled images, numbered from 0 in an order that does not change.
+    """Labelled images, numbered from 0 in a fixed order.
 
     Attributes:
         identity: text by which a run recognises the same data again.
         classes: names of the classes; a label is an index into them.
         names: of the images, each once.
-        labels: one an image.
+        labels: one for each image.
         parts: the split that the data itself prescribes: ``train`` with ``val`` or ``test`` or both, or nothing.
-        hints: what suits the data.
+        hints: settings that suit the data.
+        unused: names of files of the data that are not used.
     """
 
     identity: str
@@ -74,29 +93,127 @@ class Source(ABC):
     labels: tuple[int, ...]
     parts: Split
     hints: Hints
+    unused: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
-        """Its identity for a reader: what lies below the current folder without that."""
+        """The identity for messages: a path below the current folder is relative."""
         return self.identity.removeprefix(os.getcwd() + os.sep)
+
+    @cached_property
+    def checksums(self) -> dict[int, str]:
+        """Checksums of images that were computed so far; see :func:`hexavit.data.split.image_checksums`."""
+        return {}
 
     @abstractmethod
     def load(self, number: int) -> Picture:
-        """The image of that number, of any mode and size.
+        """Decode an image, of any mode and size; 16 bits are kept.
 
         Raises:
-            DataError: naming the image when it cannot be read.
+            DataError: naming the image, if it cannot be read.
         """
 
+    @abstractmethod
+    def checksum(self, number: int) -> str:
+        """The checksum of an image's content, the same for every copy.
 
-def check_all_classes_in_train(source: Source) -> None:
-    """Refuse data of which a part has a class that ``train`` lacks.
+        Raises:
+            DataError: naming the image, if it cannot be read.
+        """
 
-    Raises:
-        DataError: naming the class.
-    """
-    if "train" in source.parts:
-        untaught = set(source.labels) - {source.labels[number] for number in source.parts["train"]}
-        if untaught:
-            name = source.classes[min(untaught)]
-            raise DataError(f"{source.place}: train has no images of the class {name!r}, which another part has")
+    def set_classes(self, classes: Sequence[str]) -> None:
+        """Number the classes in the order of a run, which may have sorted them in another way.
+
+        Raises:
+            DataError: if these are not the classes of the data.
+        """
+        if set(classes) != set(self.classes) or len(classes) != len(self.classes):
+            raise DataError(
+                f"{self.place}: the run has the classes {_some(classes)}, and this data has {_some(self.classes)}"
+            )
+        index = {name: label for label, name in enumerate(classes)}
+        self.labels = tuple(index[self.classes[label]] for label in self.labels)
+        self.classes = tuple(classes)
+
+    def _set_labels(self, names: Sequence[str], classes: Sequence[str] | None = None) -> None:
+        """Set ``classes`` and ``labels`` from the class name of each image.
+
+        Args:
+            names: one for each image.
+            classes: all classes in their order; by default those that occur, by :func:`sorted_classes`.
+
+        Raises:
+            DataError: if fewer than two classes occur.
+        """
+        if len(set(names)) < 2:
+            raise DataError(
+                f"{printable(self.place)}: at least two classes are needed, and there are {len(set(names))}"
+            )
+        self.classes = sorted_classes(names) if classes is None else tuple(classes)
+        index = {name: label for label, name in enumerate(self.classes)}
+        self.labels = tuple(index[name] for name in names)
+
+    def _set_parts(self, members: Mapping[str, Sequence[int]]) -> None:
+        """Set ``parts``, or none where there is no ``train`` part with another one.
+
+        Raises:
+            DataError: if another part has a class that ``train`` lacks.
+        """
+        explicit = "train" in members and len(members) > 1
+        self.parts = {part: tuple(numbers) for part, numbers in members.items()} if explicit else {}
+        if explicit:
+            untaught = set(self.labels) - {self.labels[number] for number in self.parts["train"]}
+            if untaught:
+                name = self.classes[min(untaught)]
+                raise DataError(f"{self.place}: train has no images of the class {name!r}, which another part has")
+
+
+class FileSource(Source):
+    """Images in files of their own; names are paths, relative to ``root`` or absolute."""
+
+    root: Path
+
+    def load(self, number: int) -> Picture:
+        return read_image(self.root / self.names[number], keep_16_bits=True)
+
+    def checksum(self, number: int) -> str:
+        return file_checksum(self.root / self.names[number])
+
+
+class PackedSource(Source):
+    """Encoded images inside larger files."""
+
+    @abstractmethod
+    def encoded(self, number: int) -> bytes:
+        """The content of an image's file.
+
+        Raises:
+            DataError: if it cannot be read.
+        """
+
+    def load(self, number: int) -> Picture:
+        return decode_image(io.BytesIO(self.encoded(number)), self.names[number], keep_16_bits=True)
+
+    def checksum(self, number: int) -> str:
+        return bytes_checksum(self.encoded(number))
+
+
+def sorted_classes(names: Sequence[str]) -> tuple[str, ...]:
+    """Each class name once, sorted: by value if all are numbers, else as text."""
+    unique = set(names)
+    if all(_NUMBER.fullmatch(name) for name in unique):
+        return tuple(sorted(unique, key=lambda name: (float(name), name)))
+    return tuple(sorted(unique))
+
+
+def describe_unused(names: Sequence[str]) -> str:
+    """Files that are not used, counted by their ending, as text; empty if there are none."""
+    if not names:
+        return ""
+    endings = Counter(PurePosixPath(name).suffix.lower() or "without ending" for name in names)
+    kinds = ", ".join(f"{count} {printable(ending)}" for ending, count in endings.most_common(5))
+    return f"{len(names)} file{'s' * (len(names) > 1)}: {kinds}{', ...' if len(endings) > 5 else ''}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(printable, names[:5])) + (f", ... ({len(names)})" if len(names) > 5 else "")

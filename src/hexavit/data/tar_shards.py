@@ -2,112 +2,103 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tarfile
 from pathlib import Path
 from posixpath import basename, splitext
 from typing import NamedTuple
 
-from hexavit.data.source import PARTS, Hints, Source, check_all_classes_in_train
+from hexavit.data.source import Hints, PackedSource, part_named
 from hexavit.errors import DataError
-from hexavit.images.decode import EXTENSIONS, decode_image, printable
-from hexavit.images.multichannel import Picture
+from hexavit.images.decode import printable
+from hexavit.images.listing import has_image_ending
 
 _LONGEST = 4096  # bytes of a class: a name or a number
 
 
-class _Packed(NamedTuple):
-    """Where an image's bytes lie."""
+class _Member(NamedTuple):
+    """An image in a shard: its name, where its bytes are, and its class."""
 
-    shard: Path
+    name: str
     offset: int
     size: int
+    label: str = ""
 
 
-class TarShards(Source):
-    """A folder of ``.tar`` files, or one of them, not compressed, so that any image can be reached at once.
+class TarShards(PackedSource):
+    """A folder of ``.tar`` files, or one of them, not compressed, so that each image can be read at once.
 
     Files named ``train-*``, ``val-*`` and ``test-*`` are the parts. A class is the text of ``KEY.cls``,
     a name or a number.
 
     Raises:
-        DataError: when a file is no tar file, an image has no class, or a name occurs twice.
+        DataError: if a file is no tar file, an image has no class, or a name occurs twice.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.identity = str(self.path.resolve())
+        self.identity = str(Path(path).resolve())
         self.hints = Hints(channels=3, augment="rand")
-        shards = shards_in(self.path)
-        self._packed: list[_Packed] = []
-        names: list[str] = []
-        classes: list[str] = []
-        members: dict[str, list[int]] = {}
-        for shard in shards:
-            for name, packed, label in _index(shard):
-                members.setdefault(PARTS.get(shard.stem.split("-")[0], ""), []).append(len(names))
-                names.append(name)
-                classes.append(label)
-                self._packed.append(packed)
-        if "" in members and len(members) > 1:
+        self._members: list[tuple[Path, _Member]] = []
+        parts: dict[str, list[int]] = {}
+        unused: list[str] = []
+        for shard in shards_in(Path(path)):
+            part = part_named(shard.stem.split("-")[0]) or ""
+            members, others = _index(shard)
+            parts.setdefault(part, []).extend(range(len(self._members), len(self._members) + len(members)))
+            self._members += [(shard, member) for member in members]
+            unused += [f"{shard.name}/{name}" for name in others]
+        if "" in parts and len(parts) > 1:
             raise DataError(f"{printable(path)}: some of these tar files are named after a part and some are not")
-        self.names = tuple(names)
-        numbers = all(label.isdecimal() for label in classes)
-        self.classes = tuple(sorted(set(classes), key=int if numbers else str))
-        if len(self.classes) < 2:
-            raise DataError(f"{printable(path)}: at least two classes are needed, and there are {len(self.classes)}")
-        index = {name: label for label, name in enumerate(self.classes)}
-        self.labels = tuple(index[label] for label in classes)
-        self.parts = (
-            {part: tuple(of) for part, of in members.items()} if "train" in members and len(members) > 1 else {}
-        )
-        check_all_classes_in_train(self)
+        self.names = tuple(f"{shard.name}/{member.name}" for shard, member in self._members)
+        self.unused = tuple(unused)
+        self._set_labels([member.label for _, member in self._members])
+        self._set_parts(parts)
 
-    def load(self, number: int) -> Picture:
-        packed, name = self._packed[number], self.names[number]
+    def encoded(self, number: int) -> bytes:
+        shard, member = self._members[number]
         try:
-            with packed.shard.open("rb") as file:
-                file.seek(packed.offset)
-                content = file.read(packed.size)
+            with shard.open("rb") as file:
+                file.seek(member.offset)
+                return file.read(member.size)
         except OSError as error:
-            raise DataError(f"{printable(packed.shard)}: this file cannot be read ({error.strerror})") from error
-        return decode_image(io.BytesIO(content), name)
+            raise DataError(f"{printable(shard)}: this file cannot be read ({error.strerror})") from error
 
 
 def shards_in(path: Path) -> list[Path]:
     """The tar files that ``path`` is, or that lie in it."""
-    if os.path.isdir(path):  # unlike Path's, it takes any name
+    if os.path.isdir(path):  # unlike Path.is_dir, it takes any text
         return sorted(each for each in path.glob("*.tar") if each.is_file())
     return [path] if path.suffix.lower() == ".tar" else []
 
 
-def _index(shard: Path) -> list[tuple[str, _Packed, str]]:
-    """Name, place and class of each image of a shard, in its order; the images themselves are passed over."""
-    images: dict[str, tuple[str, _Packed]] = {}
+def _index(shard: Path) -> tuple[list[_Member], list[str]]:
+    """The images of a shard in its order, and the names of members that are not used; images are not read."""
+    images: dict[str, _Member] = {}
     classes: dict[str, str] = {}
+    unused: list[str] = []
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
                 key, suffix = splitext(member.name)
-                suffix, hidden = suffix.lower(), basename(member.name).startswith(".")
-                if hidden or not member.isreg() or (suffix != ".cls" and suffix not in EXTENSIONS):
+                is_class = suffix.lower() == ".cls"
+                if basename(member.name).startswith(".") or not member.isreg():
                     continue
-                if key in (classes if suffix == ".cls" else images):
-                    raise DataError(f"{printable(shard)}: {printable(member.name)} stands in it twice")
-                if suffix == ".cls":
+                if not is_class and not has_image_ending(member.name):
+                    unused.append(member.name)
+                    continue
+                if key in (classes if is_class else images):
+                    raise DataError(f"{printable(shard)}: {printable(member.name)} is in it twice")
+                if is_class:
                     read = archive.extractfile(member)
                     classes[key] = "" if read is None else read.read(_LONGEST).decode("utf-8").strip()
                 else:
-                    images[key] = (member.name, _Packed(shard, member.offset_data, member.size))
+                    images[key] = _Member(member.name, member.offset_data, member.size)
     except (OSError, tarfile.TarError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(
-            f"{printable(shard)}: this is not a tar file of images without compression ({reason})"
-        ) from error
-    for key, (name, _) in images.items():
+        sentence = f"{printable(shard)}: this is not a tar file of images without compression ({reason})"
+        raise DataError(sentence) from error
+    for key, image in images.items():
         if not classes.get(key):
-            raise DataError(
-                f"{printable(shard)}: the image {printable(name)} has no class, which {printable(key)}.cls would give"
-            )
-    return [(f"{shard.name}/{name}", packed, classes[key]) for key, (name, packed) in images.items()]
+            name, missing = printable(image.name), printable(f"{key}.cls")
+            raise DataError(f"{printable(shard)}: the image {name} has no class; {missing} is missing or empty")
+    return [image._replace(label=classes[key]) for key, image in images.items()], unused

@@ -1,1 +1,1 @@
-"""Image files: listing, decoding, preprocessing and prefetching."""
+"""Image files: listing, decoding, checksums, preprocessing, prefetching and contact sheets."""

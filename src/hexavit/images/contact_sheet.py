@@ -1,4 +1,4 @@
-"""Contact sheets: many small pictures with a line of text below each, in one."""
+"""Contact sheets: one picture of many small images, each with lines of text below it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from hexavit.images.decode import as_drawn
-from hexavit.images.multichannel import Bands, Picture
+from hexavit.images.decode import to_rgb_for_display
+from hexavit.images.font import drawable, load_font
+from hexavit.images.multichannel import MultichannelImage, Picture
 from hexavit.images.preprocess import InputSpec
 
 _SIDE, _LINE, _GAP = 128, 14, 6  # pixels
@@ -19,43 +20,48 @@ _SIDE, _LINE, _GAP = 128, 14, 6  # pixels
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture of a sheet and the lines below it."""
+    """One image of a sheet.
+
+    Attributes:
+        image: of any mode and size.
+        lines: the text below it.
+    """
 
     image: Picture
     lines: tuple[str, ...]
 
 
 def contact_sheet(cells: Sequence[Cell], columns: int) -> Image.Image:
-    """The cells row by row on white; pictures are scaled to a common side, text is cut where the cell ends."""
-    font = ImageFont.load_default(size=11)
+    """The cells row by row on white; images are scaled to the same longer side, long lines are cut."""
+    font = load_font(10)
     height = _SIDE + _LINE * max(len(cell.lines) for cell in cells) + _GAP
     rows = -(-len(cells) // columns)
     sheet = Image.new("RGB", (columns * (_SIDE + _GAP) + _GAP, rows * height + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
     for place, cell in enumerate(cells):
         left, top = _GAP + place % columns * (_SIDE + _GAP), _GAP + place // columns * height
-        picture = _scaled(as_drawn(cell.image))
+        picture = _scaled(to_rgb_for_display(cell.image))
         sheet.paste(picture, (left + (_SIDE - picture.width) // 2, top + (_SIDE - picture.height) // 2))
         for number, line in enumerate(cell.lines):
-            text = "".join(each if each.isprintable() else "?" for each in line)
+            text = drawable(line)
             while font.getlength(text) > _SIDE:
                 text = text[:-2] + "…"
             draw.text((left, top + _SIDE + number * _LINE), text, fill="black", font=font)
     return sheet
 
 
-def as_seen(tensor: Tensor, spec: InputSpec) -> Image.Image:
-    """A model's input (C, H, W) turned back into the picture that it is, its normalisation undone."""
+def input_as_picture(tensor: Tensor, spec: InputSpec) -> Image.Image:
+    """A model's input (C, H, W) as a picture: the inverse of the normalisation."""
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (spec.mean, spec.std))
     values = tensor.cpu() * std + mean
     if not spec.of_pictures:
-        return Bands(values.permute(1, 2, 0).numpy()).shown()
+        return MultichannelImage(values.permute(1, 2, 0).numpy()).for_display()
     picture: Image.Image = to_pil_image(values.clamp(0, 1))
     return picture
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    share = _SIDE / max(image.size)
-    size = (max(1, round(image.width * share)), max(1, round(image.height * share)))
-    # Small images keep their pixels visible.
-    return image.resize(size, Image.Resampling.NEAREST if share > 1 else Image.Resampling.BILINEAR)
+    scale = _SIDE / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    # The pixels of small images stay visible.
+    return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR)

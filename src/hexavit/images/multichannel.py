@@ -1,4 +1,4 @@
-"""Images of any number of channels, which Pillow cannot hold: NumPy's arrays in files, and TIFF of many samples."""
+"""Images with more channels than Pillow holds: NumPy arrays in files, and TIFF with more than four samples a pixel."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from PIL import Image
 from hexavit.errors import DataError
 
 NPY, TIFF = b"\x93NUMPY", (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-"""How such files begin."""
+"""The first bytes of such files."""
 
-PICTURE = 4
-"""Channels that a picture of Pillow's has at most."""
+MAX_PILLOW_CHANNELS = 4
 
-_LARGEST = 2**29  # bytes of pixels
-_WHOLE = {"uint8": 255.0, "uint16": 65535.0}  # the values that stand for 1
+_MAX_BYTES = 2**29  # of pixels
+_LARGEST = {"uint8": 255.0, "uint16": 65535.0}  # the value that becomes the fraction 1
 
 
 @dataclass(frozen=True)
-class Bands:
-    """An image as an array, with what a picture of Pillow's has too.
+class MultichannelImage:
+    """An image as an array, with the attributes that a Pillow image has too.
 
     Attributes:
-        pixels: (H, W, C), of whole numbers or floats.
+        pixels: (H, W, C), integers or floats.
     """
 
     pixels: NDArray[Any]
@@ -51,12 +50,12 @@ class Bands:
 
     @property
     def channels(self) -> int:
-        """How many there are."""
+        """C."""
         return int(self.pixels.shape[2])
 
     @property
     def mode(self) -> str:
-        """The channels in words, such as ``6 x uint16``."""
+        """Channels and data type, such as ``6 x uint16``."""
         return f"{self.channels} x {self.pixels.dtype.name}"
 
     def tobytes(self) -> bytes:
@@ -64,84 +63,89 @@ class Bands:
         return self.pixels.tobytes()
 
     def fractions(self) -> NDArray[np.float32]:
-        """(C, H, W): 8 and 16 bits as fractions of their largest value, all else as it stands."""
+        """(C, H, W): 8 and 16 bits as fractions of their largest value, other types unchanged."""
         values = np.ascontiguousarray(self.pixels.transpose(2, 0, 1)).astype(np.float32)
-        return values / np.float32(_WHOLE.get(self.pixels.dtype.name, 1.0))
+        return values / np.float32(_LARGEST.get(self.pixels.dtype.name, 1.0))
 
-    def picture(self) -> Image.Image:
-        """One or three channels of 8 or 16 bits as Pillow's picture of 8.
+    def picture(self, white: int = 65535) -> Image.Image:
+        """One or three channels of 8 or 16 bits as a Pillow image of 8 bits.
+
+        Args:
+            white: the value of 16 bits that becomes 255.
 
         Raises:
-            DataError: when they are others.
+            DataError: for other channels or types.
         """
-        if self.channels not in (1, 3) or self.pixels.dtype.name not in _WHOLE:
+        if self.channels not in (1, 3) or self.pixels.dtype.name not in _LARGEST:
             raise DataError(f"an image of {self.mode} cannot become grey or RGB; a model of its channels could take it")
-        pixels = self.pixels if self.pixels.dtype == np.uint8 else (self.pixels >> 8).astype(np.uint8)
+        pixels = self.pixels
+        if pixels.dtype != np.uint8:
+            pixels = np.minimum(255, pixels.astype(np.uint32) * 256 // (white + 1)).astype(np.uint8)
         return Image.fromarray(pixels[:, :, 0] if self.channels == 1 else np.ascontiguousarray(pixels))
 
-    def shown(self) -> Image.Image:
-        """For human eyes: the first three channels (or the first), each from its 2nd to its 98th percentile."""
+    def for_display(self) -> Image.Image:
+        """The first three channels (or the first), each stretched from its 2nd to its 98th percentile."""
         chosen = self.pixels[:, :, : 3 if self.channels >= 3 else 1].astype(np.float64)
         low, high = (np.percentile(chosen, share, axis=(0, 1)) for share in (2, 98))
         stretched = (255 * np.clip((chosen - low) / np.maximum(high - low, 1e-12), 0, 1)).astype(np.uint8)
         return Image.fromarray(np.ascontiguousarray(stretched) if stretched.shape[2] == 3 else stretched[:, :, 0])
 
 
-Picture = Image.Image | Bands
-"""An image that has been read: Pillow's, or one of channels that Pillow cannot hold."""
+Picture = Image.Image | MultichannelImage
+"""A decoded image: Pillow's, or one with channels that Pillow cannot hold."""
 
 
-def read_npy(file: BinaryIO) -> Bands:
-    """The array (H, W) or (H, W, C) in a ``.npy`` file, which is never unpickled.
+def read_npy(file: BinaryIO) -> MultichannelImage:
+    """The array (H, W) or (H, W, C) in a ``.npy`` file, without unpickling anything.
 
     Raises:
-        DataError: when it is cut off, of another shape or type, too large, or holds what is no number.
+        DataError: if it is truncated, of another shape or type, too large, or holds values that are not finite.
     """
-    form = np.lib.format
-    version = form.read_magic(file)
-    read_header = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
-    shape, by_columns, kind = read_header(file)
-    if kind.kind not in "uif":
-        raise DataError(f"this array holds {kind}, not numbers")
-    needed, begin = math.prod(shape) * kind.itemsize, file.tell()
-    if needed > _LARGEST:
+    npy = np.lib.format
+    version = npy.read_magic(file)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran_order, dtype = read_header(file)
+    if dtype.kind not in "uif":
+        raise DataError(f"this array holds {dtype}, not numbers")
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > _MAX_BYTES:
         raise DataError(f"this array would take {needed / 2**30:.1f} GiB")
-    content = file.read(needed)  # before the memory of an array is taken: the header may lie
-    if len(content) < needed or begin == 0:
+    content = file.read(needed)  # before an array is allocated: the header may be wrong
+    if len(content) < needed:
         raise DataError("this array is truncated")
-    array = np.frombuffer(content, kind).reshape(shape, order="F" if by_columns else "C")
-    return _bands(array[:, :, None] if array.ndim == 2 else array)
+    array = np.frombuffer(content, dtype).reshape(shape, order="F" if fortran_order else "C")
+    return _checked(array[:, :, None] if array.ndim == 2 else array)
 
 
-def read_tiff(file: BinaryIO) -> Bands:
-    """The first image of a TIFF file whose pixels have more samples than Pillow takes.
+def read_tiff(file: BinaryIO) -> MultichannelImage:
+    """The first page of a TIFF file with more samples a pixel than Pillow takes.
 
     Raises:
-        DataError: when it has not, it is too large, or ``tifffile`` is not there.
+        DataError: if it has fewer, is too large, or ``tifffile`` is not installed.
     """
     try:
         tifffile = import_module("tifffile")
     except ImportError as error:
         raise DataError("a TIFF of more than four channels needs tifffile: pip install 'hexavit[tiff]'") from error
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its remarks on broken tags
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs broken tags
     with tifffile.TiffFile(file) as opened:
         page = opened.pages[0]
         channels, height, width = page.samplesperpixel, page.imagelength, page.imagewidth
-        if channels <= PICTURE or page.bitspersample not in (8, 16, 32, 64):
-            raise DataError("this TIFF has neither the channels of a picture nor more, of 8 bits or more")
+        if channels <= MAX_PILLOW_CHANNELS or page.bitspersample not in (8, 16, 32, 64):
+            raise DataError("this TIFF is not one of more than four channels of 8, 16, 32 or 64 bits")
         if math.prod(page.shape) != height * width * channels:
             raise DataError("this TIFF holds a volume, not an image")
-        if height * width * channels * page.bitspersample // 8 > _LARGEST:
+        if height * width * channels * page.bitspersample // 8 > _MAX_BYTES:
             raise DataError("this TIFF is too large to be decoded safely")
         array = page.asarray()
-    return _bands(np.moveaxis(array, 0, -1) if page.axes == "SYX" else array)
+    return _checked(np.moveaxis(array, 0, -1) if page.axes == "SYX" else array)
 
 
-def _bands(array: NDArray[Any]) -> Bands:
+def _checked(array: NDArray[Any]) -> MultichannelImage:
     if array.ndim != 3 or 0 in array.shape:
         raise DataError(f"an image is an array of height, width and channels, not of {tuple(array.shape)}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise DataError("some of its values are no finite numbers")
     if array.dtype.kind == "f":
-        return Bands(array.astype(np.float32, copy=False))
-    return Bands(array.astype(array.dtype.newbyteorder("="), copy=False))
+        return MultichannelImage(array.astype(np.float32, copy=False))
+    return MultichannelImage(array.astype(array.dtype.newbyteorder("="), copy=False))

@@ -1,4 +1,4 @@
-"""Images decoded by threads while the model computes, a bounded number ahead of it."""
+"""Decoding of images by threads while the model computes, a bounded number of images ahead."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from hexavit.images.decode import printable, read_image
 from hexavit.images.preprocess import Transform
 
 Item = TypeVar("Item")
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 Decoded = tuple[Path, Tensor | DataError]
-"""A file with what it became, or why it did not."""
+"""A file, and its tensor or the error."""
 
 
 def cores() -> int:
-    """How many processors this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def not_negative(workers: int) -> int:
-    """A number of threads or processes that were asked for.
+def check_workers(workers: int) -> int:
+    """The number of threads or processes that the user gave.
 
     Raises:
-        HexavitError: below 0.
+        HexavitError: if it is negative.
     """
     if workers < 0:
-        raise HexavitError(f"the workers are 0 or more, not {workers}")
+        raise HexavitError(f"the number of workers must be 0 or more, not {workers}")
     return workers
 
 
-def work_ahead(items: Iterable[Item], work: Callable[[Item], Done], threads: int, ahead: int) -> Iterator[Done]:
-    """``work`` on each item, in order, by threads, not more than ``ahead`` items before their turn.
+def work_ahead(items: Iterable[Item], work: Callable[[Item], Result], threads: int, ahead: int) -> Iterator[Result]:
+    """Map ``work`` over ``items`` in order with threads, at most ``ahead`` items before the result is needed.
 
-    Threads do it, not processes: Pillow lets go of Python's lock while it decodes and scales, so they are as quick,
+    Threads serve as well as processes, since Pillow releases Python's global lock while it decodes and resizes; they
     start at once and copy nothing.
 
     Args:
-        items: no more of them are taken than are worked on.
-        work: what is done.
-        threads: that do it; with 0 it is done when its turn comes.
-        ahead: results, or work on them, that wait.
+        items: taken one at a time, as they are worked on.
+        work: the function.
+        threads: number of threads; with 0, each item is worked on when its result is needed.
+        ahead: number of results, finished or not, that may wait.
     """
     if threads == 0:
         yield from map(work, items)
         return
-    waiting: deque[Future[Done]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
@@ -67,13 +67,13 @@ def work_ahead(items: Iterable[Item], work: Callable[[Item], Done], threads: int
 
 
 def decode_ahead(paths: Iterable[Path], transform: Transform, threads: int, ahead: int) -> Iterator[Decoded]:
-    """Decode files in order, as :func:`work_ahead` works."""
-    return work_ahead(paths, partial(_decoded, transform=transform), threads, ahead)
+    """Decode and transform files in order, by :func:`work_ahead`."""
+    return work_ahead(paths, partial(_decode, transform=transform), threads, ahead)
 
 
-def _decoded(path: Path, transform: Transform) -> Decoded:
+def _decode(path: Path, transform: Transform) -> Decoded:
     try:
-        image = read_image(path)
+        image = read_image(path, keep_16_bits=True)
     except DataError as error:
         return path, error
     try:

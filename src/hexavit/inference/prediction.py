@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hexavit.errors import DataError, HexavitError
-from hexavit.images.listing import Refuse, checked, iter_images, raise_it
+from hexavit.images.listing import OnError, checked, iter_images, raise_error
 from hexavit.images.prefetch import Decoded, cores, decode_ahead
 from hexavit.inference.acceleration import FROM_IMAGES, optimized
 from hexavit.inference.device import Device, pick_device
@@ -53,7 +53,7 @@ def predict(
     device: Device = "auto",
     threads: int | None = None,
     features: bool = False,
-    refuse: Refuse = raise_it,
+    refuse: OnError = raise_error,
     optimize: bool | None = None,
 ) -> Iterator[Prediction]:
     """Predict files, batch by batch while others are decoded: memory does not grow with their number.
@@ -90,7 +90,7 @@ def predict(
     for name, value, least in (("top", top, 1), ("the batch size", batch_size, 1), ("threads", threads or 0, 0)):
         if value < least:
             raise HexavitError(f"{name} is at least {least}, not {value}")
-    named = checked(images) if isinstance(images, Sequence) and refuse is raise_it else images
+    named = checked(images) if isinstance(images, Sequence) and refuse is raise_error else images
     place = pick_device(device)
     ready = made_ready(source, weights, headless=features)
     if not ready.classes and not features:
@@ -103,7 +103,7 @@ def predict(
     return _predict(ready, readable, place, min(top, len(ready.classes)), batch_size, features, optimize)
 
 
-def _readable(decoded: Iterator[Decoded], refuse: Refuse) -> Iterator[tuple[Path, Tensor]]:
+def _readable(decoded: Iterator[Decoded], refuse: OnError) -> Iterator[tuple[Path, Tensor]]:
     for path, made in decoded:
         if isinstance(made, DataError):
             refuse(made)

@@ -15,7 +15,7 @@ Every table is read in both directions. Which file has which layout is for `hexa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -170,12 +170,17 @@ class Layout:
         return tuple(_row(theirs, ours) for theirs, ours in self.table.items())
 
     @cached_property
-    def _theirs(self) -> tuple[tuple[re.Pattern[str], Row, int], ...]:
-        return tuple((_pattern(p), row, i) for row in self.rows for i, p in enumerate(row.theirs))
+    def shapes(self) -> frozenset[str]:
+        """The shapes of the keys that it has rows for."""
+        return frozenset(self._theirs)
 
     @cached_property
-    def _ours(self) -> tuple[tuple[re.Pattern[str], Row, int], ...]:
-        return tuple((_pattern(p), row, i) for row in self.rows for i, p in enumerate(row.ours))
+    def _theirs(self) -> Patterns:
+        return _by_shape((p, row, i) for row in self.rows for i, p in enumerate(row.theirs))
+
+    @cached_property
+    def _ours(self) -> Patterns:
+        return _by_shape((p, row, i) for row in self.rows for i, p in enumerate(row.ours))
 
     def explained(self, keys: Iterable[str]) -> int:
         """How many of these keys a row explains."""
@@ -214,21 +219,45 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(re.escape(text).replace(r"\{\}", r"(0|[1-9][0-9]{0,3})").replace(r"\*", r"([a-z_]+)"), re.ASCII)
 
 
+Patterns = Mapping[str, Sequence[tuple[re.Pattern[str], Row, int]]]
+"""Patterns of keys, each with its row and its place there, by the shape of the keys."""
+_NUMBERS = re.compile(r"[0-9]+|\{\}")
+
+
+def _shape(key: str) -> str:
+    """A key or a pattern with its numbers and indices left open."""
+    return _NUMBERS.sub("#", key)
+
+
+def key_shapes(key: str) -> tuple[str, str]:
+    """The shapes of the patterns that may match a key: its own, and one with any last name."""
+    shape = _shape(key)
+    return shape, f"{shape.rpartition('.')[0]}.*"
+
+
+def _by_shape(patterns: Iterable[tuple[str, Row, int]]) -> Patterns:
+    index: dict[str, list[tuple[re.Pattern[str], Row, int]]] = {}
+    for text, row, place in patterns:
+        index.setdefault(_shape(text), []).append((_pattern(text), row, place))
+    return index
+
+
 def _fill(pattern: str, values: tuple[str, ...]) -> str:
     left = iter(values)
     return re.sub(r"\{\}|\*", lambda _: next(left), pattern)
 
 
-def _find(patterns: tuple[tuple[re.Pattern[str], Row, int], ...], key: str) -> tuple[Row, int, tuple[str, ...]] | None:
-    for pattern, row, place in patterns:
-        if match := pattern.fullmatch(key):
-            return row, place, match.groups()
+def _find(patterns: Patterns, key: str) -> tuple[Row, int, tuple[str, ...]] | None:
+    for shape in key_shapes(key):
+        for pattern, row, place in patterns.get(shape, ()):
+            if match := pattern.fullmatch(key):
+                return row, place, match.groups()
     return None
 
 
 def _translate(
     state: State,
-    patterns: tuple[tuple[re.Pattern[str], Row, int], ...],
+    patterns: Patterns,
     sides: Callable[[Row], tuple[tuple[str, ...], tuple[str, ...]]],
     change: Callable[[Row, list[Tensor], str], list[Tensor]],
 ) -> Translation:

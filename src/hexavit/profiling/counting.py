@@ -1,4 +1,4 @@
-"""The machinery behind `hexavit.profile`: one forward pass on shapes alone, charged to the part that is at work."""
+"""One forward pass on shapes alone, counted for the part that runs: the implementation of `hexavit.profile`."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from hexavit.network.stage import StageModule
 from hexavit.parts.attention import Attention
 from hexavit.parts.contract import Size
 from hexavit.parts.registry import KINDS, part_class, part_names
-from hexavit.profiling.profiler import CLASS_TOKEN, Cost, Place
+from hexavit.profiling.cost import CLASS_TOKEN, Cost, Place
 
 _HEAD = ("head", "head")
-"""Where a model's work outside its stages belongs: pooling is a method, not a module."""
+"""The place of a model's work outside its stages."""
 
 
 def count(model: Backbone | FeatureBackbone, size: Size) -> dict[Place, Cost]:
-    """What one image of `size` costs in each place; `hexavit.profile` says what is counted.
+    """The cost of one image of `size` in each place, as `hexavit.profile` defines it.
 
     Raises:
         HexavitError: an image that the model cannot take, or a part whose work depends on values.
     """
     name = model.architecture.name
     with FakeTensorMode(allow_non_fake_inputs=True):
-        ledger = _Ledger(_shapes_of(model))
+        counter = _Counter(_shapes_of(model))
         try:
-            ledger.charge(torch.empty(1, model.architecture.in_chans, *size))
+            counter.run(torch.empty(1, model.architecture.in_chans, *size))
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise HexavitError(
                 f"{name} cannot be counted on shapes alone: a part's work depends on values ({error})"
@@ -45,11 +45,11 @@ def count(model: Backbone | FeatureBackbone, size: Size) -> dict[Place, Cost]:
         except RuntimeError as error:
             reason = str(error).strip().split("\n")[0]
             raise HexavitError(f"{name} cannot take an image of {size[0]}x{size[1]}: {reason}") from error
-    return ledger.costs()
+    return counter.costs()
 
 
 def built(architecture: Architecture) -> Backbone:
-    """A model without memory; a constructor that reads values (`.tolist()`) cannot do so, and is given real ones."""
+    """A model on the meta device, or on the CPU if one of its constructors reads values (`.tolist()`)."""
     try:
         with torch.device("meta"):
             return Backbone(architecture)
@@ -60,7 +60,7 @@ def built(architecture: Architecture) -> Backbone:
 
 
 def _shapes_of(model: Backbone | FeatureBackbone) -> nn.Module:
-    """A copy in which every weight is a shape: float32, learning, on the CPU, in eval mode."""
+    """A copy whose weights are shapes: float32, trained, on the CPU, in evaluation mode."""
     memo: dict[int, Any] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
@@ -75,8 +75,8 @@ def _shapes_of(model: Backbone | FeatureBackbone) -> nn.Module:
     return twin
 
 
-class _Ledger:
-    """Charges what a forward pass does to the innermost part that is at work."""
+class _Counter:
+    """Counts what a forward pass does for the innermost part that runs."""
 
     def __init__(self, model: nn.Module) -> None:
         self.owners = _owners(model)
@@ -88,7 +88,7 @@ class _Ledger:
         self.settled = 0
         self.working: list[Place] = []
 
-    def charge(self, image: Tensor) -> None:
+    def run(self, image: Tensor) -> None:
         """Run one forward pass."""
         self.known.add(image.untyped_storage()._cdata)
         handles: list[RemovableHandle] = []
@@ -104,7 +104,7 @@ class _Ledger:
         self._settle()
 
     def costs(self) -> dict[Place, Cost]:
-        """What was charged, and the parameters, by place."""
+        """The counted cost and the parameters, by place."""
         bytes_kept = dict.fromkeys(self.macs, 0)
         for place, storage in self.kept.values():
             bytes_kept[place] += storage.nbytes()
@@ -116,7 +116,7 @@ class _Ledger:
         }
 
     def _values(self) -> Iterator[tuple[Place, bool, Tensor]]:
-        """Every parameter and every constant once: its place, whether it is a constant, and itself."""
+        """Every parameter and every constant once: its place, whether it is a constant, and the tensor."""
         seen: set[int] = set()
         for module, place in self.owners.items():
             constants = getattr(module, "constants", ())
@@ -136,7 +136,7 @@ class _Ledger:
         self.working.pop()
 
     def _settle(self) -> None:
-        """Charge what was counted since the last change to the part that did it."""
+        """Assign what was counted since the last change to the part that ran."""
         total = self.counter.get_total_flops() // 2
         if total != self.settled:
             self.macs[self._place()] += total - self.settled
@@ -154,18 +154,18 @@ class _Ledger:
 
 
 def _owners(model: nn.Module) -> dict[nn.Module, Place]:
-    """The place of every module: its stage, and the kind of the part in a column that it is or stands in.
+    """The place of every module: its stage, and the kind of the part that it is or belongs to.
 
-    A part inside another (the MLP of T2T-ViT's tokens) is that one's cost; a position inside an attention is its own.
-    What blocks share is their kind's, and a stage's norm the residual's.
+    A part inside another (the MLP of T2T-ViT's tokens) belongs to the outer one; a position inside an attention is a
+    place of its own. What blocks share belongs to their kind of part, and the norm of a stage to the residual.
     """
-    shelf = {part_class(kind, name): kind for kind in KINDS for name in part_names(kind)}
+    kind_of = {part_class(kind, name): kind for kind in KINDS for name in part_names(kind)}
     owners: dict[nn.Module, Place] = {}
     kinds: dict[str, str] = {}
     for path, module in model.named_modules():
         steps = path.removeprefix("model.").split(".")
         stage = steps[1] if steps[0] == "stages" and len(steps) > 1 else None
-        own, kind = shelf.get(type(module)), kinds.get(path.rpartition(".")[0], CLASS_TOKEN)
+        own, kind = kind_of.get(type(module)), kinds.get(path.rpartition(".")[0], CLASS_TOKEN)
         if stage is not None and len(steps) > 2:
             kind = steps[3] if steps[2] == "shared" and len(steps) > 3 else "residual" if steps[2] == "norm" else kind
         kind = own if own is not None and (own == "position" or kind == CLASS_TOKEN) else kind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,46 +15,18 @@ from hexavit.models.registry import resolve
 from hexavit.network.backbone import Backbone, FeatureBackbone
 from hexavit.parts.contract import Size
 from hexavit.parts.registry import KINDS
-
-CLASS_TOKEN = "class token"
-Place = tuple[str, str]
-"""A stage (its number, or `head`) and a kind of part."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Counted cost of one image.
-
-    `learned` and `constants` are numbers of values (constants: tables that an authors' state dict holds among its
-    parameters and nothing trains), `macs` multiply-adds, `activation_bytes` as `profile` defines them.
-    """
-
-    learned: int = 0
-    constants: int = 0
-    macs: int = 0
-    activation_bytes: int = 0
-
-    @property
-    def parameters(self) -> int:
-        """Learned values and constants."""
-        return self.learned + self.constants
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.learned + other.learned,
-            self.constants + other.constants,
-            self.macs + other.macs,
-            self.activation_bytes + other.activation_bytes,
-        )
-
-    def as_dict(self) -> dict[str, int]:
-        """The figures by name, `parameters` first."""
-        return {"parameters": self.parameters, **asdict(self)}
+from hexavit.profiling.cost import CLASS_TOKEN, Cost, Place
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A model's cost at one image size, in `places`: by stage and kind of part."""
+    """A model's cost for one image.
+
+    Attributes:
+        model: name of the architecture.
+        img_size: height and width of the image.
+        places: cost by stage and kind of part.
+    """
 
     model: str
     img_size: Size
@@ -62,7 +34,7 @@ class Profile:
 
     @property
     def total(self) -> Cost:
-        """All of it."""
+        """The sum over all places."""
         return sum(self.places.values(), Cost())
 
     @property
@@ -124,23 +96,24 @@ def profile(
     *,
     img_size: int | Size | None = None,
 ) -> Profile:
-    """Count a model on shapes alone: nothing big is allocated, and no value is computed.
+    """Count parameters, multiply-adds and activation bytes of a model for one image.
 
-    *Multiply-adds* are PyTorch's count (`torch.utils.flop_counter`, halved) of matrix products and convolutions,
-    attention's two products included, in eval mode: the same whether attention is fused or not. *Activation bytes*
-    are those of the distinct tensors (storages) that autograd keeps for the backward pass of one float32 image, every
-    parameter learning, on the CPU, through the fused attention kernels where a part uses them, without gradient
-    checkpointing, dropout and drop path; weights, buffers and the image itself are not among them. A tensor that
-    several parts keep is counted at the first.
+    The forward pass runs on shapes alone: no weights are allocated and no value is computed.
+
+    *Multiply-adds* are PyTorch's count (`torch.utils.flop_counter`, halved) of matrix products and convolutions in
+    evaluation mode, with the two products of attention, fused or not. *Activation bytes* are those of the distinct
+    tensors that autograd keeps for the backward pass of one float32 image on the CPU: all parameters are trained, fused
+    attention is used where a part has it, and there is no gradient checkpointing, dropout or drop path. Weights,
+    buffers and the image are not counted. A tensor that several parts keep is counted for the first.
 
     Args:
-        model_or_name_or_architecture: a name or an architecture is built, at `img_size`; a model is counted as it
-            is (its own device, dtype and state play no part) and called at `img_size`.
+        model_or_name_or_architecture: a name or an architecture is built for `img_size`; a model is counted as it is,
+            whatever its device, dtype and mode.
         img_size: side or (H, W) in pixels; None for the architecture's.
 
     Raises:
         ArchitectureError: an unknown name, or parts that do not fit together.
-        HexavitError: not a model, an image too small for it, or a part whose work depends on the values of its tokens.
+        HexavitError: not a model, an image that is too small, or a part whose work depends on the values of its tokens.
     """
     # What PyTorch counts with is heavy to import.
     from hexavit.profiling.counting import built, count
@@ -156,9 +129,9 @@ def profile(
 
 
 def costs(names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Parameters and multiply-adds of named models at the sizes that they are built for.
+    """Parameters and multiply-adds of named models at their image sizes.
 
-    From the table that `docs/tables.py` writes; a model that it lacks is counted, at half a second or so each.
+    Read from the table that `docs/tables.py` writes; a model that is not in it is counted, in about half a second.
     """
     known = json.loads((Path(__file__).parent / "counted.json").read_text(encoding="utf-8"))
     found: dict[str, tuple[int, int]] = {}
@@ -173,6 +146,6 @@ def _row(name: str, cost: Cost) -> list[str]:
 
 
 def _right(rows: list[list[str]]) -> list[list[str]]:
-    """All columns but the first set to the right."""
+    """All columns but the first aligned to the right."""
     widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
     return [[row[0], *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))] for row in rows]

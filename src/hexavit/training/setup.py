@@ -10,14 +10,15 @@ from typing import Any, cast
 from torch import nn
 
 import hexavit
-from hexavit.data import Digits, Source, Split, open_source
+from hexavit.data import Digits, Source, Split, open_source, reopen_source
 from hexavit.data.bad_images import only_readable
 from hexavit.data.published import names_set
 from hexavit.data.seeding import seeded
+from hexavit.data.source import describe_unused
 from hexavit.data.split import as_record, from_record, make_split
 from hexavit.data.statistics import suited_to
-from hexavit.errors import DataError
 from hexavit.files import write_json, write_text
+from hexavit.images.decode import WHITE, printable
 from hexavit.images.preprocess import InputSpec
 from hexavit.inference.device import pick_device
 from hexavit.inference.load_model import start_from
@@ -71,14 +72,10 @@ def prepare_run(
     Raises:
         HexavitError: the folder, the data, the model or a setting is not valid.
     """
-    if config.precision == "float16" and pick_device(config.device).type == "cpu":
-        raise ConfigError("precision float16 is for GPUs: on the CPU use bfloat16 or float32")
     source = source or open_source(config.data)
-    split = make_split(source, config.val_fraction, config.split_seed)
-    model_options = _model_options(config, source)
-    check_fits(config, resolve(config.model, **model_options), len(split["train"]))
+    split = check_settings(config, source)
     with seeded(config.seed, "init"):
-        model = hexavit.create_model(config.model, **model_options)
+        model = hexavit.create_model(config.model, **_model_options(config, source))
     freeze(model, config.freeze)  # raises for too many stages before the folder is created
     if config.start is not None:
         tell(str(start_from(model, config.start)))
@@ -93,9 +90,26 @@ def prepare_run(
     write_json(run.input_file, input_spec.as_dict())
     write_json(run.split_file, as_record(source, split, skipped))
     write_text(run.config, absolute_paths(config).to_yaml())  # last: it makes the folder a run
+    if source.unused:
+        tell(f"not used: {describe_unused(source.unused)}, such as {printable(source.unused[0])}")
+    if input_spec.white != WHITE:
+        tell(f"16-bit images use values up to {input_spec.white:,}: this value is white")
     if skipped:
         tell(f"broken images left out: {len(skipped)}, named in {run.split_file}")
     return PreparedRun(run, config, source, split, model, lesson)
+
+
+def check_settings(config: TrainConfig, source: Source) -> Split:
+    """Check the settings against the data and the machine; returns the split of the data.
+
+    Raises:
+        HexavitError: a setting is not valid for them, or the run does not fit into memory.
+    """
+    if config.precision == "float16" and pick_device(config.device).type == "cpu":
+        raise ConfigError("precision float16 is for GPUs: on the CPU use bfloat16 or float32")
+    split = make_split(source, config.val_fraction, config.split_seed)
+    check_fits(config, resolve(config.model, **_model_options(config, source)), len(split["train"]))
+    return split
 
 
 def open_run(run: Run, config: TrainConfig, tell: Tell) -> PreparedRun:
@@ -111,10 +125,9 @@ def open_run(run: Run, config: TrainConfig, tell: Tell) -> PreparedRun:
         CheckpointError: all checkpoints of the run are damaged.
     """
     checkpoint = newest_checkpoint(run, tell)
-    source = open_source(config.data)
-    if source.classes != run.classes():
-        raise DataError(f"{config.data}: the classes are no longer those with which {run.path} was started")
-    split = from_record(source, run.split_record())
+    record = run.split_record()
+    source = reopen_source(config.data, record, run.classes())
+    split = from_record(source, record)
     with seeded(config.seed, "init"):
         model = run.build()
     if config.start is not None and checkpoint is None:

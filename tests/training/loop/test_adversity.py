@@ -1,4 +1,4 @@
-"""A full disk, a folder that cannot be written: one sentence, nothing half written, and the run goes on afterwards."""
+"""A full disk, a folder that cannot be written: one error message, no partial files, and the run can be resumed."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from hexavit.training.loop.checkpoints import previous_checkpoint, read_checkpoi
 
 
 def fill_the_disk(data: str, out: Path) -> None:
-    """Train; in the second epoch no file may grow over a megabyte any more, which the checkpoint does."""
+    """Train; in the second epoch no file may exceed one megabyte; the checkpoint does."""
     from hexavit.cli import main
     from hexavit.training.loop.loop import TrainingLoop
 
@@ -37,11 +37,11 @@ def fill_the_disk(data: str, out: Path) -> None:
     sys.exit(main(["train", "--out", str(out), "--config", str(recipe)]))
 
 
-def test_a_disk_that_is_full_stops_it_with_a_sentence(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_the_run_can_be_resumed(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     assert in_process(fill_the_disk, str(digits_folder()), run.path) == 2
-    told = run.path.with_suffix(".log").read_text()
-    assert told == f"error: {run.checkpoint}: this file cannot be written (File too large)\n"
+    printed = run.path.with_suffix(".log").read_text()
+    assert printed == f"error: {run.checkpoint}: this file cannot be written (File too large)\n"
     assert read_checkpoint(run.checkpoint)["train_state"]["epoch"] == 1
     assert read_checkpoint(previous_checkpoint(run.checkpoint))["train_state"]["step"] == 3
     assert not list(run.path.rglob(".*.part"))
@@ -51,7 +51,7 @@ def test_a_disk_that_is_full_stops_it_with_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", range(0, 24, 3))
-def test_at_whatever_write_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int) -> None:
+def test_a_full_disk_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int) -> None:
     run, written, fsync = Run(tmp_path / "run"), [], os.fsync
 
     def full(file: int) -> None:
@@ -75,25 +75,25 @@ def test_at_whatever_write_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(Path, "mkdir", refused)
+    monkeypatch.setattr(Path, "mkdir", fail)
     with pytest.raises(RunError, match=r"run: this folder cannot be made \(Read-only file system\)"):
         train(tiny(digits_folder()), tmp_path / "run", console=silent())
 
 
-def test_a_folder_that_turns_read_only_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_becomes_read_only_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path / "run")
     replaced = os.replace
 
-    def refused(source: object, target: Path) -> None:
+    def fail(source: object, target: Path) -> None:
         if Path(target).name == "last.safetensors":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         replaced(source, target)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "replace", refused)
+        patched.setattr(os, "replace", fail)
         with pytest.raises(RunError, match=r"last.safetensors: this file cannot be written \(Permission denied\)"):
             train(tiny(digits_folder()), run.path, console=silent())
     resume(run.path, console=silent())

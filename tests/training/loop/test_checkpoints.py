@@ -26,44 +26,44 @@ def written(tmp_path: Path, count: int) -> Run:
     return run
 
 
-def test_the_checkpoint_before_is_kept(tmp_path: Path) -> None:
+def test_the_previous_checkpoint_is_kept(tmp_path: Path) -> None:
     run = written(tmp_path, 3)
     assert read_checkpoint(run.checkpoint)["train_state"]["epoch"] == 2
     assert read_checkpoint(previous_checkpoint(run.checkpoint))["train_state"]["epoch"] == 1
     assert len(list(run.checkpoint.parent.iterdir())) == 2
 
 
-def test_without_links_it_is_kept_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> None:
+def test_the_previous_checkpoint_is_kept_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(os, "link", fail)
     run = written(tmp_path, 3)
     assert read_checkpoint(previous_checkpoint(run.checkpoint))["train_state"]["epoch"] == 1
 
 
-def test_other_programs_read_it_as_well(tmp_path: Path) -> None:
+def test_torch_load_reads_a_checkpoint(tmp_path: Path) -> None:
     run = written(tmp_path, 1)
     assert torch.load(run.checkpoint, weights_only=True)["train_state"]["epoch"] == 0
 
 
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.9, 0.999])
 @pytest.mark.parametrize("harm", ["flip", "cut"])
-def test_a_damaged_one_is_noticed_and_the_one_before_taken(tmp_path: Path, place: float, harm: str) -> None:
+def test_a_damaged_checkpoint_is_detected_and_the_previous_one_used(tmp_path: Path, place: float, harm: str) -> None:
     run = written(tmp_path, 2)
     content = bytearray(run.checkpoint.read_bytes())
     at = int(place * len(content))
     content[at] ^= 1
     run.checkpoint.write_bytes(bytes(content if harm == "flip" else content[:at]))
-    told: list[str] = []
-    found = newest_checkpoint(run, told.append)
+    printed: list[str] = []
+    found = newest_checkpoint(run, printed.append)
     assert found is not None
     assert found["train_state"]["epoch"] == 0
-    assert len(told) == 1
-    assert "last.ckpt: this checkpoint is damaged or not safe to read; continuing from the previous one" in told[0]
+    assert len(printed) == 1
+    assert "last.ckpt: this checkpoint is damaged or not safe to read; continuing from the previous one" in printed[0]
 
 
-def test_with_both_damaged_it_is_said_how_to_begin_anew(tmp_path: Path) -> None:
+def test_the_error_for_damaged_checkpoints_names_the_command_to_start_again(tmp_path: Path) -> None:
     run = written(tmp_path, 2)
     for path in (run.checkpoint, previous_checkpoint(run.checkpoint)):
         path.write_bytes(path.read_bytes()[:-1])
@@ -74,7 +74,7 @@ def test_with_both_damaged_it_is_said_how_to_begin_anew(tmp_path: Path) -> None:
     assert newest_checkpoint(Run(tmp_path / "none"), print) is None
 
 
-def test_a_run_goes_on_from_the_one_before(tmp_path: Path) -> None:
+def test_a_run_continues_from_the_previous_checkpoint(tmp_path: Path) -> None:
     run = Run(shutil.copytree(trained().path, tmp_path / "run"))
     run.metrics.unlink()
     run.checkpoint.write_bytes(b"not what it was")

@@ -22,13 +22,13 @@ from hexavit.training.loop.distributed import Launch
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
 @pytest.mark.parametrize("count", [1, 4, 9, 10])
-def test_shares_are_even_and_lose_nothing(world: int, count: int) -> None:
+def test_shares_are_even_and_complete(world: int, count: int) -> None:
     shares = [Processes(rank, world).share(count) for rank in range(world)]
     assert [place for share in shares for place in share] == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_a_launch_is_found_by_what_its_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_launcher_is_found_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [each for each in os.environ if each.startswith("SLURM")]:
         monkeypatch.delenv(name)
     assert Launch.find(1) == Launch()
@@ -55,7 +55,7 @@ def as_torchrun(rank: int, world: int, port: int) -> dict[str, str]:
 
 
 def train_one(environment: dict[str, str], given: dict[str, Any], out: Path, stop: int = 0) -> None:
-    """One of the processes, as torchrun would start it; the last is sent a SIGTERM in that of its steps."""
+    """One of the processes, as torchrun starts it; the last one receives SIGTERM in step ``stop``."""
     from hexavit.training import TrainConfig, resume, train
     from hexavit.training.loop import loop
 
@@ -83,7 +83,7 @@ def train_together(world: int, given: dict[str, Any], out: Path, stop: int = 0) 
 
 
 def without_draws() -> dict[str, Any]:
-    """Settings under which nothing is drawn within a process: drop path is the only thing that is."""
+    """Settings without random draws within a process, which differ between processes: no drop path."""
     return {**settings(1e9), "overrides": ["stages.*.depth=1"], "epochs": 3}
 
 
@@ -112,7 +112,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_several_processes_learn_what_one_does(tmp_path: Path, alone: Run, world: int) -> None:
+def test_several_processes_equal_one(tmp_path: Path, alone: Run, world: int) -> None:
     run = Run(tmp_path / "run")
     assert train_together(world, without_draws(), run.path) == [0] * world
     assert_alike(alone, run, atol=2e-4)  # after nine steps of AdamW with lr 1e-3
@@ -120,7 +120,9 @@ def test_several_processes_learn_what_one_does(tmp_path: Path, alone: Run, world
 
 
 @pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2), (2, 2)])
-def test_a_signal_to_one_stops_all_and_any_number_goes_on(tmp_path: Path, alone: Run, first: int, second: int) -> None:
+def test_a_signal_to_one_process_stops_all_and_any_number_resumes(
+    tmp_path: Path, alone: Run, first: int, second: int
+) -> None:
     run, given = Run(tmp_path / "run"), without_draws()
     if first == 1:
         code = in_process(train_one, {"RANK": "1"}, given, run.path, 5)
@@ -136,21 +138,21 @@ def test_a_signal_to_one_stops_all_and_any_number_goes_on(tmp_path: Path, alone:
     assert_alike(alone, run, atol=2e-4)
 
 
-def test_a_loss_that_is_not_finite_stops_all(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_all_processes(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     codes = train_together(2, {**without_draws(), "lr": 1e30, "clip_grad": 0.0, "warmup_epochs": 0.0}, run.path)
     assert codes == [1, 0]  # the first says it with a RunError
     assert {each.name for each in run.path.glob("bad_batch*")} == {"bad_batch.safetensors", "bad_batch.1.safetensors"}
 
 
-def test_what_the_first_refuses_ends_all(tmp_path: Path) -> None:
+def test_an_error_of_the_first_process_ends_all(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     assert train_together(2, without_draws(), tmp_path) == [1, 1]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["devices", "torchrun"])
-def test_the_command_line_starts_them(tmp_path: Path, launcher: str) -> None:
+def test_the_command_line_starts_several_processes(tmp_path: Path, launcher: str) -> None:
     out = tmp_path / "run"
     command = ["-m", "hexavit", "train", "--model=cvt_nano", f"--data={digits_folder()}", "--epochs=1", "--device=cpu"]
     command += ["--batch-size=8", "--img-size=32", "--workers=1", f"--out={out}"]

@@ -10,7 +10,7 @@ from hexavit.training.loop.checkpoints import read_checkpoint
 from hexavit.training.loop.loop import TrainingLoop
 
 
-def test_the_averaged_weights_are_judged_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_averaged_weights_are_validated_and_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     update = TrainingLoop.update_weights
     averaged: dict[str, torch.Tensor] = {}
     steps = []
@@ -33,10 +33,10 @@ def test_the_averaged_weights_are_judged_and_kept(tmp_path: Path, monkeypatch: p
         torch.testing.assert_close(value, averaged[name], rtol=1e-5, atol=1e-6)
         assert torch.equal(value, state["ema"][name])
     assert any(not torch.equal(value, state["model"][name]) for name, value in last.items())
-    judged = evaluate(run, str(digits_folder()), part="val", weights="last", device="cpu")
-    assert judged.loss == pytest.approx(float(history(run)[-1]["loss"]), rel=1e-5)
+    evaluated = evaluate(run, str(digits_folder()), part="val", weights="last", device="cpu")
+    assert evaluated.loss == pytest.approx(float(history(run)[-1]["loss"]), rel=1e-5)
 
 
-def test_without_it_nothing_is_averaged(tmp_path: Path) -> None:
+def test_no_average_without_ema(tmp_path: Path) -> None:
     run = train(tiny(digits_folder(), epochs=1), tmp_path / "run", console=silent()).run
     assert read_checkpoint(run.checkpoint)["ema"] is None

@@ -25,7 +25,7 @@ Whole = Callable[[float], tuple[Path, list[str]]]
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """By the seconds between checkpoints: an untouched training and its moments."""
+    """By the seconds between checkpoints: an uninterrupted run and its moments."""
 
     @functools.cache
     def train(save_every: float) -> tuple[Path, list[str]]:
@@ -40,7 +40,7 @@ def settings(save_every: float) -> dict[str, object]:
 
 
 def places(count: int, seed: int) -> list[float]:
-    """Where to kill, as shares of a training's moments."""
+    """Where to kill, as fractions of the moments of a run."""
     drawn = random.Random(seed)
     return [round(drawn.random(), 3) for _ in range(count)]
 
@@ -54,7 +54,7 @@ def survives(reference: Whole, tmp_path: Path, place: float, save_every: float) 
 
 
 @pytest.mark.parametrize("place", places(10, seed=1))
-def test_a_killed_training_ends_like_one_that_was_not(reference: Whole, tmp_path: Path, place: float) -> None:
+def test_a_killed_run_equals_an_uninterrupted_one(reference: Whole, tmp_path: Path, place: float) -> None:
     survives(reference, tmp_path, place, save_every=0.0)
 
 

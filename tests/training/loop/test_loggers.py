@@ -1,4 +1,4 @@
-"""Weights & Biases by a stand-in with its few names that are used."""
+"""Logging to Weights & Biases, with a fake of the functions that are used."""
 
 import sys
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from hexavit.training import resume, train
 
 
 class Wandb:
-    """Keeps what it is told, as the package would."""
+    """Keeps what it is printed, as the package would."""
 
     def __init__(self, fault: Exception | None = None) -> None:
         self.fault = fault
@@ -52,7 +52,9 @@ def test_every_epoch_is_logged(tmp_path: Path, there: Wandb) -> None:
     assert there.ended == [0]
 
 
-def test_what_resumes_goes_on_in_the_same_run(tmp_path: Path, there: Wandb, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_continues_the_same_wandb_run(
+    tmp_path: Path, there: Wandb, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patched:
         interrupt_at(patched, 1)
         with pytest.raises(KeyboardInterrupt):

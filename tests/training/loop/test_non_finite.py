@@ -10,7 +10,7 @@ from hexavit.training.loop.train_state import TrainState
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_weights_of_an_epoch_are_named_once_there_are_any(finished: bool, tmp_path: Path) -> None:
+def test_weights_of_the_previous_epoch_are_named_if_there_are_any(finished: bool, tmp_path: Path) -> None:
     run = Run(tmp_path)
     if finished:
         run.weights("last").parent.mkdir()

@@ -31,13 +31,13 @@ def test_norms_biases_and_position_tables_do_not_decay(name: str) -> None:
         assert found[key][1] == (0 if free else 0.3), key
 
 
-def test_all_learn_alike_where_nothing_is_asked_for() -> None:
+def test_all_parameters_have_the_same_rate_by_default() -> None:
     groups = parameter_groups(hexavit.create_model("cvt_nano"), tiny("digits", lr=0.01))
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(0.01, 0.0), (0.01, 0.05)]
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_layers_learn_the_slower_the_deeper_they_lie(name: str) -> None:
+def test_layer_decay_lowers_the_rate_of_earlier_layers(name: str) -> None:
     model = hexavit.create_model(name, num_classes=2, img_size=32)
     found = {key: rate for key, (rate, _) in rates(model, lr=1e-3, layer_decay=0.5, head_lr=8.0).items()}
     heads = tuple(f"head.{each}." for each in model.head.classifiers)
@@ -62,12 +62,12 @@ def test_the_first_group_has_the_rate_of_the_settings() -> None:
     assert groups[-1]["lr"] == 4e-3
 
 
-def test_more_stages_than_there_are(tmp_path: Path) -> None:
+def test_more_frozen_stages_than_there_are(tmp_path: Path) -> None:
     with pytest.raises(HexavitError, match="freeze is at most 3 for this model, the number of its stages, not 4"):
         train(tiny("digits", freeze=4), tmp_path / "run", console=silent())
     assert not (tmp_path / "run").exists()
 
 
-def test_drop_path_goes_where_the_model_drops() -> None:
+def test_drop_path_applies_to_the_stages_that_have_it() -> None:
     assert drop_path_edits(tiny("digits", model="cvt_13", drop_path=0.3)) == ("stages.2.drop_path=0.3",)
     assert drop_path_edits(tiny("digits")) == ()

@@ -95,7 +95,7 @@ def test_it_keeps_names_tensors_and_modes() -> None:
     assert isinstance(sync_batch_norms(nn.BatchNorm1d(3), "cpu"), SyncedBatchNorm)
 
 
-def test_alone_it_is_the_plain_one() -> None:
+def test_a_single_process_has_plain_batch_norm() -> None:
     plain, images = made("plain", torch.float32)
     synced = sync_batch_norms(made("plain", torch.float32)[0], "cpu")
     assert torch.equal(plain(images), synced(images))

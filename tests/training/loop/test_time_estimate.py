@@ -21,24 +21,24 @@ MODELS = (
 
 
 def shown(tmp_path: Path, **settings: object) -> list[str]:
-    told = io.StringIO()
-    train(tiny(digits_folder(), **settings), tmp_path / "my run", console=Console(file=told, width=80))
-    return told.getvalue().splitlines()
+    printed = io.StringIO()
+    train(tiny(digits_folder(), **settings), tmp_path / "my run", console=Console(file=printed, width=80))
+    return printed.getvalue().splitlines()
 
 
-def test_the_time_left_is_told_after_twenty_steps(tmp_path: Path) -> None:
+def test_the_time_left_is_printed_after_twenty_steps(tmp_path: Path) -> None:
     lines = shown(tmp_path, epochs=8)  # of 3 steps
-    (told,) = (number for number, line in enumerate(lines) if line.startswith("about "))
-    assert re.fullmatch(r"about \d+ s left: 2 epochs of \d+ s", lines[told])
-    assert lines[told - 1].startswith("epoch 6/8 ")
-    assert lines[told + 1].startswith("epoch 7/8 ")
+    (printed,) = (number for number, line in enumerate(lines) if line.startswith("about "))
+    assert re.fullmatch(r"about \d+ s left: 2 epochs of \d+ s", lines[printed])
+    assert lines[printed - 1].startswith("epoch 6/8 ")
+    assert lines[printed + 1].startswith("epoch 7/8 ")
 
 
-def test_nothing_is_told_of_a_training_that_is_over_before(tmp_path: Path) -> None:
+def test_a_shorter_run_prints_no_estimate(tmp_path: Path) -> None:
     assert not any(line.startswith("about ") for line in shown(tmp_path, epochs=2))
 
 
-def test_over_an_hour_smaller_ones_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_over_an_hour_shorter_runs_are_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time_estimate, "in_words", lambda seconds: "long")
     monkeypatch.setattr(time_estimate, "HOUR", 0.0)
     monkeypatch.setattr(time_estimate, "smaller_choices", lambda *_: [Smaller("--epochs 1", 60.0)])
@@ -55,7 +55,7 @@ def test_over_an_hour_smaller_ones_are_offered(tmp_path: Path, monkeypatch: pyte
     assert main([word.replace("RUN", str(run)) for word in words]) == 0
 
 
-def test_what_is_offered_is_computed() -> None:
+def test_suggestions_are_computed_from_the_measured_time() -> None:
     config = TrainConfig(model="cvt_13", data="photos", epochs=20)
     found = smaller_choices(config, 3 * 3600, (224, 224), 4.5e9, MODELS)
     assert [each.option for each in found] == [
@@ -67,7 +67,7 @@ def test_what_is_offered_is_computed() -> None:
     assert all(each.seconds < 3600 for each in found)
 
 
-def test_weights_keep_their_model() -> None:
+def test_a_run_from_weights_keeps_their_model() -> None:
     config = TrainConfig(model="cvt_13", data="photos", epochs=4, start="cvt_13")
     found = smaller_choices(config, 30 * 3600, (224, 224), 4.5e9, MODELS)
     assert [each.option for each in found] == ["--img-size 96"]

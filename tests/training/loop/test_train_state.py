@@ -1,7 +1,7 @@
 from hexavit.training.loop.train_state import TrainState
 
 
-def test_it_adds_up_steps_and_starts_epochs() -> None:
+def test_state_adds_up_steps_and_starts_epochs() -> None:
     state = TrainState(epoch=2)
     assert str(state) == "with epoch 3"
     state.add(2.0, images=8, seconds=2.0)

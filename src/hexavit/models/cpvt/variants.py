@@ -14,9 +14,7 @@ from __future__ import annotations
 
 from hexavit.architecture import Architecture, Part, Pattern
 from hexavit.models.isotropic import vit_stage
-from hexavit.models.layouts import Layout
 from hexavit.models.registry import Entry, Published, register
-from hexavit.models.vit.keys import COLUMN
 
 PAPER = "https://arxiv.org/abs/2102.10882"
 _PAPER = "CPVT, paper's tables (as recalled)"
@@ -61,13 +59,4 @@ register(
         "CPVT at half a million parameters, for small images and quick studies",
         PAPER,
     )
-)
-
-LAYOUTS = (
-    Layout(
-        "authors",
-        "cpvt",
-        {**COLUMN, "pos_block.{}.proj.0.*": "stages.0.blocks.{}.position.conv.*"},
-        only={"attention": ("global",), "norm_eps": ("1e-06",), "feedforward": ("mlp",), "feedforward.act": ("gelu",)},
-    ),
 )

@@ -6,7 +6,10 @@ and values, 1x1 convolutions where others have linears, and norms of shape (1, C
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from torch import Tensor
 
 from hexavit.architecture import Architecture
 from hexavit.errors import CheckpointError
@@ -181,3 +184,16 @@ VIT_PYTORCH = Layout(
 )
 
 LAYOUTS = (AUTHORS, HUGGINGFACE, VIT_PYTORCH)
+
+
+def edits(state: Mapping[str, Tensor], architecture: Architecture) -> list[str]:
+    """Overrides that the tensors require: projections without convolutions, linears without biases."""
+    found = []
+    for i, stage in enumerate(architecture.stages):
+        part, start = stage.column("attention", 0), f"stages.{i}.blocks.0.attention."
+        if part.name == "conv_projection":
+            if f"{start}conv_q.conv.weight" not in state:
+                found.append(f"stages.{i}.attention.method=linear")
+            if f"{start}proj_q.bias" not in state and part.options.get("qkv_bias", True):
+                found.append(f"stages.{i}.attention.qkv_bias=false")
+    return found

@@ -16,9 +16,7 @@ from typing import Any
 
 from hexavit.architecture import Architecture, Part, Pattern
 from hexavit.models.isotropic import vit_stage
-from hexavit.models.layouts import Layout, Table
 from hexavit.models.registry import Entry, Published, register
-from hexavit.models.vit.keys import COLUMN
 from hexavit.models.weights import INCEPTION_MEAN_STD, Preprocessing
 
 PAPER = "https://arxiv.org/abs/2103.11886"
@@ -80,23 +78,4 @@ register(
         "DeepViT-S in small, at half a million parameters, for small images and quick studies",
         PAPER,
     )
-)
-
-STEM: Table = {
-    f"patch_embed.{layer}{k + 1}.*": f"stages.0.tokens.steps.{k}.{place}.*"
-    for k in range(3)
-    for place, layer in enumerate(("conv", "bn"))
-}
-LAYOUTS = (
-    Layout(
-        "authors",
-        "deepvit",
-        {
-            **COLUMN,
-            **STEM,
-            "blocks.{}.attn.reatten_matrix.*": "stages.0.blocks.{}.attention.theta.*",
-            "blocks.{}.attn.var_norm.*": "stages.0.blocks.{}.attention.norm.*",
-        },
-        only={"head": ("class_token",), "norm_eps": ("1e-06",), "feedforward": ("mlp",), "feedforward.act": ("gelu",)},
-    ),
 )

@@ -14,11 +14,8 @@ Same as the authors' code in evaluation: class + 0.5 max over the tokens. MixTok
 from __future__ import annotations
 
 from hexavit.architecture import Architecture, Part
-from hexavit.models.deepvit.variants import STEM
 from hexavit.models.isotropic import vit_stage
-from hexavit.models.layouts import Layout
 from hexavit.models.registry import Entry, Published, register
-from hexavit.models.vit.keys import COLUMN
 from hexavit.models.weights import Preprocessing, Weight
 
 PAPER = "https://arxiv.org/abs/2104.10858"
@@ -106,13 +103,4 @@ register(
         "LV-ViT at half a million parameters, for small images and quick studies",
         PAPER,
     )
-)
-
-LAYOUTS = (
-    Layout(
-        "authors",
-        "lvvit",
-        {**COLUMN, **STEM, "aux_head.*": "head.fc2.*"},
-        only={"head": ("token_labels",), "norm_eps": ("1e-05",), "feedforward": ("mlp",), "feedforward.act": ("gelu",)},
-    ),
 )

@@ -1,4 +1,4 @@
-"""PVT's and PVT v2's tensors as others name them: the authors, timm (v2), and Hugging Face's transformers.
+"""PVT's tensors as others name them: the authors, and Hugging Face's transformers.
 
 The authors number stages from 1; transformers has queries, keys and values apart.
 """
@@ -9,9 +9,9 @@ from typing import Any
 
 from hexavit.architecture import Architecture
 from hexavit.models.layouts import Join, Layout, Table, filled
-from hexavit.models.pyramids import AUTHORS_STAGE, block_table, numbered, parts_of
+from hexavit.models.pyramids import AUTHORS_STAGE, numbered, parts_of
 
-_SHARED = {
+SHARED = {
     "attention": ("spatial_reduction",),
     "attention.head_dim": ("none",),
     "attention.mix_heads": ("false",),
@@ -20,30 +20,17 @@ _SHARED = {
     "tokens.norm": ("true",),
     "norm_eps": ("1e-06",),
 }
-_EPS = {"tokens.eps": ("1e-05",), "attention.eps": ("1e-05",)}
+EPS = {"tokens.eps": ("1e-05",), "attention.eps": ("1e-05",)}
 _V1 = {
-    **_SHARED,
+    **SHARED,
     "attention.method": ("conv",),
     "feedforward": ("mlp",),
     "head": ("class_token",),
     "position": ("learned",),
     "residual.stage_norm": ("false",),
 }
-_V2 = {
-    **_SHARED,
-    "attention.method": ("conv", "pool"),
-    "attention.side": ("7",),
-    "feedforward": ("conv_mlp",),
-    "feedforward.norm": ("false",),
-    "feedforward.excite": ("none",),
-    "feedforward.kernel": ("3",),
-    "head": ("pool",),
-    "head.norm": ("false",),
-    "position": ("none",),
-    "residual.stage_norm": ("true",),
-}
-_GELU = {"feedforward.act": ("gelu",)}
-_SAYS = {
+GELU = {"feedforward.act": ("gelu",)}
+SAYS = {
     "tokens.eps=1e-06": "transformers computes every norm with one eps, where the authors' embeddings have 1e-05",
     "attention.eps=1e-06": "transformers computes every norm with one eps, where the authors' reductions have 1e-05",
 }
@@ -56,29 +43,8 @@ AUTHORS: Table = {
 }
 """whai362/PVT's names of a PVT."""
 
-AUTHORS_V2: Table = {
-    **numbered(
-        {
-            **AUTHORS_STAGE,
-            "block<n>.{}.mlp.dwconv.dwconv.*": "stages.<s>.blocks.{}.feedforward.conv.*",
-            "norm<n>.*": "stages.<s>.norm.*",
-        }
-    ),
-    "head.*": "head.fc.*",
-}
-TIMM_V2: Table = {
-    "patch_embed.proj.*": "stages.0.tokens.conv.*",
-    "patch_embed.norm.*": "stages.0.tokens.norm.*",
-    "stages.{}.downsample.proj.*": "stages.{}.tokens.conv.*",
-    "stages.{}.downsample.norm.*": "stages.{}.tokens.norm.*",
-    **block_table("stages.{}.blocks.{}", "stages.{}.blocks.{}"),
-    "stages.{}.blocks.{}.mlp.dwconv.*": "stages.{}.blocks.{}.feedforward.conv.*",
-    "stages.{}.norm.*": "stages.{}.norm.*",
-    "head.*": "head.fc.*",
-}
 
-
-def _transformers_block(theirs: str, attention: dict[str, str], reduction: str) -> Table:
+def transformers_block(theirs: str, attention: dict[str, str], reduction: str) -> Table:
     """A block of transformers': `attention` names query, key, value and output."""
     ours = "stages.{}.blocks.{}"
     keys, values = attention["key"], attention["value"]
@@ -101,7 +67,7 @@ _HF: Table = {
     "pvt.encoder.patch_embeddings.{}.layer_norm.*": "stages.{}.tokens.norm.*",
     "pvt.encoder.patch_embeddings.{}.position_embeddings": "stages.{}.position.table",
     "pvt.encoder.patch_embeddings.{}.cls_token": "stages.{}.class_token",
-    **_transformers_block(
+    **transformers_block(
         "pvt.encoder.block.{}.{}",
         {
             **{name: f"attention.self.{name}" for name in ("query", "key", "value")},
@@ -112,21 +78,9 @@ _HF: Table = {
     "pvt.encoder.layer_norm.*": "head.norm.*",
     "classifier.*": "head.fc.*",
 }
-_HF_V2: Table = {
-    "pvt_v2.encoder.layers.{}.patch_embedding.proj.*": "stages.{}.tokens.conv.*",
-    "pvt_v2.encoder.layers.{}.patch_embedding.layer_norm.*": "stages.{}.tokens.norm.*",
-    **_transformers_block(
-        "pvt_v2.encoder.layers.{}.blocks.{}",
-        {**{name: f"attention.{name}" for name in ("query", "key", "value")}, "output": "attention.proj"},
-        "attention.spatial",
-    ),
-    "pvt_v2.encoder.layers.{}.blocks.{}.mlp.dwconv.dwconv.*": "stages.{}.blocks.{}.feedforward.conv.*",
-    "pvt_v2.encoder.layers.{}.layer_norm.*": "stages.{}.norm.*",
-    "classifier.*": "head.fc.*",
-}
 
 
-def _config(architecture: Architecture) -> dict[str, Any]:
+def common_config(architecture: Architecture) -> dict[str, Any]:
     """What `config.json` says of both."""
     stages = architecture.stages
     tokens = [filled("tokens", stage.tokens) for stage in stages]
@@ -153,7 +107,7 @@ def _config(architecture: Architecture) -> dict[str, Any]:
 def pvt_config(architecture: Architecture) -> dict[str, Any]:
     """The `config.json` with which transformers builds this PVT."""
     ratios = [filled("attention", part)["sr_ratio"] for part in parts_of(architecture.stages, "attention")]
-    common = _config(architecture)
+    common = common_config(architecture)
     return {
         **common,
         "architectures": ["PvtForImageClassification"],
@@ -164,25 +118,7 @@ def pvt_config(architecture: Architecture) -> dict[str, Any]:
     }
 
 
-def pvt_v2_config(architecture: Architecture) -> dict[str, Any]:
-    """The `config.json` with which transformers builds this PVT v2."""
-    attention = [filled("attention", part) for part in parts_of(architecture.stages, "attention")]
-    common = _config(architecture)
-    return {
-        **common,
-        "architectures": ["PvtV2ForImageClassification"],
-        "model_type": "pvt_v2",
-        "image_size": list(architecture.img_size),
-        "mlp_ratios": [int(ratio) for ratio in common["mlp_ratios"]],
-        "sr_ratios": [a["sr_ratio"] for a in attention],
-        "linear_attention": attention[0]["method"] == "pool",
-    }
-
-
 LAYOUTS = (
-    Layout("authors", "pvt", AUTHORS, only={**_V1, **_EPS, **_GELU}),
-    Layout("huggingface", "pvt", _HF, only=_V1, says=_SAYS, base="pvt.", config=pvt_config),
-    Layout("authors", "pvt_v2", AUTHORS_V2, only={**_V2, **_EPS, **_GELU}),
-    Layout("timm", "pvt_v2", TIMM_V2, only={**_V2, **_EPS, **_GELU}),
-    Layout("huggingface", "pvt_v2", _HF_V2, only=_V2, says=_SAYS, base="pvt_v2.", config=pvt_v2_config),
+    Layout("authors", "pvt", AUTHORS, only={**_V1, **EPS, **GELU}),
+    Layout("huggingface", "pvt", _HF, only=_V1, says=SAYS, base="pvt.", config=pvt_config),
 )

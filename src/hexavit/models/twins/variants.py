@@ -22,9 +22,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hexavit.architecture import Architecture, Column, Part, Pattern
-from hexavit.models.layouts import Layout, Table
 from hexavit.models.pvt.variants import DIMS, HEADS, RATIOS
-from hexavit.models.pyramids import REDUCED_LESS, SMALL, block_table, hub_weight, patches, pyramid, reduced
+from hexavit.models.pyramids import REDUCED_LESS, SMALL, hub_weight, patches, pyramid, reduced
 from hexavit.models.registry import Entry, Published, register
 
 PAPER = "https://arxiv.org/abs/2104.13840"
@@ -136,36 +135,4 @@ register(
         "Twins-SVT at 0.9 million parameters, for small images and quick studies",
         PAPER,
     )
-)
-
-TABLE: Table = {
-    "patch_embeds.{}.proj.*": "stages.{}.tokens.conv.*",
-    "patch_embeds.{}.norm.*": "stages.{}.tokens.norm.*",
-    "pos_block.{}.proj.0.*": "stages.{}.blocks.0.position.conv.*",
-    **block_table("blocks.{}.{}", "stages.{}.blocks.{}"),
-    "blocks.{}.{}.attn.qkv.*": "stages.{}.blocks.{}.attention.qkv.*",
-    "norm.*": "head.norm.*",
-    "head.*": "head.fc.*",
-}
-"""The authors' names, which are timm's."""
-_ONLY = {
-    "attention": ("spatial_reduction", "window"),
-    "attention.shifted": ("false",),
-    "attention.cosine": ("false",),
-    "attention.key_bias": ("true",),
-    "attention.method": ("conv",),
-    "attention.head_dim": ("none",),
-    "attention.mix_heads": ("false",),
-    "attention.eps": ("1e-05",),
-    "tokens": ("conv",),
-    "tokens.eps": ("1e-05",),
-    "feedforward": ("mlp",),
-    "feedforward.act": ("gelu",),
-    "residual": ("pre_norm",),
-    "head": ("pool",),
-    "norm_eps": ("1e-06",),
-}
-LAYOUTS = (
-    Layout("timm", "twins", TABLE, only=_ONLY),
-    Layout("authors", "twins", TABLE, only=_ONLY),
 )

@@ -100,5 +100,5 @@ class ReAttention(GlobalAttention):
 
 def _heads_last(linear: nn.Module, maps: Tensor) -> Tensor:
     """Apply a linear over the heads of maps (B, h, N, M)."""
-    mixed: Tensor = linear(maps.permute(0, 2, 3, 1))
+    mixed: Tensor = linear(maps.permute(0, 2, 3, 1).contiguous())  # or an exported graph would depend on the batch size
     return mixed.permute(0, 3, 1, 2)

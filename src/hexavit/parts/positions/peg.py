@@ -43,13 +43,15 @@ class PEG(NeighbourhoodPosition):
     computes as at the built one. Extra tokens go round it.
 
     Shapes: (B, P + H W, C) to the same. Cost with kernel k: parameters (k^2 + 1) C; multiply-adds k^2 C H W.
-    Same as the generator of Meituan-AutoML/Twins, where it stands after the first block of every stage.
+    Same as the generator of Meituan-AutoML/Twins, where it is placed after the first block of every stage, and exempt
+    from weight decay.
 
     Raises:
         ValueError: an even kernel, which would move the tokens.
     """
 
     acts = "block"
+    no_decay = ("conv.weight",)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to the same."""

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from PIL import Image
 from timm.data.auto_augment import RandAugment
 from torch import Tensor
 from torchvision.transforms import functional as F
@@ -20,7 +19,7 @@ from hexavit.data.seeding import seeded
 from hexavit.data.source import Source
 from hexavit.errors import DataError
 from hexavit.images.decode import shown, to_channels
-from hexavit.images.multichannel import Bands
+from hexavit.images.multichannel import Picture
 from hexavit.images.preprocess import InputSpec
 
 _UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, AttributeError, EOFError)  # what readers answer
@@ -128,8 +127,7 @@ class MappedImages(Images):
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Any]:
         number = self.numbers[draw.position]
-        loaded = self.source.load(number)
-        picture = loaded.picture() if isinstance(loaded, Bands) else loaded
+        picture = self.source.load(number)
         with seeded(self.seed, "sample", draw.epoch, number):
             image, crop, mirrored = self.cut(picture)
         logits, classes = self.maps.load(number)
@@ -165,8 +163,8 @@ class TrackedTransform:
             if isinstance(step, RandAugment):
                 step.ops = [each for each in step.ops if not each.name.startswith(_MOVING)]
 
-    def __call__(self, image: Image.Image) -> tuple[Tensor, Tensor, bool]:
-        image = to_channels(image, self.spec.channels)
+    def __call__(self, picture: Picture) -> tuple[Tensor, Tensor, bool]:
+        image = to_channels(picture, self.spec.channels, self.spec.white)
         width, height = image.size
         mirrored = False
         if self.crop is None:

@@ -1,0 +1,82 @@
+"""The cost formula of each part, evaluated beside the counted figure."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from hexavit.architecture import aligned
+from hexavit.network.backbone import Backbone
+from hexavit.network.block import out_size
+from hexavit.parts.attention import Attention
+from hexavit.parts.contract import PartModule, Size
+from hexavit.profiling.cost import Cost, Place
+from hexavit.profiling.profiler import Profile
+
+
+@dataclass(frozen=True)
+class Formula:
+    """The multiply-adds of one kind of part in one stage.
+
+    Attributes:
+        stage: number of the stage, or `head`.
+        kind: kind of part.
+        formula: the formula of each class of part, in the symbols of its docstring.
+        evaluated: the formula's value, over all blocks of the stage.
+        counted: the figure that `hexavit.profile` counts.
+    """
+
+    stage: str
+    kind: str
+    formula: str
+    evaluated: int
+    counted: int
+
+
+def formulas(model: Backbone, counted: Profile) -> list[Formula]:
+    """The formulas of a model's parts, at the image size of a profile of that model."""
+    evaluated: dict[Place, int] = {}
+    texts: dict[Place, list[str]] = {}
+    for place, part, size, extra in _calls(model, counted.img_size):
+        if isinstance(part, PartModule) and type(part).macs is not PartModule.macs:
+            evaluated[place] = evaluated.get(place, 0) + part.macs(size, extra)
+            known = texts.setdefault(place, [])
+            text = " ".join((inspect.getdoc(type(part).macs) or "").split()).rstrip(".")
+            known += [text] if text not in known else []
+    return [
+        Formula(*place, "; ".join(texts[place]), value, counted.places.get(place, Cost()).macs)
+        for place, value in evaluated.items()
+    ]
+
+
+def formula_table(found: list[Formula]) -> str:
+    """The formulas as aligned text."""
+    rows = [["stage", "part", "formula", "evaluated", "counted"]]
+    rows += [[each.stage, each.kind, each.formula, f"{each.evaluated:,}", f"{each.counted:,}"] for each in found]
+    return aligned(rows, width=48)
+
+
+def _calls(model: Backbone, size: Size) -> Iterator[tuple[Place, nn.Module, Size, int]]:
+    """Each part of a model: its place, the part, and the grid and the number of extra tokens that it gets."""
+    extra = 0
+    for number, stage in enumerate(model.stage_modules):
+        name = str(number)
+        yield (name, "tokens"), stage.tokens, size, extra
+        size = out_size(stage.tokens, size)
+        extra += 0 if stage.class_token is None else stage.class_token.shape[1]
+        if stage.position is not None:
+            yield (name, "position"), stage.position, size, extra
+        for block in stage.typed_blocks:
+            attention = block.attention
+            yield (name, "attention"), attention, size, extra
+            if isinstance(attention, Attention) and attention.position is not None:
+                yield (name, "position"), attention.position, attention.scope(size), extra
+            size = out_size(attention, size)
+            alone = getattr(block.feedforward_residual, "keeps_image", False)  # only the extra tokens pass
+            yield (name, "feedforward"), block.feedforward, (0, 0) if alone else size, extra
+            if block.position is not None:
+                yield (name, "position"), block.position, size, extra
+    yield ("head", "head"), model.head, size, extra

@@ -1,0 +1,134 @@
+"""What the authors' code and papers say of training and evaluation, written down here and not read from the library.
+
+Sources are the authors' repositories at the commits that the models' files name, or the papers if the code is silent.
+"""
+
+from fnmatch import fnmatch
+
+import pytest
+
+import hexavit
+from hexavit.models import model_entry
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+# Pattern, rate of each stage (one for all stages), ramp, source. The first pattern that matches counts.
+DROP_PATH: tuple[tuple[str, tuple[float, ...], str, str], ...] = (
+    ("cvt_13_vit_pytorch", (0.0,), "model", "lucidrains/vit-pytorch: has none"),
+    ("cvt_13", (0.0, 0.0, 0.1), "stage", "microsoft/CvT, experiments/imagenet/cvt"),
+    ("cvt_21", (0.0, 0.0, 0.1), "stage", "microsoft/CvT, experiments/imagenet/cvt"),
+    ("cvt_w24", (0.0, 0.0, 0.3), "stage", "microsoft/CvT, experiments/imagenet/cvt"),
+    ("deit_*", (0.1,), "model", "facebookresearch/deit, main.py --drop-path"),
+    ("cait_xxs24_*", (0.05, 0.0), "constant", "CaiT, appendix; class blocks 0 in cait_models.py"),
+    ("cait_xxs36_*", (0.1, 0.0), "constant", "CaiT, appendix"),
+    ("cait_xs24_*", (0.05, 0.0), "constant", "CaiT, appendix"),
+    ("cait_s24_*", (0.1, 0.0), "constant", "CaiT, appendix"),
+    ("cait_s36_*", (0.2, 0.0), "constant", "CaiT, appendix"),
+    ("cait_m36_*", (0.3, 0.0), "constant", "CaiT, appendix"),
+    ("deepvit_*", (0.2,), "model", "zhoudaquan/dvit_repo, scripts"),
+    ("lvvit_s_*", (0.1,), "model", "zihangJiang/TokenLabeling, README"),
+    ("lvvit_m_*", (0.2,), "model", "zihangJiang/TokenLabeling, README"),
+    ("lvvit_l_*", (0.3,), "model", "zihangJiang/TokenLabeling, README"),
+    ("t2t_vit_*", (0.1,), "model", "yitu-opensource/T2T-ViT, main.py --drop-path"),
+    ("vit_[cp]_*", (0.0,), "model", "Early convolutions, appendix: no stochastic depth"),
+    ("cpvt_*", (0.1,), "model", "CPVT, section 4"),
+    ("ceit_*", (0.1,), "model", "coeusguo/ceit, main.py --drop-path"),
+    ("localvit_swin_*", (0.1,), "model", "ofsoundof/LocalViT: the factory ignores its arguments"),
+    ("localvit_*", (0.1,), "model", "ofsoundof/LocalViT, main.py --drop-path"),
+    ("pvt_tiny", (0.1,), "model", "whai362/PVT, configs/pvt"),
+    ("pvt_small", (0.1,), "model", "whai362/PVT, configs/pvt"),
+    ("pvt_medium", (0.3,), "model", "whai362/PVT, configs/pvt"),
+    ("pvt_large", (0.3,), "model", "whai362/PVT, configs/pvt"),
+    ("pvt_v2_b[012]*", (0.1,), "model", "whai362/PVT, configs/pvt_v2"),
+    ("pvt_v2_b[345]", (0.3,), "model", "whai362/PVT, configs/pvt_v2"),
+    ("twins_*_small", (0.2,), "model", "Twins, section 4"),
+    ("twins_*_base", (0.3,), "model", "Twins, section 4"),
+    ("twins_*_large", (0.5,), "model", "Twins, section 4"),
+    ("p2t_tiny", (0.1,), "model", "yuhuan-wu/P2T, README"),
+    ("p2t_small", (0.1,), "model", "yuhuan-wu/P2T, README"),
+    ("p2t_base", (0.3,), "model", "yuhuan-wu/P2T, README"),
+    ("p2t_large", (0.3,), "model", "yuhuan-wu/P2T, README"),
+    ("rest_lite", (0.1,), "model", "ResT, section 4"),
+    ("rest_small", (0.1,), "model", "ResT, section 4"),
+    ("rest_base", (0.2,), "model", "ResT, section 4"),
+    ("rest_large", (0.3,), "model", "ResT, section 4"),
+    ("swin_tiny_*", (0.2,), "model", "microsoft/Swin-Transformer, configs/swin"),
+    ("swin_small_*", (0.3,), "model", "microsoft/Swin-Transformer, configs/swin"),
+    ("swin_base_*", (0.5,), "model", "microsoft/Swin-Transformer, configs/swin"),
+    ("swin_large_*", (0.2,), "model", "microsoft/Swin-Transformer, configs/swin"),
+    ("swinv2_tiny_*", (0.2,), "model", "microsoft/Swin-Transformer, configs/swinv2"),
+    ("swinv2_small_*", (0.3,), "model", "microsoft/Swin-Transformer, configs/swinv2"),
+    ("swinv2_base_window12*", (0.2,), "model", "microsoft/Swin-Transformer, configs/swinv2, ImageNet-22k"),
+    ("swinv2_base_*", (0.5,), "model", "microsoft/Swin-Transformer, configs/swinv2"),
+    ("swinv2_large_*", (0.2,), "model", "microsoft/Swin-Transformer, configs/swinv2"),
+)
+
+# Pattern, part of the resized image that is cropped, resizing, (mean, std), source.
+EVALUATION: tuple[tuple[str, float, str, tuple[tuple[float, ...], tuple[float, ...]], str], ...] = (
+    ("cvt_w24", 1.0, "bicubic", IMAGENET, "microsoft/CvT: at 384 resized straight to the square"),
+    ("cvt_13", 0.875, "bicubic", IMAGENET, "microsoft/CvT: 256, then 224"),
+    ("cvt_21", 0.875, "bicubic", IMAGENET, "microsoft/CvT: 256, then 224"),
+    ("vit_[cp]_*", 0.875, "bicubic", IMAGENET, "Early convolutions: 224, crop 0.875"),
+    ("vit_*", 1.0, "bilinear", HALF, "google-research/vision_transformer: (x - 127.5) / 127.5, no crop"),
+    ("deit_*", 0.875, "bicubic", IMAGENET, "facebookresearch/deit, datasets.py: int(size / 0.875)"),
+    ("cait_[!n]*", 1.0, "bicubic", IMAGENET, "facebookresearch/deit, README_cait.md"),
+    ("deepvit_l_384", 1.0, "bicubic", HALF, "zhoudaquan/dvit_repo"),
+    ("deepvit_[!n]*", 0.9, "bicubic", HALF, "zhoudaquan/dvit_repo: mean and std 0.5, crop 0.9"),
+    ("lvvit_[st]_224", 0.9, "bicubic", IMAGENET, "zihangJiang/TokenLabeling"),
+    ("lvvit_[ml]_*", 1.0, "bicubic", IMAGENET, "zihangJiang/TokenLabeling"),
+    ("t2t_vit_[!n]*", 0.9, "bicubic", IMAGENET, "yitu-opensource/T2T-ViT: crop 0.9"),
+    ("pvt_v2_*", 0.875, "bicubic", IMAGENET, "whai362/PVT: 256, then 224"),
+    ("twins_*", 0.875, "bicubic", IMAGENET, "Meituan-AutoML/Twins: 256, then 224"),
+    ("rest_[!n]*", 0.9, "bicubic", IMAGENET, "wofmanaf/ResT: the models' own crop"),
+    ("swin*_384", 1.0, "bicubic", IMAGENET, "microsoft/Swin-Transformer: no crop at 384"),
+)
+
+# Exempt from weight decay among the parameters of more than one axis; of the small models.
+WITHOUT_DECAY: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("cvt_nano", ("*.class_token",), "microsoft/CvT: norms, biases, class token"),
+    ("ceit_nano", ("*.class_token", "*.position.table"), "coeusguo/ceit: not the table of layer-wise attention"),
+    ("deit_nano", ("*.class_token", "*.position.table"), "facebookresearch/deit (ours: the distillation token too)"),
+    ("swin_nano", ("*.attention.position.table",), "microsoft/Swin-Transformer: bias tables"),
+    ("swin_v2_nano", ("*.logit_scale", "*.position.fc?.weight"), "microsoft/Swin-Transformer: cpb_mlp, logit_scale"),
+    ("twins_pcpvt_nano", ("*.position.conv.weight",), "Meituan-AutoML/Twins: the position generators"),
+    ("twins_svt_nano", ("*.position.conv.weight",), "Meituan-AutoML/Twins: the position generators"),
+)
+
+
+def named(table: tuple[tuple, ...]) -> list[tuple]:
+    """Each published model with the first row whose pattern it matches."""
+    models = [name for name in hexavit.list_models() if not name.endswith("_nano")]
+    found = ((name, next((row for row in table if fnmatch(name, row[0])), None)) for name in models)
+    return [(name, *row[1:-1]) for name, row in found if row is not None]
+
+
+@pytest.mark.parametrize(("name", "rates", "ramp"), named(DROP_PATH))
+def test_drop_path(name: str, rates: tuple[float, ...], ramp: str) -> None:
+    stages = model_entry(name).architecture.stages
+    assert tuple(stage.drop_path for stage in stages) == (rates if len(rates) > 1 else rates * len(stages))
+    assert all(stage.ramp == ramp for stage in stages if stage.drop_path)
+
+
+@pytest.mark.parametrize(("name", "crop", "interpolation", "normalisation"), named(EVALUATION))
+def test_evaluation(name: str, crop: float, interpolation: str, normalisation: tuple) -> None:
+    preprocessing = model_entry(name).preprocessing
+    assert preprocessing.crop_pct == crop
+    assert preprocessing.interpolation == interpolation
+    assert (preprocessing.mean, preprocessing.std) == normalisation
+
+
+@pytest.mark.parametrize(("name", "patterns"), [(name, patterns) for name, patterns, _ in WITHOUT_DECAY])
+def test_exemptions_from_weight_decay(name: str, patterns: tuple[str, ...]) -> None:
+    model = hexavit.create_model(name)
+    matrices = {n for n, parameter in model.named_parameters() if parameter.ndim > 1}
+    exempt = {n for n in matrices if any(fnmatch(n, pattern) for pattern in patterns)}
+    assert exempt
+    assert model.no_weight_decay() & matrices == exempt
+
+
+def test_rates_rise_by_block() -> None:
+    """Swin-T's, as the authors' `torch.linspace(0, 0.2, 12)` gives them."""
+    model = hexavit.create_model("swin_tiny_patch4_window7_224", overrides=["stages.*.dim=24"])
+    rates = [block.attention_residual.drop_path.rate for stage in model.stages for block in stage.blocks]
+    assert rates == pytest.approx([0.2 * k / 11 for k in range(12)])
