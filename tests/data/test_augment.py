@@ -1,6 +1,11 @@
 import pickle
+from typing import Any
 
+import pytest
 from PIL import Image
+from timm.data.auto_augment import RandAugment
+from timm.data.random_erasing import RandomErasing
+from torchvision import transforms
 
 from hexavit.data.augment import training_transform
 from hexavit.data.seeding import seeded
@@ -34,3 +39,42 @@ def test_erasing_and_magnitude_are_settings() -> None:
         (policy,) = (each for each in made.after.transforms if hasattr(each, "ops"))
         levels.append({operation.magnitude for operation in policy.ops})
     assert levels == [{1}, {7}]
+
+
+def steps(kind: Any, **settings: Any) -> list[Any]:
+    return list(training_transform(SPEC, kind, **settings).after.transforms)
+
+
+@pytest.mark.parametrize(("kind", "share"), [("none", None), ("shift", None), ("crop", None), ("rand", 0.25)])
+def test_the_default_share_of_erased_images_is_that_of_deit(kind: str, share: float | None) -> None:
+    """DeiT's main.py: --reprob 0.25, --remode pixel; without RandAugment nothing is erased."""
+    erasing = [step for step in steps(kind) if isinstance(step, RandomErasing)]
+    assert [step.probability for step in erasing] == ([] if share is None else [share])
+    assert [step.probability for step in steps(kind, erasing=0.7) if isinstance(step, RandomErasing)] == [0.7]
+    assert not [step for step in steps(kind, erasing=0.0) if isinstance(step, RandomErasing)]
+    assert all(step.rand_color is False and step.per_pixel is True for step in erasing)
+
+
+def test_rand_augment_is_that_of_deit() -> None:
+    """DeiT's main.py: --aa rand-m9-mstd0.5-inc1, two operations of timm's increasing set on each image."""
+    (policy,) = (step for step in steps("rand") if isinstance(step, RandAugment))
+    assert policy.num_layers == 2
+    assert {operation.magnitude for operation in policy.ops} == {9}
+    assert {operation.magnitude_std for operation in policy.ops} == {0.5}
+    assert {"PosterizeIncreasing", "SolarizeIncreasing"} <= {operation.name for operation in policy.ops}
+
+
+@pytest.mark.parametrize("kind", ["crop", "rand"])
+def test_crops_and_mirroring_are_those_of_imagenet_training(kind: str) -> None:
+    crop, mirror, colour = steps(kind)[:3]
+    assert (tuple(crop.scale), tuple(crop.ratio), crop.size) == ((0.08, 1.0), (3 / 4, 4 / 3), SPEC.size)
+    assert mirror.p == 0.5
+    if kind == "crop":
+        assert [getattr(colour, name) for name in ("brightness", "contrast", "saturation")] == [(0.6, 1.4)] * 3
+
+
+def test_shifts_are_small() -> None:
+    (shift,) = (step for step in steps("shift") if isinstance(step, transforms.RandomAffine))
+    assert shift.degrees == [-10.0, 10.0]
+    assert (tuple(shift.translate), tuple(shift.scale)) == ((0.1, 0.1), (0.9, 1.1))
+    assert not [step for step in steps("shift") if isinstance(step, transforms.RandomHorizontalFlip)]

@@ -1,15 +1,22 @@
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from tests.using import make_folder
 
+from hexavit.cli import main
 from hexavit.data import ImageFolder, open_source
 from hexavit.data.check import Broken, check_data
 from hexavit.data.preview import draw_data, input_of
 from hexavit.data.scan import scan
 from hexavit.errors import DataError
+from hexavit.images.contact_sheet import Cell, contact_sheet
+from hexavit.images.font import drawable
+from hexavit.training.auto_config.facts import look
+from hexavit.training.auto_config.rules import choose
 
 
 def harmed(path: Path) -> Path:
@@ -95,3 +102,47 @@ def test_without_a_readable_image_there_is_no_sheet(tmp_path: Path) -> None:
     source = ImageFolder(data)
     with pytest.raises(DataError, match="no image can be read, so there is nothing to draw"):
         draw_data(source, input_of(source, "cvt_nano", (32, 32)), tmp_path / "a.png")
+
+
+def twelve_bits(path: Path) -> Path:
+    """Two classes of 12-bit images in 16-bit files."""
+    generator = np.random.default_rng(0)
+    for label, name in enumerate(("dark", "light")):
+        (path / name).mkdir(parents=True)
+        for number in range(6):
+            values = generator.integers(0, 1000, (16, 16)) + 3000 * label
+            Image.fromarray(values.astype(np.uint16)).save(path / name / f"{number}.png")
+    return path
+
+
+def test_data_of_12_bits_is_named_and_brightened_in_training(tmp_path: Path) -> None:
+    source = ImageFolder(twelve_bits(tmp_path))
+    found = check_data(source)
+    assert found.modes == {"I;16": 12}
+    assert found.peak is not None
+    assert 3900 < found.peak < 4000
+    assert f"16 bits    values up to {found.peak:,} of 65,535 (12 bits), brightened in training" in str(found)
+    spec = input_of(source, "cvt_nano", (32, 32))
+    assert spec.white == 4095
+    light = spec.pixels()(source.load(source.names.index("light/0.png"))).float().mean().item()
+    assert light == pytest.approx(255 * 3500 / 4095, abs=5)
+
+
+def test_the_sheet_shows_the_augmentation_that_train_chooses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr("hexavit.data.preview.draw_data", lambda *_, **settings: drawn.update(settings))
+    data = str(make_folder(tmp_path / "data", 6))
+    assert main(["data", "check", data, "--sheet", str(tmp_path / "a.png")]) == 0
+    config, _ = choose(look({"data": data}), {"data": data})
+    assert drawn == {"augment": config.augment, "magnitude": config.magnitude, "erasing": config.erasing}
+    assert drawn["augment"] == "crop"  # few images: light augmentation, not the data's own RandAugment
+    assert main(["data", "check", data, "--sheet", str(tmp_path / "b.png"), "--augment", "rand"]) == 0
+    assert drawn["augment"] == "rand"
+
+
+def test_class_names_outside_ascii_are_drawn(tmp_path: Path) -> None:
+    assert drawable("läufer Ω ж") == "läufer Ω ж"
+    assert drawable("走\n") == "\\u8d70\\n"
+    blank = contact_sheet([Cell(Image.new("L", (8, 8), 255), ("",))], 1)
+    for name in ("läufer", "走"):
+        assert contact_sheet([Cell(Image.new("L", (8, 8), 255), (name,))], 1).tobytes() != blank.tobytes()

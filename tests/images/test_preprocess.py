@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -39,3 +40,40 @@ def test_it_follows_the_model() -> None:
 def test_means_must_fit_the_channels() -> None:
     with pytest.raises(DataError, match="1 channels need as many means"):
         replace(SPEC, channels=1)
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_large_image_is_resized_with_antialiasing_to_8_bits(interpolation: str, channels: int) -> None:
+    """Pillow's own resize, which smooths when it shrinks and rounds to bytes, is the expected result."""
+    image = Image.effect_noise((200, 160), 90).convert("L" if channels == 1 else "RGB")
+    spec = InputSpec((28, 28), channels, (0.4,) * channels, (0.3,) * channels, interpolation, 0.875, "center")
+    filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+    resized = image.resize((40, 32), filters[interpolation]).crop((6, 2, 34, 30))
+    pixels = torch.from_numpy(np.array(resized)).reshape(28, 28, channels).permute(2, 0, 1)
+    assert torch.equal(spec.pixels()(image), pixels)
+    torch.testing.assert_close(spec.transform()(image), (pixels / 255 - 0.4) / 0.3, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "crop_pct", "interpolation"),
+    [
+        ("t2t_vit_14", 0.9, "bicubic"),  # yitu-opensource/T2T-ViT, models/t2t_vit.py: _cfg
+        ("t2t_vit_t_14", 0.9, "bicubic"),
+    ],
+)
+def test_preprocessing_is_that_of_the_authors(name: str, crop_pct: float, interpolation: str) -> None:
+    spec = InputSpec.of_model(hexavit.create_model(name))
+    assert (spec.size, spec.crop_pct, spec.interpolation, spec.crop_mode) == (
+        (224, 224),
+        crop_pct,
+        interpolation,
+        "center",
+    )
+    assert (spec.mean, spec.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def test_white_is_saved_only_where_16_bits_use_fewer() -> None:
+    assert "white" not in SPEC.as_dict()
+    twelve = replace(SPEC, white=4095)
+    assert InputSpec.from_dict(json.loads(json.dumps(twelve.as_dict()))) == twelve
