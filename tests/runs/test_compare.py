@@ -11,7 +11,7 @@ from tests.using import digits_folder, history, silent, tiny, trained
 
 from hexavit.cli import main
 from hexavit.errors import RunError
-from hexavit.runs.compare import as_csv, as_records, as_table, differing, find_runs
+from hexavit.runs.compare import RunSummary, as_csv, as_records, as_table, as_tables, differing, find_runs, seed_groups
 from hexavit.training import train
 
 
@@ -107,6 +107,28 @@ def test_the_command(place: Path, capsys: pytest.CaptureFixture[str], tmp_path: 
     assert len(json.loads(capsys.readouterr().out)) == 6
     assert main(["runs", str(place), "--csv"]) == 0
     assert capsys.readouterr().out.startswith("name,state,problem,model,lr,seed,accuracy,")
+
+
+def test_runs_are_grouped_by_data_set_and_by_seed() -> None:
+    def made(name: str, accuracy: float, **settings: object) -> RunSummary:
+        return RunSummary(name, "finished", None, {"model": "m", "epochs": 2, **settings}, accuracy)
+
+    runs = [
+        made("a", 0.90, data="digits", lr=0.1, seed=0),
+        made("b", 0.94, data="digits", lr=0.1, seed=1),
+        made("c", 0.95, data="digits", lr=0.2, seed=0),
+        made("d", 0.50, data="photos", lr=0.1, seed=0),
+    ]
+    (group,) = seed_groups(runs)
+    assert [run.name for run in group.runs] == ["a", "b"]
+    assert (group.mean, group.spread) == (pytest.approx(0.92), pytest.approx(0.02 * 2**0.5))
+    text = io.StringIO()
+    for table in as_tables(runs):
+        Console(file=text, width=200).print(table)
+    lines = [line.strip() for line in text.getvalue().splitlines()]
+    assert lines.index("digits") < lines.index("photos") < lines.index("over seeds")
+    assert "92.00%" in text.getvalue()
+    assert "2.83%" in text.getvalue()
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:

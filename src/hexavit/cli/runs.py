@@ -21,7 +21,7 @@ def run(args: Namespace) -> None:
     if args.csv and args.json:
         raise UsageError("--csv and --json exclude each other: give one of them")
 
-    from hexavit.runs.compare import as_csv, as_records, as_table, find_runs
+    from hexavit.runs.compare import as_csv, as_records, as_tables, find_runs
 
     check_output(args.plot, ".png", overwrite=args.overwrite)
     found = find_runs(args.folder)
@@ -37,7 +37,7 @@ def run(args: Namespace) -> None:
         from rich.console import Console
 
         console = Console()
-        table = as_table(found, console.width) if console.is_terminal else as_table(found)
-        if not console.is_terminal:  # do not wrap in a file or pipe
-            console = Console(width=Console(width=10_000).measure(table).maximum)
-        console.print(table)
+        for table in as_tables(found, console.width) if console.is_terminal else as_tables(found):
+            if not console.is_terminal:  # do not wrap in a file or pipe
+                console = Console(width=Console(width=10_000).measure(table).maximum)
+            console.print(table)

@@ -76,7 +76,7 @@ def run(args: Namespace) -> None:
         raise UsageError("--resume needs --out, the run folder to continue, and excludes --overwrite")
 
     from hexavit.data import open_source
-    from hexavit.runs.claim import claimable, next_free
+    from hexavit.runs.run_folder import check_run_folder, next_free_path
     from hexavit.training.trainer import resume, train
 
     if resumes:
@@ -84,10 +84,10 @@ def run(args: Namespace) -> None:
     else:
         TrainConfig.from_mapping({"model": "", **given})  # report invalid settings before reading the data
         if out is not None and _is_first_process():
-            claimable(out, overwrite=overwrite)
+            check_run_folder(out, overwrite=overwrite)
         source = open_source(given["data"])
         config = _completed(given, source)
-        out = out or next_free(Path("runs", default_name(config)))
+        out = out or next_free_path(Path("runs", default_name(config)))
         trained = train(config, out, overwrite=overwrite, source=source)
     metrics = trained.metrics
     epochs = f"epoch {metrics['best_epoch']} of {metrics['epochs']}"

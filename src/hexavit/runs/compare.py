@@ -1,4 +1,4 @@
-"""Runs side by side: what they were, what differs in their settings, how good they are."""
+"""Comparison of runs: settings that differ, accuracy, cost, and mean and spread over seeds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,25 +24,26 @@ from hexavit.runs.run_folder import Run
 State = Literal["finished", "unfinished", "broken"]
 _NEEDED = frozenset({"epoch", "accuracy", "loss", "seconds", "images_per_second"})
 _IN_COLUMNS = frozenset({"model", "epochs"})
+_SEEDS = frozenset({"seed", "split_seed"})
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run in figures, as far as its files tell.
+    """The figures of one run.
 
     Attributes:
-        name: the path of its folder below the one that was searched.
+        name: path of its folder, relative to the folder that was searched.
         state: `finished`, `unfinished` (running, or interrupted), or `broken`.
-        problem: of a broken run, what is wrong with it.
-        settings: all of ``config.yaml``.
-        accuracy: of the best epoch, of the held-out images.
-        last_accuracy: of the last epoch.
-        loss: of the best epoch, of the held-out images.
-        epochs: that are done.
-        parameters: of the model.
-        images_per_second: in training.
-        seconds: of training alone.
-        history: one row an epoch.
+        problem: what is wrong with a broken run.
+        settings: all settings of ``config.yaml``.
+        accuracy: validation accuracy of the best epoch, a fraction of 1.
+        last_accuracy: validation accuracy of the last epoch.
+        loss: validation loss of the best epoch.
+        epochs: number of finished epochs.
+        parameters: number of parameters of the model.
+        images_per_second: training speed.
+        seconds: training time, without validation.
+        history: one row per epoch.
     """
 
     name: str
@@ -57,9 +59,14 @@ class RunSummary:
     seconds: float | None = None
     history: tuple[dict[str, float], ...] = ()
 
+    @property
+    def data(self) -> str:
+        """The data set, as given to training."""
+        return str(self.settings.get("data", ""))
+
 
 def find_runs(folder: str | Path) -> list[RunSummary]:
-    """The runs in and below a folder, the best held-out accuracy first, the broken ones last.
+    """The runs in a folder and its subfolders, by data set, the best validation accuracy first, broken runs last.
 
     Raises:
         RunError: there is no such folder, or no run in it.
@@ -70,14 +77,14 @@ def find_runs(folder: str | Path) -> list[RunSummary]:
     found = [_summary(path, place) for path in _run_folders(place)]
     if not found:
         raise RunError(f"{shown(place)}: there is no run in or below this folder")
-    return sorted(found, key=lambda each: (each.state == "broken", -(each.accuracy or 0.0), each.name))
+    return sorted(found, key=lambda each: (each.state == "broken", each.data, -(each.accuracy or 0.0), each.name))
 
 
 def _run_folders(place: Path) -> list[Path]:
     folders = []
     for parent, below, files in os.walk(place):
         below[:] = sorted(name for name in below if not name.startswith("."))
-        # The configuration is written last, so what was killed before has all but that.
+        # The configuration is written last: a run that was killed before has the other files.
         if "config.yaml" in files or {"architecture.json", "classes.json"} <= set(files):
             folders.append(Path(parent))
             below.clear()
@@ -123,7 +130,7 @@ def _rows(run: Run) -> list[dict[str, float]]:
 
 
 def _figures(metrics: dict[str, float], history: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """From the metrics of a finished run, else from the history of one that is not."""
+    """Figures from the metrics of a finished run, else from its history."""
     if metrics:
         whole = {"epochs", "parameters"}
         names = ("accuracy", "last_accuracy", "loss", "epochs", "parameters", "images_per_second", "seconds")
@@ -143,14 +150,14 @@ def _figures(metrics: dict[str, float], history: Sequence[dict[str, float]]) -> 
 
 
 def differing(runs: Sequence[RunSummary]) -> list[str]:
-    """Names of the settings that are not the same in all runs that can be read; model and epochs are not among them."""
+    """Names of the settings that differ between readable runs, except model and epochs, which have columns."""
     known = [run.settings for run in runs if run.state != "broken"]
     names = dict.fromkeys(name for settings in known for name in settings)
     return [n for n in names if n not in _IN_COLUMNS and len({repr(settings.get(n)) for settings in known}) > 1]
 
 
 def as_records(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
-    """Plain values, a row a run, with the settings that differ under their names."""
+    """Plain values, one record per run, with the settings that differ."""
     names = differing(runs)
     return [
         {
@@ -173,7 +180,7 @@ def as_records(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
 
 
 def as_csv(runs: Sequence[RunSummary]) -> str:
-    """:func:`as_records` as CSV, nothing where there is nothing; lists as JSON."""
+    """:func:`as_records` as CSV; missing values are empty, lists are JSON."""
     records = as_records(runs)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
@@ -184,15 +191,76 @@ def as_csv(runs: Sequence[RunSummary]) -> str:
     return text.getvalue()
 
 
+@dataclass(frozen=True)
+class SeedGroup:
+    """Finished runs that differ in their seeds alone.
+
+    Attributes:
+        runs: the runs, two or more.
+        mean: mean of their best validation accuracies.
+        spread: sample standard deviation of these.
+    """
+
+    runs: tuple[RunSummary, ...]
+    mean: float
+    spread: float
+
+
+def seed_groups(runs: Sequence[RunSummary]) -> list[SeedGroup]:
+    """Groups of finished runs with equal settings but for `seed` and `split_seed`, the best mean first."""
+    groups: dict[str, list[RunSummary]] = {}
+    for run in runs:
+        if run.state == "finished" and run.accuracy is not None:
+            same = {name: value for name, value in run.settings.items() if name not in _SEEDS}
+            groups.setdefault(repr(sorted(same.items())), []).append(run)
+    found = []
+    for members in groups.values():
+        accuracies = [run.accuracy for run in members if run.accuracy is not None]
+        if len({repr([run.settings.get(name) for name in sorted(_SEEDS)]) for run in members}) > 1:
+            found.append(SeedGroup(tuple(members), statistics.mean(accuracies), statistics.stdev(accuracies)))
+    return sorted(found, key=lambda group: (group.runs[0].data, -group.mean))
+
+
 _ROOM = 120  # columns of a terminal below which figures are left out, so that names can be read
 
 
-def as_table(runs: Sequence[RunSummary], room: int = _ROOM) -> Table:
-    """For a terminal of ``room`` columns; a narrow one shows fewer figures."""
+def as_tables(runs: Sequence[RunSummary], room: int = _ROOM) -> list[Table]:
+    """Tables for a terminal of ``room`` columns: one per data set, then mean and spread over seeds if there are any."""
+    data = list(dict.fromkeys(run.data for run in runs if run.state != "broken"))
+    broken = [run for run in runs if run.state == "broken"]
+    if len(data) < 2:
+        tables = [as_table(runs, room)]
+    else:
+        tables = [
+            as_table([run for run in runs if run.data == each and run not in broken], room, each) for each in data
+        ]
+        tables += [as_table(broken, room, "broken")] if broken else []
+    groups = seed_groups(runs)
+    return [*tables, _seed_table(groups, runs)] if groups else tables
+
+
+def _seed_table(groups: Sequence[SeedGroup], runs: Sequence[RunSummary]) -> Table:
+    names = [name for name in differing(runs) if name not in _SEEDS]
+    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), title="over seeds", title_justify="left")
+    for title in ("model", "what differs"):
+        table.add_column(title, min_width=8, overflow="fold")
+    for title in ("seeds", "mean", "spread"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for group in groups:
+        settings = group.runs[0].settings
+        differs = ", ".join(f"{name} {_written(settings.get(name))}" for name in names)
+        figures = (str(len(group.runs)), f"{group.mean:.2%}", f"{group.spread:.2%}")
+        table.add_row(Text(str(settings.get("model", "–"))), Text(differs), *figures)
+    return table
+
+
+def as_table(runs: Sequence[RunSummary], room: int = _ROOM, title: str | None = None) -> Table:
+    """A table for a terminal of ``room`` columns; a narrow one shows fewer figures."""
     names = differing(runs)
     left_out = {"last", "parameters", "images/s", "time"} if room < _ROOM else set()
     figures = ("best", "last", "loss", "epochs", "parameters", "images/s", "time")
-    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    heading = Text(title) if title else None
+    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), title=heading, title_justify="left")
     for title in ("run", "model", "what differs"):
         table.add_column(title, min_width=8, overflow="fold")
     for title in (name for name in figures if name not in left_out):

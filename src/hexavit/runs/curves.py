@@ -1,4 +1,4 @@
-"""The course of a training as a picture."""
+"""Learning curves as PNG files."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from hexavit.errors import RunError
 from hexavit.files import replacing
 
-_NAMED = 20  # up to so many runs have a name in the picture
+_NAMED = 20  # largest number of runs with a legend
 
 
 def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw loss and held-out accuracy over the epochs into a PNG file.
+    """Draw loss and validation accuracy by epoch.
 
     Args:
-        history: one row an epoch, with ``epoch``, ``train_loss``, ``loss`` and ``accuracy``.
-        path: of the file, which is written whole.
+        history: one row per epoch, with ``epoch``, ``train_loss``, ``loss`` and ``accuracy``.
+        path: PNG file, written atomically.
     """
     from matplotlib.figure import Figure  # without pyplot: no global state, no window system
 
@@ -24,11 +24,11 @@ def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     losses, accuracy = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in history]
     losses.plot(epochs, [row["train_loss"] for row in history], ".-", label="training")
-    losses.plot(epochs, [row["loss"] for row in history], ".-", label="held out")
+    losses.plot(epochs, [row["loss"] for row in history], ".-", label="validation")
     losses.set(xlabel="epoch", ylabel="loss")
     losses.legend()
     accuracy.plot(epochs, [row["accuracy"] for row in history], ".-", color="tab:orange")
-    accuracy.set(xlabel="epoch", ylabel="held-out accuracy")
+    accuracy.set(xlabel="epoch", ylabel="validation accuracy")
     for axes in (losses, accuracy):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -37,26 +37,26 @@ def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
 
 
 def draw_runs(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
-    """Draw held-out loss and accuracy of several runs over the epochs into one PNG file.
+    """Draw validation loss and accuracy of several runs by epoch.
 
     Args:
-        histories: by the run's name, one row an epoch; those without a row are left out.
-        path: of the file, which is written whole.
+        histories: rows by run name, one row per epoch; runs without rows are left out.
+        path: PNG file, written atomically.
 
     Raises:
-        RunError: none of them has finished an epoch.
+        RunError: no run has finished an epoch.
     """
     from matplotlib.figure import Figure
 
     drawn = {name: rows for name, rows in histories.items() if rows}
     if not drawn:
-        raise RunError("none of these runs has finished an epoch, so there is nothing to draw")
+        raise RunError("no run has finished an epoch, so there is nothing to draw")
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     for axes, figured in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for name, rows in drawn.items():
-            plain = name.replace("$", r"\$").lstrip("_")  # matplotlib's mathematics, and its mark for no label
+            plain = name.replace("$", r"\$").lstrip("_")  # matplotlib's mathematics, and its prefix of unlabelled lines
             axes.plot([row["epoch"] for row in rows], [row[figured] for row in rows], ".-", label=plain)
-        axes.set(xlabel="epoch", ylabel=f"held-out {figured}")
+        axes.set(xlabel="epoch", ylabel=f"validation {figured}")
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
     if len(drawn) <= _NAMED:

@@ -1,14 +1,16 @@
-"""Reading a run folder: its settings, class names, preprocessing and trained model. Nothing is unpickled."""
+"""The run folder: creating it, and reading its settings, class names, preprocessing and trained model (no pickles)."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
 from hexavit.errors import RunError
+from hexavit.files import PARTS
 from hexavit.images.preprocess import InputSpec
 from hexavit.run_paths import RunPaths, Weights
 
@@ -102,3 +104,90 @@ class Run(RunPaths):
             return path.read_text(encoding="utf-8")
         except OSError as error:
             raise RunError(f"{path}: this file of the run cannot be read ({error.strerror})") from error
+
+
+def create_run_folder(out: str | Path, *, overwrite: bool) -> Run:
+    """Create an empty run folder.
+
+    Args:
+        out: the folder.
+        overwrite: remove the files of an earlier run there; other files are never removed.
+
+    Raises:
+        RunError: the folder holds something else, or cannot be created.
+    """
+    run = check_run_folder(out, overwrite=overwrite)
+    try:
+        _clear(run)
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{run.path}: this folder cannot be created ({error.strerror})") from error
+    return run
+
+
+def check_run_folder(out: str | Path, *, overwrite: bool) -> Run:
+    """Check that :func:`create_run_folder` would accept a folder, without changing anything.
+
+    Raises:
+        RunError: ``out`` is a file, holds a run without ``overwrite``, or holds other files.
+    """
+    run = Run(Path(out))
+    if run.path.exists() and not run.path.is_dir():
+        raise RunError(f"{run.path}: this is a file; a run needs a folder")
+    if run.config.is_file():
+        if not overwrite:
+            state = "a finished run" if run.metrics.is_file() else "an unfinished run, which --resume would continue"
+            raise RunError(f"{run.path}: this folder holds {state}; --overwrite replaces it")
+    elif run.path.is_dir() and not _ours(run):
+        raise RunError(f"{run.path}: this folder holds other files than those of a run; choose another folder")
+    return run
+
+
+def resumable_run(out: str | Path, *, or_finished: bool = False) -> Run:
+    """The run to resume. Temporary files of a killed process are removed.
+
+    Args:
+        out: the run folder.
+        or_finished: accept a finished run as well.
+
+    Raises:
+        RunError: there is no run, or it has finished.
+    """
+    run = Run(Path(out))
+    if not run.config.is_file():
+        raise RunError(f"{run.path}: there is no run to resume; train without --resume to start one")
+    if run.metrics.is_file() and not or_finished:
+        raise RunError(f"{run.path}: this run has finished; there is nothing to resume")
+    for folder in (run.path, run.checkpoint.parent, run.weights("best").parent):
+        for part in folder.glob(PARTS):
+            part.unlink(missing_ok=True)
+    return run
+
+
+def next_free_path(path: Path) -> Path:
+    """The first of ``path``, ``path-2``, ``path-3``, ... that does not exist."""
+    number, free = 2, path
+    while free.exists():
+        free = path.with_name(f"{path.name}-{number}")
+        number += 1
+    return free
+
+
+def _files(run: Run) -> tuple[Path, ...]:
+    """Files that a run writes into its folder. The configuration is last, because it marks a run."""
+    found = (run.architecture, run.classes_file, run.input_file, run.split_file, run.history, run.metrics, run.curves)
+    return (*found, *run.path.glob("bad_batch.*safetensors"), *run.path.glob(PARTS), run.config)
+
+
+def _ours(run: Run) -> bool:
+    """Whether a folder is empty, or holds only files of a run that was killed while it started."""
+    there = set(run.path.iterdir())
+    first = {run.architecture, *run.path.glob(f".{run.architecture.name}{PARTS[1:]}")}
+    return not there or (bool(there & first) and there <= {*first, *_files(run)} - {run.metrics, run.history})
+
+
+def _clear(run: Run) -> None:
+    for folder in (run.checkpoint.parent, run.weights("best").parent, run.tensorboard, run.examples, run.wandb):
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in _files(run):
+        file.unlink(missing_ok=True)

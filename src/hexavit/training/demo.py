@@ -11,8 +11,7 @@ from rich.table import Table
 from hexavit.data.digits import Digits
 from hexavit.files import replacing
 from hexavit.inference.prediction import predict
-from hexavit.runs.claim import next_free
-from hexavit.runs.run_folder import Run
+from hexavit.runs.run_folder import Run, next_free_path
 from hexavit.training.config import TrainConfig
 from hexavit.training.trainer import Trained, train
 
@@ -36,7 +35,7 @@ def demo(
         console: where it is printed; by default the standard output.
     """
     console = console or Console()
-    trained = train(config, out or next_free(Path("runs", "demo")), overwrite=overwrite, console=console)
+    trained = train(config, out or next_free_path(Path("runs", "demo")), overwrite=overwrite, console=console)
     truths = _keep_examples(trained.run)
     console.print("\nvalidation digits, which were not trained on:", highlight=False)
     table = Table("image", "true class", "prediction", "probability")

@@ -23,8 +23,7 @@ from hexavit.images.preprocess import InputSpec
 from hexavit.inference.device import pick_device
 from hexavit.inference.load_model import start_from
 from hexavit.models.registry import resolve
-from hexavit.runs.claim import claim, claimable
-from hexavit.runs.run_folder import Run
+from hexavit.runs.run_folder import Run, check_run_folder, create_run_folder
 from hexavit.training.config import ConfigError, TrainConfig
 from hexavit.training.limits import check_fits
 from hexavit.training.loop.checkpoints import Checkpoint, newest_checkpoint
@@ -81,10 +80,10 @@ def prepare_run(
         tell(str(start_from(model, config.start)))
     input_spec = _input_spec(config, source, model)
     lesson = make_lesson(model, config, source, split, input_spec)
-    claimable(out, overwrite=overwrite)  # before the checks that take longer
+    check_run_folder(out, overwrite=overwrite)  # before the checks that take longer
     split, skipped = only_readable(source, split, config.on_bad_image, config.workers)
     input_spec = suited_to(source, split["train"], input_spec)
-    run = claim(out, overwrite=overwrite)
+    run = create_run_folder(out, overwrite=overwrite)
     write_text(run.architecture, cast("Any", model).architecture.to_json())
     write_json(run.classes_file, source.classes)
     write_json(run.input_file, input_spec.as_dict())

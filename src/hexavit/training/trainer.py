@@ -25,9 +25,8 @@ from hexavit.data.seeding import seeded
 from hexavit.errors import DataError, RunError
 from hexavit.files import write_json, write_text
 from hexavit.inference.device import pick_device
-from hexavit.runs.claim import unfinished
 from hexavit.runs.curves import draw_curves
-from hexavit.runs.run_folder import Run
+from hexavit.runs.run_folder import Run, resumable_run
 from hexavit.training.config import TrainConfig, checked_value, read_recipe
 from hexavit.training.loop.distributed import Launch, restored_environment
 from hexavit.training.loop.history import best_row, stopped_early
@@ -113,7 +112,7 @@ def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: 
         DataError: the data has changed.
         CheckpointError: all checkpoints of the run are damaged.
     """
-    run = unfinished(out, or_finished=True)
+    run = resumable_run(out, or_finished=True)
     saved = absolute_paths(TrainConfig.from_mapping(read_recipe(run.config)))
     given = {name: checked_value(name, value) for name, value in (given or {}).items()}
     config = absolute_paths(replace(saved, **given))
