@@ -11,7 +11,7 @@ from hexavit.cli._parser import Parser, UsageError
 def parser() -> Parser:
     made = Parser("hexavit try", "Try.")
     made.add_argument("first", metavar="FIRST")
-    made.add_argument("rest", metavar="REST", nargs="*")
+    made.add_argument("rest", metavar="REST", nargs="+")
     made.add_argument("--rate", type=float, default=0.5, help="learning rate, 5 % of it")
     made.add_argument("--size", type=int, nargs="+")
     made.add_argument("--fast", type=bool, nargs="?", default=False, help="be fast")
@@ -45,10 +45,11 @@ def test_defaults_and_words_with_a_minus(parser: Parser) -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ("", "hexavit try needs FIRST"),
+        ("", "hexavit try needs FIRST and REST"),
         ("a --rate", "--rate needs a value"),
         ("a --rate --json", "--rate needs a value"),
         ("a --rate x", "--rate takes a number, not 'x'"),
+        ("a --size -inf", "--size takes a whole number, not '-inf'"),
         ("a --size 3.5", "--size takes a whole number, not '3.5'"),
         ("a --fast=yes", "--fast takes true or false, not 'yes'"),
         ("a --how so", "--how takes one of well, badly, not 'so'"),
@@ -69,7 +70,7 @@ def test_help(parser: Parser, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parser.parse(["--help"])
     text = capsys.readouterr().out
-    assert text.startswith("usage: hexavit try [OPTION ...] FIRST REST\n")
+    assert text.startswith("usage: hexavit try [OPTION ...] FIRST REST [REST ...]\n")
     assert "learning rate, 5 % of it (default: 0.5)" in text
     assert "\nmore:\n  --how {well,badly}  " in text
     assert "be fast\n" in text  # False is no default worth printing

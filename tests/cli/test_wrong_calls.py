@@ -35,6 +35,8 @@ WRONG = {
     "show cvt_nano --set nonsense": "nonsense",
     "profile cvt_nano --img-size": "--img-size needs a value",
     "profile cvt_nano --img-size 8 8 8": "img_size is a side or (H, W) in pixels, not (8, 8, 8)",
+    "profile cvt_nano --img-size 99999999999999999999": "img_size is at most 1000000 pixels per side, not 9999",
+    "profile cvt_nano --set stages.0.depth=1000000000": "a stage has at most 10000 blocks, not depth=1000000000",
     "profile --img-size big cvt_nano": "--img-size takes a whole number, not 'big'",
     "profile cvt_nano --set stages.0.dim=1000000000": "there is no memory for weights of these sizes",
     "train --img-size 32 DATA --mix-token=maybe": "--mix-token takes true or false, not 'maybe'",

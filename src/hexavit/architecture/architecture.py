@@ -164,9 +164,11 @@ def image_size(value: Any) -> Size:
     """(H, W) from a side or a pair.
 
     Raises:
-        ArchitectureError: not one or two whole numbers of at least 1.
+        ArchitectureError: not one or two whole numbers from 1 to 1,000,000.
     """
     pair = (value, value) if is_int(value) else tuple(value) if isinstance(value, list | tuple) else ()
     if len(pair) != 2 or not all(is_int(n) and n >= 1 for n in pair):
         raise ArchitectureError(f"img_size is a side or (H, W) in pixels, not {value!r}")
+    if max(pair) > 1_000_000:  # PyTorch's sizes overflow
+        raise ArchitectureError(f"img_size is at most 1000000 pixels per side, not {value!r}")
     return pair[0], pair[1]

@@ -13,6 +13,7 @@ COLUMNS = KINDS[:-1]
 """The columns of a stage; the sixth, the head, is the model's."""
 
 Ramp = Literal["stage", "model", "constant"]
+_MAX_DEPTH = 10_000  # more is a mistake, and building would not end
 Option = bool | int | float | str | None | tuple["Option", ...]
 
 
@@ -103,6 +104,8 @@ class Stage:
             raise ArchitectureError(
                 f"a stage has a width and a depth of at least 1, not dim={self.dim}, depth={self.depth}"
             )
+        if self.depth > _MAX_DEPTH:
+            raise ArchitectureError(f"a stage has at most {_MAX_DEPTH} blocks, not depth={self.depth}")
         if self.ramp not in get_args(Ramp):
             raise ArchitectureError(
                 f"drop_path ramps over the 'stage' or the 'model', or is 'constant', not {self.ramp!r}"

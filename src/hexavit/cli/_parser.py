@@ -74,7 +74,8 @@ class Parser(argparse.ArgumentParser):
             action = self._sections[section].add_argument(*names, **options)
         self._known |= dict.fromkeys(action.option_strings, action)
         if not action.option_strings:
-            self._usage.append(str(action.metavar))
+            shape = {"?": "[{}]", "+": "{0} [{0} ...]"}.get(str(action.nargs), "{}")
+            self._usage.append(shape.format(action.metavar))
         return action
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
@@ -108,8 +109,8 @@ class Parser(argparse.ArgumentParser):
                 options.append(f"{name}={left.popleft() if left and left[0] in _BOOLEANS else 'true'}")
             elif not left or left[0] in self._known or left[0].startswith("--"):
                 raise UsageError(f"{name} needs a value")
-            elif action.nargs == "+":
-                options += [name, left.popleft()]
+            elif action.nargs == "+" and _NUMBER.fullmatch(left[0]):
+                options.append(name)
                 while left and _NUMBER.fullmatch(left[0]):
                     options.append(left.popleft())
             else:
@@ -188,7 +189,7 @@ def architecture_of(source: str, **options: Any) -> Architecture:
     from hexavit.models import list_models, resolve
 
     folder = Path(source)
-    if source.partition(".")[0] in list_models() or not (folder.exists() or "/" in source):
+    if not source or source.partition(".")[0] in list_models() or not (folder.exists() or "/" in source):
         return resolve(source, **options)
     try:
         text = (folder / "architecture.json").read_text(encoding="utf-8")
@@ -196,12 +197,16 @@ def architecture_of(source: str, **options: Any) -> Architecture:
         raise RunError(
             f"{source}: this is neither a model name, nor a run folder or saved model folder with an architecture.json"
         ) from None
-    return resolve(Architecture.from_json(text), **options)
+    try:
+        architecture = Architecture.from_json(text)
+    except HexavitError as error:
+        raise RunError(f"{folder / 'architecture.json'}: {error}") from error
+    return resolve(architecture, **options)
 
 
 def add_overwrite(parser: Parser, what: str) -> None:
     """Add ``--overwrite``."""
-    parser.add_argument("--overwrite", action="store_true", help=f"replace {what} if it exists")
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what}, if there already")
 
 
 def check_output(path: str | None, *endings: str, overwrite: bool) -> None:
