@@ -53,7 +53,6 @@ STILL_THERE: dict[str, set[str]] = {
     "hexavit/cli": {"judge", "refuse"},
     "hexavit/evaluation": {"answer", "come to rest", "digest", "held out", "judge", "refuse", "told"},
     "hexavit/inference": {"a training", "answer", "held out", "judge", "refuse", "room", "told"},
-    "hexavit/integrations": {"refuse"},
     "hexavit/models": {"nobody", "refuse", "shelf", "told"},
     "hexavit/parts": {"answer", "for ever", "refuse", "room", "shelf"},
     "hexavit/runs": {"held out", "room"},

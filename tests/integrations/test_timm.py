@@ -1,7 +1,8 @@
-"""timm finds hexavit's models, and what builds on timm works with them."""
+"""hexavit's models in timm's registry, under timm's options, and in libraries that build on timm."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -24,8 +25,8 @@ def images(side: int = 64, batch: int = 2, chans: int = 3) -> torch.Tensor:
     return torch.randn(batch, chans, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def test_timms_own_entries_are_left_alone() -> None:
-    """In a process of its own, as here they are registered already."""
+def test_entries_of_timm_are_not_changed() -> None:
+    """In a new process, as this one has registered them."""
     program = """
 import timm
 from timm.models import _registry
@@ -91,7 +92,7 @@ def test_layer_decay() -> None:
     optimizer.step()
 
 
-def test_timms_words() -> None:
+def test_options_of_timm() -> None:
     model = timm.create_model("cvt_13", num_classes=4, drop_rate=0.1, drop_path_rate=0.3, global_pool="avg")
     assert model.head.drop.p == 0.1
     assert [stage.drop_path for stage in model.architecture.stages] == [0, 0, 0.3]
@@ -109,15 +110,20 @@ def test_timms_words() -> None:
     [
         ({"pretrained": True}, "cvt_nano lists no published weights"),
         ({"num_clases": 3}, "cvt_nano has no option 'num_clases': did you mean 'num_classes'?"),
-        ({"output_stride": 8}, "cvt_nano keeps its strides: output_stride=8 cannot be had"),
-        ({"global_pool": "max"}, "global_pool is 'avg' or 'token', not 'max'"),
+        ({"output_stride": 8}, "cvt_nano has the output stride 16, and output_stride=8 is not supported"),
+        ({"global_pool": "max"}, "global_pool is 'avg', 'token' or '', not 'max'"),
+        ({"features_only": True, "feature_cls": "dict"}, "feature_cls is 'list', 'getter', 'hook', not 'dict'"),
+        (
+            {"pretrained": True, "cache_dir": "here"},
+            "cvt_nano: cache_dir is not supported, set the environment variable",
+        ),
         ({"features_only": True, "out_indices": (0, 5)}, "there is no feature map 5"),
     ],
 )
-def test_refusals(options: dict[str, object], sentence: str) -> None:
-    with pytest.raises(hexavit.HexavitError) as refusal:
+def test_error_messages(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(hexavit.HexavitError) as error:
         timm.create_model("cvt_nano", **options)
-    assert sentence in str(refusal.value)
+    assert sentence in str(error.value)
 
 
 def test_a_tag_is_that_of_the_weights() -> None:
@@ -127,7 +133,7 @@ def test_a_tag_is_that_of_the_weights() -> None:
     assert model.architecture.stages[2].drop_path == 0.2
 
 
-def test_an_unknown_tag_is_refused() -> None:
+def test_an_unknown_tag() -> None:
     with pytest.raises(hexavit.HexavitError, match="cvt_nano has no weights under the tag 'in1k'"):
         timm.create_model("cvt_nano.in1k")
 
@@ -149,3 +155,111 @@ def test_backbone_of_transformers() -> None:
     model = TimmBackbone(TimmBackboneConfig(backbone="cvt_nano", out_indices=(0, 2))).eval()
     assert model.channels == [32, 128]
     assert [tuple(m.shape) for m in model(images()).feature_maps] == [(2, 32, 16, 16), (2, 128, 4, 4)]
+
+
+NANO = hexavit.list_models("*_nano")
+
+
+def timm_name(name: str) -> str:
+    return next(each for each in hexavit.register_with_timm() if each in (name, f"hexavit_{name}"))
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_training_gives_a_tensor_until_set_distilled_training(name: str) -> None:
+    """timm's train.py computes its loss on a tensor."""
+    model = timm.create_model(timm_name(name), num_classes=5).train()
+    x = images(model.default_cfg["input_size"][-1])
+    assert model(x).shape == (2, 5)
+    two_heads = len(model.head.classifiers) == 2
+    if two_heads:
+        model.set_distilled_training(True)
+        assert [out.shape[-1] for out in model(x)] == [5, 5]
+        assert isinstance(hexavit.create_model(name).train()(x), tuple)
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_facts_of_timms_models(name: str) -> None:
+    model = timm.create_model(timm_name(name))
+    cfg = model.default_cfg
+    assert cfg == model.pretrained_cfg
+    tokens = model.forward_features(images(cfg["input_size"][-1])[:, :3])
+    assert tokens.shape[1] == model.num_extra_tokens + cfg["pool_size"][0] * cfg["pool_size"][1]
+    grid = model.forward_features(images(cfg["input_size"][-1]), output_fmt="NCHW")
+    assert tuple(grid.shape) == (2, model.num_features, *cfg["pool_size"])
+    assert model.in_chans == 3
+    maps = timm.create_model(timm_name(name), features_only=True, feature_cls="getter", output_stride=max(
+        entry["reduction"] for entry in model.feature_info
+    ))  # fmt: skip
+    assert maps.default_cfg["input_size"] == cfg["input_size"]
+
+
+def test_rates_of_dropout() -> None:
+    for name in NANO:
+        model = timm.create_model(timm_name(name), attn_drop_rate=0.1, proj_drop_rate=0.2)
+        blocks = [block for stage in model.stage_modules for block in stage.blocks]
+        assert {block.attention.proj_drop.p for block in blocks if hasattr(block.attention, "proj_drop")} == {0.2}, name
+        rates = [part.options.get("attn_drop") for _, kind, part in model.architecture.places() if kind == "attention"]
+        assert set(rates) == {0.1}, name
+    overrides = {"stages.0.attention.attn_drop": 0.3}
+    model = timm.create_model("cvt_nano", attn_drop_rate=0.1, overrides=overrides)
+    assert [stage.attention.options["attn_drop"] for stage in model.architecture.stages] == [0.3, 0.1, 0.1]
+
+
+def test_options_for_size_pooling_and_place() -> None:
+    model = timm.create_model("cvt_nano", dynamic_img_size=True, strict_img_size=False, num_classes=0, global_pool="")
+    assert model(images(48)).shape == model.forward_features(images(48)).shape
+    built = timm.create_model("cvt_nano", device="meta", dtype=torch.float64)
+    assert {(p.device.type, p.dtype) for p in built.parameters()} == {("meta", torch.float64)}
+    with pytest.raises(TypeError, match="has no option 'not_an_option'"):
+        timm.create_model("cvt_nano", not_an_option=1)
+
+
+def test_weights_of_a_file(tmp_path: Path) -> None:
+    """timm's way to start from a local file; no weights are fetched."""
+    torch.manual_seed(0)
+    saved = hexavit.create_model("cvt_nano")
+    torch.save(saved.state_dict(), tmp_path / "weights.pth")
+    for weights in ({"file": str(tmp_path / "weights.pth")}, {"state_dict": saved.state_dict()}):
+        model = timm.create_model("cvt_nano", pretrained=True, pretrained_cfg_overlay=weights)
+        assert torch.equal(model.head.fc.weight, saved.head.fc.weight)
+        assert not {"file", "state_dict"} & set(model.pretrained_cfg)
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_timm_wrapper_round_trip(name: str, tmp_path: Path) -> None:
+    """transformers builds its wrappers on the meta device, then loads the weights."""
+    from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
+
+    torch.manual_seed(0)
+    config = TimmWrapperConfig(architecture=timm_name(name), num_labels=3)
+    wrapped = TimmWrapperForImageClassification(config).eval()
+    for parameter in wrapped.parameters():
+        torch.nn.init.normal_(parameter, std=0.05) if parameter.ndim > 1 else None
+    wrapped.save_pretrained(tmp_path)
+    again = TimmWrapperForImageClassification.from_pretrained(tmp_path).eval()
+    x = images(wrapped.timm_model.default_cfg["input_size"][-1])
+    with torch.no_grad():
+        torch.testing.assert_close(again(x).logits, wrapped(x).logits, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_accelerate_loads_a_model_without_memory(name: str, tmp_path: Path) -> None:
+    from accelerate import dispatch_model, init_empty_weights, load_checkpoint_and_dispatch
+
+    torch.manual_seed(0)
+    model = hexavit.create_model(name, num_classes=3).eval()
+    torch.save(model.state_dict(), tmp_path / "weights.bin")
+    with init_empty_weights():
+        empty = hexavit.create_model(name, num_classes=3)
+    loaded = load_checkpoint_and_dispatch(empty, str(tmp_path / "weights.bin"), device_map={"": "cpu"}).eval()
+    x = images(model.default_cfg["input_size"][-1])
+    offloaded = dispatch_model(
+        hexavit.create_model(name, num_classes=3).eval(),
+        {"stages": "cpu", "head": "disk"},
+        main_device="cpu",
+        offload_dir=tmp_path / "offload",
+        force_hooks=True,
+    )
+    with torch.no_grad():
+        assert torch.equal(loaded(x), model(x))
+        assert offloaded(x).shape == (2, 3)

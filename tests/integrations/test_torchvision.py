@@ -1,13 +1,17 @@
-"""Backbones as detectors want them."""
+"""Backbones for detectors."""
 
 from collections import OrderedDict
 
 import pytest
 import torch
+from torchvision.models.detection import RetinaNet
+from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import FeaturePyramidNetwork
 
 import hexavit
 from hexavit.integrations import SimplePyramid
+from hexavit.network.stage import StageModule
+from hexavit.parts.heads import Head
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHALLOW = ["stages.0.depth=2"]
@@ -67,17 +71,34 @@ def test_what_torchvision_builds_on_it() -> None:
         (lambda: hexavit.backbone("cvt_nano", pyramid="pyramid"), "pyramid is 'fpn', 'simple' or None, not 'pyramid'"),
         (
             lambda: hexavit.backbone("vit_tiny_patch16_224", pyramid="fpn"),
-            "an fpn joins maps of several strides, and all of vit_tiny_patch16_224's have one: use 'simple'",
+            "pyramid='fpn' needs maps of several strides, and vit_tiny_patch16_224 has one: use 'simple'",
         ),
         (lambda: hexavit.backbone("cvt12"), "there is no model 'cvt12': did you mean"),
     ],
 )
-def test_refusals(call, sentence: str) -> None:
-    with pytest.raises(hexavit.HexavitError) as refusal:
+def test_error_messages(call, sentence: str) -> None:
+    with pytest.raises(hexavit.HexavitError) as error:
         call()
-    assert sentence in str(refusal.value)
+    assert sentence in str(error.value)
 
 
 def test_the_simple_pyramid_takes_odd_maps() -> None:
     maps = SimplePyramid(16, channels=8)({"0": torch.randn(1, 16, 5, 3)})
     assert [tuple(m.shape[2:]) for m in maps.values()] == [(20, 12), (10, 6), (5, 3), (3, 2), (2, 1)]
+
+
+def test_default_anchors_do_not_fit_four_levels() -> None:
+    """docs/integrations.md says so, and shows the anchors to set."""
+    detector = RetinaNet(hexavit.backbone("cvt_nano", pyramid="fpn"), 3, min_size=64, max_size=64).eval()
+    with pytest.raises(Exception, match="Anchors should be"):
+        detector([torch.rand(3, 64, 64)])
+
+
+@pytest.mark.parametrize("name", ["cvt_nano", "cait_nano", "swin_nano"])
+def test_create_feature_extractor(name: str) -> None:
+    """torch.fx traces a model whose stages and head are nodes of the graph."""
+    model = hexavit.create_model(name).eval()
+    leaves = {"leaf_modules": [StageModule, Head]}
+    extractor = create_feature_extractor(model, ["head"], tracer_kwargs=leaves)
+    x = torch.randn(2, 3, *model.architecture.img_size)
+    assert torch.equal(extractor(x)["head"], model(x))

@@ -74,7 +74,7 @@ def load_published(model: nn.Module, name: str) -> LoadReport:
         ) from error
     checked = verify(path, weight.sha256.get(path.name))
     report = load_checkpoint(model, path, adapt=True, partial=_differs_in_parts(model.architecture, name))
-    model.pretrained_cfg = pretrained_cfg(model.architecture, weight)
+    model.pretrained_cfg = {**model.pretrained_cfg, **pretrained_cfg(model.architecture, weight)}
     report = replace(report, notes=(*report.notes, *([weight.note] if weight.note else []), checked))
     if path.name not in weight.sha256:
         _log.warning("%s: %s", name, checked)

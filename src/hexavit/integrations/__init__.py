@@ -1,6 +1,6 @@
-"""hexavit's models where others look for them: in timm's registry, and as a backbone for detection.
+"""hexavit's models in timm's registry, and as backbones for torchvision's detectors.
 
-Each neighbour is imported when it is used: `import hexavit` needs PyTorch alone.
+timm and torchvision are imported when they are used: `import hexavit` needs PyTorch alone.
 """
 
 from hexavit.integrations.torchvision import MapBackbone, SimplePyramid, backbone
@@ -9,13 +9,13 @@ __all__ = ["MapBackbone", "SimplePyramid", "backbone", "register_with_timm"]
 
 
 def register_with_timm() -> list[str]:
-    """Put every named model into timm's registry, so that `timm.create_model` and whatever builds on it finds it.
+    """Register every named model with timm, for `timm.create_model` and the libraries that use it.
 
-    Names that timm lacks go in as they are (`cvt_13`), all others as `hexavit_<name>`: timm's own entries stay as they
-    are. A second call adds only what was registered with hexavit since.
+    A name that timm lacks is registered unchanged (`cvt_13`), any other as `hexavit_<name>`; timm's own entries are not
+    changed. A second call adds the models that were registered with hexavit in between.
 
     Returns:
-        All names under which hexavit's models stand in timm's registry.
+        The names of hexavit's models in timm's registry.
     """
     from hexavit.integrations.timm import register_all
 

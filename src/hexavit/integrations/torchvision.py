@@ -1,4 +1,4 @@
-"""Feature maps as a dictionary, with one number of channels where a pyramid evens them: what detectors build on."""
+"""Backbones for detectors: feature maps as a dictionary, with a feature pyramid or without."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from hexavit.network.backbone import FeatureBackbone
 from hexavit.parts.contract import Size
 
 SCALES = (4, 2, 1, 0.5)
-"""How much finer the maps of `SimplePyramid` are than what it is given."""
+"""Sizes of the maps of `SimplePyramid` relative to its input."""
 
 
 class MapBackbone(nn.Module):
     """Images (B, in_chans, H, W) to an ordered dictionary of maps (B, C_i, H_i, W_i), fine to coarse.
 
-    Without a pyramid the names are `"0"`, `"1"`, ... in the order of `out_indices`, and `out_channels` is a list; with
-    one, the maps have `channels` each and `out_channels` is that number, as torchvision's detectors want it. `names`
-    are the maps' names.
+    Attributes:
+        names: names of the maps: `"0"`, `"1"`, ... and, with a pyramid, `"pool"`.
+        out_channels: channels of every map with a pyramid, as torchvision's detectors require; else a list.
     """
 
     def __init__(self, body: FeatureBackbone, pyramid: nn.Module | None = None, channels: int = 256) -> None:
@@ -53,7 +53,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class SimplePyramid(nn.Module):
-    """Maps at a fourth, half, once and twice the stride of a column's last map, from that map alone
+    """Maps at 1/4, 1/2, 1 and 2 times the stride of an isotropic model's last map, computed from that map
     (ViTDet: Li et al., ECCV 2022, section 3 and appendix A.2).
 
     Two transposed convolutions with stride 2 (norm and GELU between), one, none, or a max-pool; then a 1x1 and a 3x3
@@ -88,7 +88,7 @@ class SimplePyramid(nn.Module):
         )
 
     def forward(self, maps: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
-        """The last map to four, and as torchvision's pyramids do, a fifth by subsampling the coarsest."""
+        """The last map to four maps and, as in torchvision's pyramids, a fifth by subsampling the coarsest."""
         last = list(maps.values())[-1]
         out = OrderedDict((str(i), level(last)) for i, level in enumerate(self.levels))
         out["pool"] = F.max_pool2d(out["3"], 1, 2)
@@ -106,37 +106,41 @@ def backbone(
     pretrained: bool = False,
     overrides: Sequence[str] | Mapping[str, Any] = (),
 ) -> MapBackbone:
-    """A model without its head as a backbone for detection and segmentation: a dictionary of NCHW maps.
+    """Build a model without its head as a backbone for detection and segmentation: a dictionary of NCHW maps.
 
     Args:
         name_or_architecture: a name of `list_models()`, or an `Architecture`.
-        out_indices: which maps: the last n, or by index into `feature_info`; None for all, of a column the last.
-        in_chans: channels of the images; None keeps the architecture's.
-        img_size: side or (H, W) in pixels that it is built at; it takes images of other sizes as its model does.
-        pyramid: `fpn` for torchvision's feature pyramid over the maps of stages (Lin et al., CVPR 2017), `simple` for
-            `SimplePyramid` over a column's last map; both end with a subsampled map `"pool"`. None for the maps as
-            they are.
-        channels: of every map that a pyramid gives.
-        pretrained: start the model from published weights, as `create_model` does; a pyramid is always new.
-        overrides: edits by paths, as `create_model` takes them.
+        out_indices: which maps: the last n for a number, else by index into `feature_info`; None for all, or for the
+            last of an isotropic model.
+        in_chans: number of image channels; None for the architecture's.
+        img_size: side or (H, W) in pixels of the images that the model is built for; other sizes work too.
+        pyramid: `fpn` for torchvision's feature pyramid over the stages (Lin et al., CVPR 2017), `simple` for
+            `SimplePyramid` over the last map of an isotropic model, None for the maps unchanged. Both pyramids add a
+            subsampled map `"pool"`.
+        channels: channels of the pyramid's maps.
+        pretrained: load published weights, as `create_model` does; the pyramid is not pretrained.
+        overrides: edits by path, as for `create_model`.
+
+    Detectors of torchvision need an `AnchorGenerator` with as many sizes as there are `names`: four for CvT with `fpn`,
+    where torchvision's default is five.
 
     Raises:
-        ArchitectureError: what `create_model` refuses.
-        HexavitError: an unknown pyramid, or one that does not fit the model's maps.
+        ArchitectureError: as for `create_model`.
+        HexavitError: the pyramid does not exist, or does not fit the model's maps.
     """
     if pyramid not in (None, "fpn", "simple"):
         raise HexavitError(f"pyramid is 'fpn', 'simple' or None, not {pyramid!r}")
     options: dict[str, Any] = {"in_chans": in_chans, "img_size": img_size, "overrides": overrides}
     model = create_model(name_or_architecture, pretrained=pretrained, **options)
-    column = len({entry["reduction"] for entry in model.feature_info}) == 1
-    chosen = 1 if column and out_indices is None else out_indices
+    isotropic = len({entry["reduction"] for entry in model.feature_info}) == 1
+    chosen = 1 if isotropic and out_indices is None else out_indices
     body = FeatureBackbone(model, chosen)
     if pyramid == "simple":
         return MapBackbone(body, SimplePyramid(body.feature_info.channels()[-1], channels), channels)
     if pyramid == "fpn":
-        if column:
+        if isotropic:
             raise HexavitError(
-                f"an fpn joins maps of several strides, and all of {model.architecture.name}'s have one: use 'simple'"
+                f"pyramid='fpn' needs maps of several strides, and {model.architecture.name} has one: use 'simple'"
             )
         from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 

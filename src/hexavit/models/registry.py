@@ -191,7 +191,8 @@ def build_model(
     )
     tagged = isinstance(name_or_architecture, str) and "." in name_or_architecture
     model = Backbone(architecture)
-    model.pretrained_cfg = pretrained_cfg(architecture, find_weight(str(name_or_architecture)) if tagged else None)
+    weight = find_weight(str(name_or_architecture)) if tagged else None
+    model.pretrained_cfg = {**pretrained_cfg(architecture, weight), "pool_size": model.grid_size}
     return model
 
 

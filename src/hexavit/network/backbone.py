@@ -56,6 +56,11 @@ class Backbone(nn.Module):
         return self.architecture.num_classes
 
     @property
+    def in_chans(self) -> int:
+        """Number of image channels."""
+        return self.architecture.in_chans
+
+    @property
     def num_features(self) -> int:
         """Width of the last stage."""
         return self.architecture.stages[-1].dim
@@ -238,12 +243,7 @@ class Backbone(nn.Module):
         return (out, tokens.extra) if prefix else out
 
     def _enter(self, x: Tensor) -> Tokens:
-        chans = self.architecture.in_chans
-        if not torch.compiler.is_compiling() and (x.ndim != 4 or x.shape[1] != chans):
-            raise ArchitectureError(
-                f"images are (B, {chans}, H, W), not {tuple(x.shape)}: set in_chans for other channels"
-            )
-        return as_tokens(x)
+        return _image_tokens(x, self.architecture.in_chans)
 
     def _head(self) -> Head:
         if isinstance(self.head, nn.Identity):
@@ -387,6 +387,15 @@ class Backbone(nn.Module):
                 (r"^head\.(?:norm|pre_logits)", (99999,)),
             ],
         }
+
+
+def _image_tokens(x: Tensor, chans: int) -> Tokens:
+    if not torch.compiler.is_compiling() and (x.ndim != 4 or x.shape[1] != chans):
+        raise ArchitectureError(f"images are (B, {chans}, H, W), not {tuple(x.shape)}: set in_chans for other channels")
+    return as_tokens(x)
+
+
+torch.fx.wrap("_image_tokens")  # one node of a traced graph
 
 
 def _check_format(output_fmt: str) -> None:
