@@ -1,4 +1,4 @@
-"""The rank and world size of this process, its share of a batch, and sums over all processes."""
+"""The rank and world size of a process, its share of a batch, and sums over all processes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class Processes:
-    """One process among those that train together; alone by default.
+    """The position of a process among those of a run; by default the only one.
 
     Attributes:
-        rank: its number, from 0; the first one alone writes and tells.
-        world: how many there are.
+        rank: rank of the process, from 0; only the first one writes files and prints.
+        world: number of processes.
     """
 
     rank: int = 0
@@ -23,17 +23,17 @@ class Processes:
 
     @classmethod
     def current(cls) -> Processes:
-        """Those of the process group, once it stands."""
+        """Rank and size of the default process group, if it is initialised."""
         if dist.is_available() and dist.is_initialized():
             return cls(dist.get_rank(), dist.get_world_size())
         return cls()
 
     def share(self, count: int) -> range:
-        """The places among ``count`` that this process takes: contiguous, and none takes two more than another."""
+        """This process's contiguous share of ``count`` items; the sizes of shares differ by at most one."""
         return range(count * self.rank // self.world, count * (self.rank + 1) // self.world)
 
     def total(self, values: Sequence[float], device: torch.device) -> list[float]:
-        """Each value summed over the processes; all of them must call it at the same point."""
+        """The sum of each value over all processes, which must all call this."""
         if self.world == 1:
             return list(values)
         summed = torch.tensor(values, dtype=torch.float64, device=device)

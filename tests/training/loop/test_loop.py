@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision.amp import MixedPrecision
 from tests.using import digits_folder, tiny
 from torch import nn
 
@@ -19,7 +20,7 @@ from hexavit.training.loop.loop import TrainingLoop
 from hexavit.training.objectives.objective import Lesson
 
 
-def made(tmp_path: Path, val_batch: int = 8, **settings: Any) -> TrainingLoop:
+def made(tmp_path: Path, val_batch: int = 8, fabric: Fabric | None = None, **settings: Any) -> TrainingLoop:
     """A loop over the digits of three classes, before its first step."""
     torch.manual_seed(0)
     config = tiny(digits_folder(), **{"overrides": ["stages.*.depth=1"], **settings})
@@ -31,7 +32,7 @@ def made(tmp_path: Path, val_batch: int = 8, **settings: Any) -> TrainingLoop:
         make_loader(train, training=True, batch_size=8, workers=0),
         make_loader(val, training=False, batch_size=val_batch, workers=0),
     )
-    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric = fabric or Fabric(accelerator="cpu", devices=1)
     fabric.launch()
     return TrainingLoop(fabric, model, config, Lesson(model, config, 3), 3, *loaders, Run(tmp_path / "run"))
 
@@ -83,3 +84,18 @@ def test_validation_does_not_depend_on_the_batch_size(tmp_path: Path, micro_batc
         found = made(tmp_path, val_batch=size, micro_batch=micro_batch).validate()
         assert found["loss"] == pytest.approx(sum(losses) / 6, rel=1e-5), size
         assert found["accuracy"] == pytest.approx(sum(right) / 6), size
+
+
+def test_float16_skips_a_step_that_overflows(tmp_path: Path) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)  # a scale at which every gradient is infinite
+    fabric = Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", scaler=scaler)])
+    loop = made(tmp_path, fabric=fabric, precision="float16", warmup_epochs=0)
+    weight = loop.model.state_dict()["head.fc.weight"]
+    before, batch = weight.clone(), next(iter(loop.train_loader))
+    loop.training_step(*batch)
+    assert torch.equal(weight, before)
+    assert scaler.get_scale() == 2.0**59
+    scaler.load_state_dict({**scaler.state_dict(), "scale": 2.0**8})
+    loop.training_step(*batch)
+    assert not torch.equal(weight, before)
+    assert loop.state_dict()["precision"]["scale"] == 2.0**8
