@@ -1,8 +1,12 @@
 """Metrics of a classifier, against sums in NumPy."""
 
+import socket
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from tests.killing import in_processes
 
 from hexavit.evaluation.metrics import MeanLoss, accuracies, figure
 
@@ -45,3 +49,37 @@ def test_a_figure_is_written_without_the_tail_of_its_bits() -> None:
     assert str(figure(torch.tensor(23 / 24))) == "0.9583333"
     assert torch.tensor(figure(torch.tensor(23 / 24))) == torch.tensor(23 / 24)
     assert figure(torch.tensor(1 / 3, dtype=torch.float64)) == 1 / 3
+
+
+def _metrics_of_one(rank: int, port: int, out: Path) -> None:
+    """One of two gloo processes: the first has 8 + 8 of 27 images, the second 8 + 3."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", init_method=f"tcp://localhost:{port}", rank=rank, world_size=2)
+    losses, logits, target = _samples()
+    mean, scores = MeanLoss(), accuracies(7)
+    for start in (0, 8) if rank == 0 else (16, 24):
+        some = slice(start, start + 8)
+        mean.update(losses[some].mean(), len(losses[some]))
+        scores.update(logits[some], target[some])
+    torch.save({"loss": mean.compute(), **scores.compute()}, out / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def _samples() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    losses = torch.rand(27, generator=generator, dtype=torch.float64)
+    return losses, torch.randn(27, 7, generator=generator), torch.randint(7, (27,), generator=generator)
+
+
+def test_two_processes_have_the_metrics_of_all_images(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    assert in_processes([(_metrics_of_one, rank, port, tmp_path) for rank in range(2)]) == [0, 0]
+    losses, logits, target = (each.numpy() for each in _samples())
+    rank = (logits > logits[np.arange(27), target][:, None]).sum(axis=1)
+    expected = {"loss": losses.mean(), "accuracy": (rank < 1).mean(), "top5": (rank < 5).mean()}
+    for each in range(2):
+        found = {name: value.item() for name, value in torch.load(tmp_path / f"{each}.pt").items()}
+        assert found == pytest.approx(expected, rel=1e-6)
