@@ -41,7 +41,7 @@ from hexavit.data import open_source
 from hexavit.data.augment import training_transform
 from hexavit.data.loader import Images, choose_workers, make_loader, worker_errors
 from hexavit.images.prefetch import decode_ahead
-from hexavit.inference import InputSpec, Ready, predict
+from hexavit.inference import InputSpec, LoadedModel, predict
 from hexavit.training import TrainConfig, train
 
 CLASSES = 10
@@ -72,7 +72,7 @@ class Bench:
         torch.manual_seed(0)
         self.model: Any = hexavit.create_model(asked.model, num_classes=CLASSES, img_size=asked.img_size)
         self.spec = InputSpec.of_model(self.model)
-        self.ready = Ready(self.model, tuple(map(str, range(CLASSES))), self.spec, "untrained")
+        self.loaded = LoadedModel(self.model, tuple(map(str, range(CLASSES))), self.spec, "untrained")
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
         source = open_source(str(folder))
         images = Images(source, range(len(source.names)), training_transform(self.spec, asked.augment), seed=0)
@@ -102,7 +102,7 @@ class Bench:
         """`hexavit.inference.predict`."""
         files = self.files[: self.steps * self.asked.batch_size]
         self.model.eval()
-        return sum(1 for _ in predict(self.ready, files, batch_size=self.asked.batch_size, device="cpu"))
+        return sum(1 for _ in predict(self.loaded, files, batch_size=self.asked.batch_size, device="cpu"))
 
     def step(self) -> int:
         """The model alone, as `train` uses it."""

@@ -20,3 +20,20 @@ def test_a_moved_module_is_found_under_its_old_path(old: str) -> None:
 def test_a_submodule_moves_with_its_package() -> None:
     assert _deprecated.new_path("hexavit.training.data.split") == "hexavit.data.split"
     assert _deprecated.new_path("hexavit.training.trainer") is None
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("hexavit.inference", "Ready", "LoadedModel"),
+        ("hexavit.inference", "open_model", "load_model"),
+        ("hexavit.inference", "start_from", "load_starting_weights"),
+        ("hexavit.evaluation.evaluate", "judge", "evaluate_with_predictions"),
+        ("hexavit.evaluation.evaluate", "Judged", "DetailedEvaluation"),
+    ],
+)
+def test_a_renamed_object_is_found_under_its_old_name(module: str, old: str, new: str) -> None:
+    home = importlib.import_module(module)
+    with pytest.warns(DeprecationWarning, match=new):
+        found = getattr(home, old)
+    assert found is getattr(home, new)

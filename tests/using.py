@@ -43,15 +43,15 @@ def benchmark(name: str) -> ModuleType:
     return module
 
 
-def make_folder(path: Path, per_class: int = 10, parts: tuple[str, ...] = (".",)) -> Path:
-    """Class folders of PNG digits below ``path``, or below each part of it."""
+def make_folder(path: Path, per_class: int = 10, parts: tuple[str, ...] = (".",), first: int = 0) -> Path:
+    """Class folders of PNG digits below ``path``, or below each part of it, from the ``first`` of each class on."""
     digits = Digits()
     for place, part in enumerate(parts):
         for label, name in enumerate(("zero", "one", "two")):
             folder = path / part / name
             folder.mkdir(parents=True)
             numbers = [n for n, each in enumerate(digits.labels) if each == label]
-            for number in numbers[place * per_class : (place + 1) * per_class]:
+            for number in numbers[first + place * per_class : first + (place + 1) * per_class]:
                 digits.load(number).save(folder / f"{number:04d}.png")
     return path
 

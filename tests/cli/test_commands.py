@@ -161,7 +161,7 @@ def test_predict_untrained_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "cvt_nano", str(image), "--untrained"]) == 0
     told = capsys.readouterr()
     assert told.out.splitlines()[1].startswith(f"{image}  ")
-    assert told.err == "note: cvt_nano is untrained: its answers mean nothing\n"
+    assert told.err == "note: cvt_nano is untrained: its predictions are random\n"
 
 
 def test_an_interrupt_is_no_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

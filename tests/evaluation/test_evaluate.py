@@ -1,17 +1,20 @@
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.using import CLASSES, digits_folder, make_folder, silent, tiny, trained
 from torch import nn
 
 import hexavit
+from hexavit.cli import main
 from hexavit.data import ImageFolder
 from hexavit.data.loader import Draw, Images
 from hexavit.errors import DataError, HexavitError
-from hexavit.evaluation.evaluate import judge
-from hexavit.inference import Ready, predict
+from hexavit.evaluation.evaluate import TrainingImagesWarning, evaluate_with_predictions
+from hexavit.inference import LoadedModel, Run, predict
 from hexavit.inference.acceleration import optimized
 from hexavit.models.imagenet import imagenet_classes, imagenet_numbers
 from hexavit.training import evaluate, train
@@ -38,7 +41,7 @@ def test_it_agrees_with_the_predictions() -> None:
 
 
 def test_other_data_may_have_fewer_classes(tmp_path: Path) -> None:
-    data = make_folder(tmp_path, 3)
+    data = make_folder(tmp_path, 3, first=20)
     for file in (data / "one").iterdir():
         file.unlink()
     (data / "one").rmdir()
@@ -47,13 +50,13 @@ def test_other_data_may_have_fewer_classes(tmp_path: Path) -> None:
 
 
 def test_a_test_part_goes_before_val(tmp_path: Path) -> None:
-    data = make_folder(tmp_path, 2, ("train", "val", "test"))
+    data = make_folder(tmp_path, 2, ("train", "val", "test"), first=20)
     assert evaluate(trained(), str(data), device="cpu").part == "test"
     assert evaluate(trained(), str(data), part="val", device="cpu").part == "val"
 
 
 def test_what_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
-    data = make_folder(tmp_path, 2)
+    data = make_folder(tmp_path, 2, first=20)
     with pytest.raises(DataError, match="this data has no part 'test': choose from all"):
         evaluate(trained(), str(data), part="test")
     (data / "zero").rename(data / "zeros")
@@ -62,7 +65,7 @@ def test_what_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
 
 
 def test_broken_images_are_refused_or_left_out(tmp_path: Path) -> None:
-    data = make_folder(tmp_path, 4)
+    data = make_folder(tmp_path, 4, first=20)
     (data / "zero" / "a.png").touch()
     with pytest.raises(DataError, match=r"a\.png: this file is empty; --on-bad-image skip leaves such images out$"):
         evaluate(trained(), str(data), device="cpu")
@@ -73,22 +76,22 @@ def test_broken_images_are_refused_or_left_out(tmp_path: Path) -> None:
 
 
 def test_among_the_classes_of_the_data(tmp_path: Path) -> None:
-    data = make_folder(tmp_path, 6)
+    data = make_folder(tmp_path, 6, first=20)
     for file in (data / "two").iterdir():
         file.unlink()
     (data / "two").rmdir()
-    judged = judge(trained(), str(data), among="data", device="cpu")
-    assert list(judged.classes) == ["one", "zero"]
+    result = evaluate_with_predictions(trained(), str(data), among="data", device="cpu")
+    assert list(result.classes) == ["one", "zero"]
     best = {}
     for each in predict(trained(), [data], top=3, device="cpu"):
         best[each.image] = next(name for name, _ in each.top if name != "two")
     right = sum(path.parent.name == name for path, name in best.items())
-    assert judged.evaluation.accuracy == pytest.approx(right / 12)
-    assert judged.evaluation.accuracy >= evaluate(trained(), str(data), device="cpu").accuracy
+    assert result.evaluation.accuracy == pytest.approx(right / 12)
+    assert result.evaluation.accuracy >= evaluate(trained(), str(data), device="cpu").accuracy
 
 
 def test_classes_that_the_model_lacks_are_left_out_and_counted(tmp_path: Path) -> None:
-    data = make_folder(tmp_path, 4)
+    data = make_folder(tmp_path, 4, first=20)
     (data / "zero").rename(data / "nil")
     with pytest.raises(DataError, match="the model knows no class 'nil'"):
         evaluate(trained(), str(data), device="cpu")
@@ -99,25 +102,25 @@ def test_classes_that_the_model_lacks_are_left_out_and_counted(tmp_path: Path) -
 def test_a_model_of_imagenet_22k_is_judged_on_1k(tmp_path: Path) -> None:
     """Class folders by WordNet's numbers; only the columns of ImageNet-1k's classes are looked at."""
     folders = {"zero": "n01440764", "one": "n02123045", "two": "n04399382"}  # ImageNet-22k has no n04399382
-    data = make_folder(tmp_path, 3)
+    data = make_folder(tmp_path, 3, first=20)
     for name, number in folders.items():
         (data / name).rename(data / number)
-    ready = Ready(
+    ready = LoadedModel(
         hexavit.create_model("cvt_nano", num_classes=21841).eval(),
         imagenet_classes(21841),
         trained().input_spec(),
         "made up",
         {number: i for i, number in enumerate(imagenet_numbers(21841))},
     )
-    judged = judge(ready, str(data), among="data", device="cpu")
-    assert list(judged.classes) == ["tench", "tabby (n02123045)"]
-    assert (judged.evaluation.count, judged.evaluation.left_out) == (6, {"n04399382": 3})
+    result = evaluate_with_predictions(ready, str(data), among="data", device="cpu")
+    assert list(result.classes) == ["tench", "tabby (n02123045)"]
+    assert (result.evaluation.count, result.evaluation.left_out) == (6, {"n04399382": 3})
     assert set(imagenet_numbers()) - set(imagenet_numbers(21841)) == {"n04399382"}
     images = Images(ImageFolder(data), range(6), ready.input_spec.transform(), 0)
     logits = ready.model(torch.stack([images[Draw(0, n)][0] for n in range(6)]))
     numbers = imagenet_numbers(21841)
     chosen = logits[:, [numbers.index("n01440764"), numbers.index("n02123045")]].argmax(1)
-    assert judged.answers.predicted.tolist() == chosen.tolist()
+    assert result.predictions.predicted.tolist() == chosen.tolist()
 
 
 def test_folders_of_imagenet_22k_are_trained_on_and_judged(tmp_path: Path) -> None:
@@ -125,7 +128,7 @@ def test_folders_of_imagenet_22k_are_trained_on_and_judged(tmp_path: Path) -> No
     for name, number in {"zero": "n00004475", "one": "n02123045", "two": "n01440764"}.items():
         (data / name).rename(data / number)
     run = train(tiny(data, epochs=1), tmp_path / "run", console=silent()).run
-    few = make_folder(tmp_path / "few", 3)
+    few = make_folder(tmp_path / "few", 3, first=20)
     (few / "zero").rename(few / "n01440764")
     (few / "one").rename(few / "n02123045")
     (few / "two").rename(few / "n01443537")
@@ -139,3 +142,80 @@ def test_the_optimized_model_has_the_same_figures() -> None:
     assert fast.loss == pytest.approx(plain.loss, rel=1e-5)
     with pytest.raises(HexavitError, match="optimize is for float32 models of hexavit on a CPU"):
         optimized(nn.Linear(1, 1), torch.device("meta"), True, 1, (32, 32), 1)
+
+
+def test_no_metric_depends_on_the_batch_size(tmp_path: Path) -> None:
+    """Each metric of 27 images, with a smaller last batch or not, against sums in NumPy over the logits."""
+    source, run = ImageFolder(make_folder(tmp_path, 9, first=20)), trained()
+    images = Images(source, range(27), run.input_spec().transform(), 0)
+    with torch.no_grad():
+        logits = run.model()(torch.stack([images[Draw(0, n)][0] for n in range(27)])).double().numpy()
+    truth = np.array(source.labels)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    predicted, confidence = p.argmax(axis=1), p.max(axis=1)
+    bins = np.ceil(confidence * 15)
+    gaps = [
+        abs((predicted == truth)[bins == n].mean() - confidence[bins == n].mean()) * (bins == n).mean()
+        for n in np.unique(bins)
+    ]
+    hits = [np.sum((predicted == c) & (truth == c)) for c in range(3)]
+    f1 = [2 * hits[c] / (np.sum(predicted == c) + np.sum(truth == c)) for c in range(3)]
+    expected = {
+        "accuracy": (predicted == truth).mean(),
+        "loss": -np.log(p[np.arange(27), truth]).mean(),
+        "ece": sum(gaps),
+        "macro_f1": np.mean(f1),
+    }
+    for batch_size in (1, 8, 13, 26):
+        found = evaluate(run, str(tmp_path), batch_size=batch_size, device="cpu")
+        assert found.count == 27
+        assert {name: getattr(found, name) for name in expected} == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def shown(source: str, **options: object) -> tuple[str, int, tuple[str, ...], bool]:
+    found = evaluate(trained(), source, device="cpu", **options)  # type: ignore[arg-type]
+    return found.part, found.count, found.notes, found.training_images
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_copy_of_the_data_has_the_same_validation_images(tmp_path: Path, renamed: bool) -> None:
+    copy = shutil.copytree(digits_folder(), tmp_path / "copy")
+    if renamed:
+        for file in sorted(copy.rglob("*.png")):
+            file.rename(file.with_name(f"photo {file.name}"))
+    assert shown(str(copy)) == ("val", 6, (), False)
+    original = evaluate(trained(), str(digits_folder()), device="cpu")
+    assert evaluate(trained(), str(copy), device="cpu").loss == pytest.approx(original.loss, rel=1e-6)
+
+
+def test_new_images_beside_training_images_are_evaluated_alone(tmp_path: Path) -> None:
+    copy = shutil.copytree(digits_folder(), tmp_path / "copy")
+    shutil.copytree(make_folder(tmp_path / "new", 2, first=20), copy, dirs_exist_ok=True)
+    left_out = ("6 images that the run does not know are left out; --part all includes them.",)
+    assert shown(str(copy)) == ("val", 6, left_out, False)
+    for name in trained().split_record()["parts"]["val"]:
+        (copy / name).unlink()
+    part, count, notes, training_images = shown(str(copy))
+    assert (part, count, training_images) == ("new", 6, False)
+    assert notes[-1] == "The run's training images are left out."
+    for file in (tmp_path / "new").rglob("*.png"):
+        (copy / file.relative_to(tmp_path / "new")).unlink()
+    with pytest.raises(DataError, match="all images here are training images of the run; --part train evaluates them"):
+        shown(str(copy))
+    assert shown(str(copy), part="train")[:2] == ("train", 24)
+
+
+def test_a_run_without_checksums_warns_where_its_split_is_not_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(shutil.copytree(trained().path, tmp_path / "run"))
+    record = run.split_record()
+    del record["checksums"]
+    run.split_file.write_text(json.dumps(record))
+    data = make_folder(tmp_path / "data", 4)
+    with pytest.warns(TrainingImagesWarning, match="all 12 images are evaluated, and training images may be among"):
+        found = evaluate(run, str(data), device="cpu")
+    assert (found.part, found.training_images) == ("all", True)
+    assert main(["evaluate", str(run.path), "--data", str(data), "--device", "cpu"]) == 0
+    assert capsys.readouterr().err.startswith("warning: The validation images of the run are not known")
+    assert evaluate(run, str(data), part="all", device="cpu").notes == ()

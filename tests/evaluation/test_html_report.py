@@ -10,19 +10,19 @@ from PIL import Image
 from tests.using import CLASSES, digits_folder, make_folder, trained
 
 from hexavit.errors import RunError
-from hexavit.evaluation.evaluate import Judged, judge
+from hexavit.evaluation.evaluate import DetailedEvaluation, evaluate_with_predictions
 from hexavit.evaluation.html_report import write_report
 from hexavit.evaluation.plots import draw_confusion, draw_mistakes, draw_reliability
-from hexavit.evaluation.predictions import Answers
+from hexavit.evaluation.predictions import Predictions
 
 
 @pytest.fixture(scope="module")
-def judged() -> Judged:
-    return judge(trained(), str(digits_folder()), part="all", device="cpu")
+def result() -> DetailedEvaluation:
+    return evaluate_with_predictions(trained(), str(digits_folder()), part="all", device="cpu")
 
 
-def test_every_figure_agrees_with_the_answers(judged: Judged) -> None:
-    found, answers = judged.evaluation, judged.answers
+def test_every_figure_agrees_with_the_answers(result: DetailedEvaluation) -> None:
+    found, answers = result.evaluation, result.predictions
     assert answers.right.mean() == pytest.approx(found.accuracy)
     assert -np.log(answers.truth_probability).mean() == pytest.approx(found.loss, rel=1e-4)
     assert found.interval[0] <= found.accuracy <= found.interval[1]
@@ -45,51 +45,51 @@ class _Sources(HTMLParser):
         self.found += [str(value) for name, value in attrs if name in {"src", "href"}]
 
 
-def test_the_report_holds_its_pictures_and_asks_nobody(judged: Judged, tmp_path: Path) -> None:
-    write_report(judged, tmp_path / "out" / "report.html")
+def test_the_report_holds_its_pictures_and_asks_nobody(result: DetailedEvaluation, tmp_path: Path) -> None:
+    write_report(result, tmp_path / "out" / "report.html")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     parser = _Sources()
     parser.feed(page)
-    assert len(parser.found) == 3 - (not judged.evaluation.confused)
+    assert len(parser.found) == 3 - (not result.evaluation.confused)
     for source in parser.found:
         kind, content = source.split(",", 1)
         assert kind == "data:image/png;base64"
         Image.open(io.BytesIO(b64decode(content))).load()
     assert not re.search(r"https?:|@import|url\(|<script", page)
-    assert f"{judged.evaluation.accuracy:.2%}" in page
+    assert f"{result.evaluation.accuracy:.2%}" in page
     assert all(f"<td>{name}</td>" in page for name in CLASSES)
 
 
 def test_names_are_text_and_nothing_else(tmp_path: Path) -> None:
     odd = ("<b>$x^{$", "a&b", "c\nd")
-    answers = Answers(np.arange(3), np.array([0, 1, 2]), np.array([1, 0, 2]), np.full(3, 0.9), np.full(3, 0.05))
-    found = judge(trained(), str(digits_folder()), part="all", device="cpu")
+    answers = Predictions(np.arange(3), np.array([0, 1, 2]), np.array([1, 0, 2]), np.full(3, 0.9), np.full(3, 0.05))
+    found = evaluate_with_predictions(trained(), str(digits_folder()), part="all", device="cpu")
     evaluation = found.evaluation
     object.__setattr__(evaluation, "per_class", answers.per_class(odd))
     object.__setattr__(evaluation, "confused", answers.confused(odd))
-    write_report(Judged(evaluation, answers, odd, found.source), tmp_path / "a.html")
+    write_report(DetailedEvaluation(evaluation, answers, odd, found.source), tmp_path / "a.html")
     page = (tmp_path / "a.html").read_text()
     assert "&lt;b&gt;$x^{$" in page
     assert "<b>" not in page
 
 
-def test_pictures_of_many_classes_and_of_none_wrong(judged: Judged) -> None:
+def test_pictures_of_many_classes_and_of_none_wrong(result: DetailedEvaluation) -> None:
     many = np.arange(100)
-    answers = Answers(many, many, many, np.ones(100), np.ones(100))
+    answers = Predictions(many, many, many, np.ones(100), np.ones(100))
     for png in (draw_confusion(answers, [str(n) for n in many]), draw_reliability(answers)):
         Image.open(io.BytesIO(png)).load()
-    assert draw_mistakes(answers, [str(n) for n in many], judged.source) is None
+    assert draw_mistakes(answers, [str(n) for n in many], result.source) is None
 
 
-def test_a_report_that_cannot_be_written_is_refused(judged: Judged, tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_refused(result: DetailedEvaluation, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="this file cannot be written"):
-        write_report(judged, tmp_path / "file" / "a.html")
+        write_report(result, tmp_path / "file" / "a.html")
 
 
 def test_a_class_without_images_does_not_harm(tmp_path: Path) -> None:
-    data = make_folder(tmp_path, 3)
+    data = make_folder(tmp_path, 3, first=20)
     for file in (data / "one").iterdir():
         file.unlink()
     (data / "one").rmdir()
-    write_report(judge(trained(), str(data), device="cpu"), tmp_path / "a.html")
+    write_report(evaluate_with_predictions(trained(), str(data), device="cpu"), tmp_path / "a.html")

@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 
-from hexavit.evaluation.predictions import Answers, ClassResult, Confused
+from hexavit.evaluation.predictions import ClassResult, Confused, Predictions
 
 CLASSES = ("a", "b", "c", "d")
 
 
-def answers(truth: list[int], predicted: list[int], confidence: float = 0.9) -> Answers:
+def answers(truth: list[int], predicted: list[int], confidence: float = 0.9) -> Predictions:
     right, count = np.array(truth) == np.array(predicted), len(truth)
     given = np.full(count, confidence)
     of_truth = np.where(right, given, (1 - confidence) * np.linspace(0.9, 0.1, count))
-    return Answers(np.arange(count), np.array(truth), np.array(predicted), given, of_truth)
+    return Predictions(np.arange(count), np.array(truth), np.array(predicted), given, of_truth)
 
 
 def test_figures_of_a_class_by_hand() -> None:

@@ -15,21 +15,21 @@ from hexavit.data.split import make_split
 from hexavit.errors import DataError, HexavitError
 from hexavit.evaluation import probing
 from hexavit.evaluation.probing import extract, probe
-from hexavit.inference import InputSpec, Ready, open_model
+from hexavit.inference import InputSpec, LoadedModel, load_model
 from hexavit.training import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def ready() -> Ready:
+def ready() -> LoadedModel:
     """A model without a head, at its start: its features tell digits apart all the same."""
     torch.manual_seed(0)
     model = hexavit.create_model("deit_nano", num_classes=0, in_chans=1, img_size=32).eval()
-    return Ready(model, (), Digits().hints.suited(InputSpec.of_model(model)), "untrained")
+    return LoadedModel(model, (), Digits().hints.suited(InputSpec.of_model(model)), "untrained")
 
 
-def test_both_classifiers_are_scikit_learns_on_the_features(ready: Ready, tmp_path: Path) -> None:
+def test_both_classifiers_are_scikit_learns_on_the_features(ready: LoadedModel, tmp_path: Path) -> None:
     data = str(make_folder(tmp_path, 20))
     found = probe(ready, data, k=1, c=0.5, device="cpu")
     source = open_source(data)
@@ -45,7 +45,7 @@ def test_both_classifiers_are_scikit_learns_on_the_features(ready: Ready, tmp_pa
     assert (found.train_images, found.held_out_images, found.dimension) == (48, 12, fitted.vectors.shape[1])
 
 
-def test_the_settings_are_chosen_on_the_training_images_alone(ready: Ready, tmp_path: Path) -> None:
+def test_the_settings_are_chosen_on_the_training_images_alone(ready: LoadedModel, tmp_path: Path) -> None:
     data = make_folder(tmp_path, 12)
     source = open_source(str(data))
     before = probe(ready, str(data), device="cpu")
@@ -61,7 +61,7 @@ def test_the_settings_are_chosen_on_the_training_images_alone(ready: Ready, tmp_
     assert after.knn.accuracy != before.knn.accuracy
 
 
-def test_ten_digits_have_a_top_5_and_more_than_chance(ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_digits_have_a_top_5_and_more_than_chance(ready: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "PENALTIES", (0.1, 1.0))
     monkeypatch.setattr(probing, "NEIGHBOURS", (1, 5))
     found = probe(ready, "digits", device="cpu", batch_size=256)
@@ -74,12 +74,12 @@ def test_a_run_is_probed_on_its_own_split(tmp_path: Path) -> None:
     found = probe(trained(), str(digits_folder()), device="cpu")
     record = trained().split_record()["parts"]
     assert (found.train_images, found.held_out_images, found.part) == (len(record["train"]), len(record["val"]), "val")
-    data = make_folder(tmp_path, 4, ("train", "test"))
+    data = make_folder(tmp_path, 4, ("train", "test"), first=20)
     other = probe(trained(), str(data), device="cpu")
     assert (other.train_images, other.held_out_images, other.part) == (12, 12, "test")
 
 
-def test_features_are_kept_and_used_again(ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_kept_and_used_again(ready: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, cache = str(make_folder(tmp_path / "data", 6)), tmp_path / "kept.npz"
     first = probe(ready, data, device="cpu", cache=cache)
     monkeypatch.setattr(probing, "extract", None)
@@ -95,7 +95,7 @@ def test_features_are_kept_and_used_again(ready: Ready, tmp_path: Path, monkeypa
         probe(ready, data, device="cpu", cache=tmp_path / "kept.txt")
 
 
-def test_broken_images_are_refused_or_left_out(ready: Ready, tmp_path: Path) -> None:
+def test_broken_images_are_refused_or_left_out(ready: LoadedModel, tmp_path: Path) -> None:
     data = make_folder(tmp_path, 5)
     (data / "zero" / "a.png").touch()
     with pytest.raises(DataError, match="this file is empty"):
@@ -103,7 +103,7 @@ def test_broken_images_are_refused_or_left_out(ready: Ready, tmp_path: Path) -> 
     assert list(probe(ready, str(data), device="cpu", on_bad_image="skip").skipped) == ["zero/a.png"]
 
 
-def test_what_cannot_be_done_is_refused(ready: Ready, tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_refused(ready: LoadedModel, tmp_path: Path) -> None:
     data = str(make_folder(tmp_path, 2))
     with pytest.raises(HexavitError, match="k is at most the number of training images, 3, not 4"):
         probe(ready, data, k=4, device="cpu")
@@ -124,7 +124,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert f"C = {read['linear']['setting']:g} (cross-validation" in told
     place = hexavit.save_pretrained(hexavit.create_model("cvt_nano", num_classes=0), tmp_path / "headless")
     assert main(["probe", str(place), "--data", str(digits_folder()), "--k", "1", "--c", "1"]) == 0
-    assert open_model(place, headless=True).classes == ()
+    assert load_model(place, headless=True).classes == ()
 
 
 def test_a_trained_models_features_are_better_than_chance(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ from tests.using import digits_folder, trained
 from hexavit.data import open_source
 from hexavit.data.loader import Draw, Images
 from hexavit.errors import HexavitError
-from hexavit.inference import open_model, predict
+from hexavit.inference import load_model, predict
 from hexavit.inference.features import FeatureFile, check_features_file
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_they_are_what_the_classifier_reads() -> None:
-    ready = open_model(trained().path)
+    ready = load_model(trained().path)
     found = list(predict(ready, [digits_folder()], top=3, features=True, device="cpu"))
     source = open_source(str(digits_folder()))
     images = Images(source, range(30), ready.input_spec.transform(), 0)

@@ -17,12 +17,12 @@ def watch(run: str, folder: str) -> None:
 
     import torch
 
-    from hexavit.inference import open_model, predict
+    from hexavit.inference import load_model, predict
 
     torch.set_num_threads(1)
     files = cycle(sorted(Path(folder).rglob("*.png")))
     before, count = 0, 0
-    for _ in predict(open_model(run), islice(files, COUNT), features=True, device="cpu", batch_size=BATCH):
+    for _ in predict(load_model(run), islice(files, COUNT), features=True, device="cpu", batch_size=BATCH):
         count += 1
         if count == WARM:
             before = resident()

@@ -14,7 +14,7 @@ from hexavit.errors import HexavitError, RunError, nearest
 
 if TYPE_CHECKING:
     from hexavit.architecture import Architecture
-    from hexavit.inference import Ready
+    from hexavit.inference import LoadedModel
 
 MODEL = "model name, as in `hexavit list`; run folder; or saved model folder"
 """Help of an argument that :func:`architecture_of` reads."""
@@ -259,12 +259,12 @@ def add_optimize(parser: Parser) -> None:
     )
 
 
-def load_source(args: argparse.Namespace, *, headless: bool = False) -> Ready:
+def load_source(args: argparse.Namespace, *, headless: bool = False) -> LoadedModel:
     """Load the model that :func:`add_model_source`'s options describe, and print its notes to standard error."""
-    from hexavit.inference import open_model
+    from hexavit.inference import load_model
 
     options: dict[str, Any] = {"model": args.model, "weights": args.weights, "untrained": args.untrained}
-    loaded = open_model(args.run, headless=headless, **options)
+    loaded = load_model(args.run, headless=headless, **options)
     for note in loaded.notes:
         print(f"note: {note}", file=sys.stderr)
     return loaded

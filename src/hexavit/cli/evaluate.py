@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from argparse import Namespace
 
 from hexavit.cli._parser import (
@@ -16,7 +17,8 @@ from hexavit.cli._parser import (
     load_source,
 )
 from hexavit.data.source import OnBadImage
-from hexavit.evaluation.evaluate import Among, Part, judge
+from hexavit.evaluation.evaluate import Among, TrainingImagesWarning, evaluate_with_predictions
+from hexavit.evaluation.run_split import Part
 
 
 def add_arguments(parser: Parser) -> None:
@@ -43,22 +45,26 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: Namespace) -> None:
     check_output(args.report, ".html", ".htm", overwrite=args.overwrite)
-    judged = judge(
-        load_source(args),
-        args.data,
-        part=args.part,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        device=args.device,
-        among=args.among,
-        on_bad_image=args.on_bad_image,
-        optimize=args.optimize,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrainingImagesWarning)  # printed below
+        result = evaluate_with_predictions(
+            load_source(args),
+            args.data,
+            part=args.part,
+            batch_size=args.batch_size,
+            workers=args.workers,
+            device=args.device,
+            among=args.among,
+            on_bad_image=args.on_bad_image,
+            optimize=args.optimize,
+        )
     if args.report is not None:
         from hexavit.evaluation.html_report import write_report
 
-        write_report(judged, args.report)
-    found = judged.evaluation
+        write_report(result, args.report)
+    found = result.evaluation
+    for note in found.notes:
+        print(f"{'warning' if found.training_images else 'note'}: {note}", file=sys.stderr)
     for reason in found.skipped.values():
         print(f"not read: {reason}", file=sys.stderr)
     for name, count in found.left_out.items():
@@ -68,7 +74,7 @@ def run(args: Namespace) -> None:
         return
     print(f"{found.data} ({found.part}), {found.weights} weights: {found.count} images")
     low, high = found.interval
-    print(f"accuracy  {found.accuracy:.2%} (95 % CI {low:.2%}-{high:.2%})")
+    print(f"accuracy  {found.accuracy:.2%} (95 % CI {100 * low:.2f}-{100 * high:.2f} %)")
     if found.top5 is not None:
         print(f"top-5     {found.top5:.2%}")
     print(f"loss      {found.loss:.4f}")

@@ -8,13 +8,15 @@ from argparse import Namespace
 
 from hexavit.cli._parser import Parser, add_json, add_model_source, load_source
 from hexavit.data.source import OnBadImage
-from hexavit.evaluation.probing import Fitted, HeldOut, probe
+from hexavit.evaluation.probing import EvaluatedPart, Fitted, probe
 
 
 def add_arguments(parser: Parser) -> None:
     add_model_source(parser)
     parser.add_argument("--data", metavar="DATA", required=True, help="data set, as in `hexavit train --data`")
-    parser.add_argument("--part", type=HeldOut, default="auto", help="split to evaluate; by default test, else val")
+    parser.add_argument(
+        "--part", type=EvaluatedPart, default="auto", help="split to evaluate; by default test, else val"
+    )
     parser.add_argument("--k", type=int, help="number of neighbours; by default chosen by cross-validation")
     parser.add_argument(
         "--c",

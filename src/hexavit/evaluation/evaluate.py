@@ -1,7 +1,8 @@
-"""How good a trained model is, on images whose classes are known."""
+"""Accuracy, loss and calibration of a trained model on labelled images."""
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,43 +14,55 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassCalibrationError
 
+from hexavit._deprecated import renamed
 from hexavit.data import Source, open_source
 from hexavit.data.batches import read_batches
 from hexavit.data.source import OnBadImage
-from hexavit.data.split import from_record
 from hexavit.errors import DataError, HexavitError, nearest
 from hexavit.evaluation.metrics import MeanLoss, accuracies, figure
-from hexavit.evaluation.predictions import BINS, Answers, ClassResult, Confused
+from hexavit.evaluation.predictions import BINS, ClassResult, Confused, Predictions
+from hexavit.evaluation.run_split import Part, choose_part
 from hexavit.inference.acceleration import optimized
 from hexavit.inference.device import Device, pick_device
-from hexavit.inference.load_model import Ready, Subject, made_ready
+from hexavit.inference.load_model import LoadedModel, ModelSource, as_loaded
 from hexavit.runs.run_folder import Weights
 
 P = ParamSpec("P")
-Part = Literal["auto", "train", "val", "test", "all"]
 Among = Literal["model", "data"]
+
+__getattr__ = renamed(
+    __name__, {"judge": f"{__name__}.evaluate_with_predictions", "Judged": f"{__name__}.DetailedEvaluation"}
+)
+
+
+class TrainingImagesWarning(UserWarning):
+    """The evaluated images may include images that the model was trained on."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``evaluate`` found.
+    """The metrics that ``evaluate`` computes.
 
     Attributes:
-        data: the data.
-        part: the part of it: ``train``, ``val``, ``test`` or ``all``.
+        data: the data set.
+        part: the split that was evaluated: ``train``, ``val``, ``test``, ``new`` or ``all``.
         weights: ``best`` or ``last`` of a run, else a published name or a file.
-        count: images.
-        accuracy: share of the images whose most probable class is right.
-        top5: share of those whose class is among the five most probable; nothing where there are five classes or less.
+        count: number of images.
+        accuracy: top-1 accuracy, a fraction of 1.
+        top5: top-5 accuracy; None for five classes or fewer.
         loss: mean cross-entropy in nats.
-        interval: of the accuracy: 95 % of the bootstrap's draws lie in it.
-        ece: expected calibration error: how far confidence and the share of right answers lie apart, over 15 bins.
+        interval: 95 % bootstrap confidence interval of the accuracy.
+        ece: expected calibration error over 15 bins of confidence.
         macro_f1: mean F1 of the classes that occur.
         per_class: the classes that occur, in the order of the logits.
-        confused: every confusion that happened, the most frequent first.
-        among: whether the answer was sought among all classes of the ``model``, or among those of the ``data`` alone.
-        left_out: images by class, where the model has no such class and the answer was sought among the data's.
+        confused: every pair of confused classes, the most frequent first.
+        among: whether predictions were among all classes of the ``model`` or only those of the ``data``.
+        left_out: number of images of each class that the model does not have; they were not evaluated.
         skipped: names of images that could not be read, each with the reason.
+        model: name of the architecture; empty if unknown.
+        source: what the model was loaded from, such as a run folder; empty if unknown.
+        notes: sentences about the choice of images.
+        training_images: True if the evaluated images may include training images although none were asked for.
     """
 
     data: str
@@ -67,6 +80,10 @@ class Evaluation:
     among: Among = "model"
     left_out: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    model: str = ""
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    training_images: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -74,25 +91,25 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """An evaluation with what it was made from.
+class DetailedEvaluation:
+    """An evaluation with the prediction for every image.
 
     Attributes:
-        evaluation: the figures.
-        answers: one an image.
-        classes: among which the answers were sought; ``answers`` counts by their places.
+        evaluation: the metrics.
+        predictions: one per image.
+        classes: class names; ``predictions`` holds indices into them.
         source: the images.
     """
 
     evaluation: Evaluation
-    answers: Answers
+    predictions: Predictions
     classes: Sequence[str]
     source: Source
 
 
 @torch.inference_mode()
-def judge(
-    subject: Subject,
+def evaluate_with_predictions(
+    subject: ModelSource,
     data: str,
     *,
     part: Part = "auto",
@@ -103,108 +120,121 @@ def judge(
     among: Among = "model",
     on_bad_image: OnBadImage = "error",
     optimize: bool | None = None,
-) -> Judged:
-    """Judge a model, keeping its answer to every image.
+) -> DetailedEvaluation:
+    """Evaluate a model on labelled images and keep the prediction for every image.
 
     Args:
-        subject: a run or its folder, a model's name, or what :func:`hexavit.inference.open_model` gave.
-        data: ``digits``, or a folder; its classes must be among those of the model.
-        part: of the data; ``auto`` is ``test`` where there is one, else what the run held out, else all of it.
+        subject: a run or its folder, a model name, or the result of :func:`hexavit.inference.load_model`.
+        data: a data set as in ``hexavit train``; its classes must be classes of the model.
+        part: the split; ``auto`` is ``test`` if there is one, else the validation images of the run, else the images
+            that the run does not know, else all. A run's split is found again by image name, or by content in data
+            that was moved or renamed.
         weights: of a run, those of the best or of the last epoch.
-        batch_size: images that go through the model at once.
+        batch_size: images per batch; no metric depends on it.
         workers: threads that decode images.
         device: where to compute.
-        among: all classes of the ``model`` may be answered, or those of the ``data`` alone: the others' logits are
-            not looked at, as is done to judge a model of ImageNet-22k on ImageNet-1k. Images of classes that the model
-            does not have are left out then, and counted.
-        optimize: use :func:`hexavit.optimize`; by default on CPUs for 2,000 images and more.
-        on_bad_image: ``skip`` leaves out what cannot be read, and names it in the result; ``error`` refuses it.
+        among: predict among all classes of the ``model``, or only those of the ``data``, as to evaluate an ImageNet-22k
+            model on ImageNet-1k. With ``data``, images of classes that the model does not have are left out and
+            counted.
+        on_bad_image: ``skip`` leaves out images that cannot be read and lists them in the result; ``error`` raises.
+        optimize: use :func:`hexavit.optimize`; by default on CPUs from 2,000 images on.
 
     Raises:
-        DataError: when the data is missing, has classes that the model does not know, lacks that part, or cannot be
-            read.
-        RunError: when the run cannot be read.
+        DataError: the data is missing or unreadable, has classes that the model does not have, lacks that split, or
+            consists of training images that were not asked for.
+        RunError: the run cannot be read.
+
+    Warns:
+        TrainingImagesWarning: the images may include training images.
     """
     if batch_size < 1:
         raise HexavitError(f"the batch size is at least 1, not {batch_size}")
     source = open_source(data)
-    ready = made_ready(subject, weights)
-    choice = _choice(source, ready, among)
-    found, numbers = choose_part(ready, source, part)
-    left_out = Counter(source.classes[source.labels[n]] for n in numbers if choice.labels[source.labels[n]] is None)
-    numbers = [number for number in numbers if choice.labels[source.labels[number]] is not None]
+    loaded = as_loaded(subject, weights)
+    choice = _choose_classes(source, loaded, among)
+    chosen = choose_part(loaded.split, source, part)
+    if chosen.training_images:
+        warnings.warn(" ".join(chosen.notes), TrainingImagesWarning, stacklevel=3)
+    labels = {number: choice.labels[source.labels[number]] for number in chosen.numbers}
+    left_out = Counter(source.classes[source.labels[number]] for number, label in labels.items() if label is None)
+    numbers = [number for number, label in labels.items() if label is not None]
     if not numbers:
-        raise DataError(f"{source.place}: its part {found!r} has no images")
+        raise DataError(f"{source.place}: its split {chosen.part!r} has no images")
     skipped: dict[str, str] | None = {} if on_bad_image == "skip" else None
-    batches = read_batches(source, numbers, ready.input_spec, batch_size=batch_size, workers=workers, skipped=skipped)
+    batches = read_batches(source, numbers, loaded.input_spec, batch_size=batch_size, workers=workers, skipped=skipped)
     place = pick_device(device)
-    model = optimized(ready.model.to(place), place, optimize, len(numbers), ready.input_spec.size, batch_size)
+    model = optimized(loaded.model.to(place), place, optimize, len(numbers), loaded.input_spec.size, batch_size)
     columns = None if choice.columns is None else torch.tensor(choice.columns, device=place)
-    sums = _Sums(len(choice.classes), place)
+    metrics = _Metrics(len(choice.classes), place)
     for of_batch, pixels in batches:
-        target = torch.tensor([choice.labels[source.labels[number]] for number in of_batch], device=place)
-        logits = model(ready.input_spec.normalise(pixels.to(place)))  # (B, K)
-        sums.add(of_batch, logits if columns is None else logits[:, columns], target)
-    if not sums.answered:
-        raise DataError(f"{source.place}: no image of its part {found!r} can be read")
-    answers = sums.answers()
-    per_class = answers.per_class(choice.classes)
+        target = torch.tensor([labels[number] for number in of_batch], device=place)
+        logits = model(loaded.input_spec.normalise(pixels.to(place)))  # (B, K)
+        metrics.add(of_batch, logits if columns is None else logits[:, columns], target)
+    if not metrics.rows:
+        raise DataError(f"{source.place}: no image of its split {chosen.part!r} can be read")
+    predictions = metrics.predictions()
+    per_class = predictions.per_class(choice.classes)
     evaluation = Evaluation(
         data=data,
-        part=found,
-        weights=ready.weights,
-        count=len(answers.numbers),
-        **sums.figures(),
-        interval=answers.interval(),
+        part=chosen.part,
+        weights=loaded.weights,
+        count=len(predictions.numbers),
+        **metrics.values(),
+        interval=predictions.interval(),
         macro_f1=sum(each.f1 for each in per_class) / len(per_class),
         per_class=per_class,
-        confused=answers.confused(choice.classes),
+        confused=predictions.confused(choice.classes),
         among=among,
         left_out=dict(left_out),
         skipped=skipped or {},
+        model=loaded.architecture_name,
+        source=loaded.source,
+        notes=chosen.notes,
+        training_images=chosen.training_images,
     )
-    return Judged(evaluation, answers, choice.classes, source)
+    return DetailedEvaluation(evaluation, predictions, choice.classes, source)
 
 
-def _figures_of(judging: Callable[P, Judged]) -> Callable[P, Evaluation]:
+def _metrics_only(detailed: Callable[P, DetailedEvaluation]) -> Callable[P, Evaluation]:
     def evaluate(*args: P.args, **options: P.kwargs) -> Evaluation:
-        """The figures that :func:`judge` finds, which says what the arguments are."""
-        return judging(*args, **options).evaluation
+        """Evaluate a model on labelled images; the arguments are those of :func:`evaluate_with_predictions`."""
+        return detailed(*args, **options).evaluation
 
-    shown = signature(judging).replace(return_annotation="Evaluation")
-    evaluate.__signature__ = shown  # type: ignore[attr-defined]  # a function may have one
+    evaluate.__signature__ = signature(detailed).replace(  # type: ignore[attr-defined]
+        return_annotation="Evaluation"
+    )
     return evaluate
 
 
-evaluate = _figures_of(judge)
+evaluate = _metrics_only(evaluate_with_predictions)
 
 
-class _Sums:
-    """What is added up over the batches, among `count` classes."""
+class _Metrics:
+    """Metrics accumulated over batches, for `count` classes."""
 
     def __init__(self, count: int, place: torch.device) -> None:
-        self.answered: list[tuple[Tensor, ...]] = []
-        self._overall, self._loss = accuracies(count).to(place), MeanLoss().to(place)
+        self.rows: list[tuple[Tensor, ...]] = []
+        self._accuracies, self._loss = accuracies(count).to(place), MeanLoss().to(place)
         self._calibration = MulticlassCalibrationError(count, n_bins=BINS).to(place)
 
     def add(self, numbers: Sequence[int], logits: Tensor, target: Tensor) -> None:
-        """Images (B,) by number, their logits (B, count) and right classes (B,)."""
+        """Add a batch: image numbers (B,), logits (B, count) and true classes (B,)."""
         self._loss.update(F.cross_entropy(logits.float(), target), len(target))
-        self._overall.update(logits, target)
+        self._accuracies.update(logits, target)
         probabilities = logits.float().softmax(dim=-1)
         self._calibration.update(probabilities, target)
         confidence, predicted = probabilities.max(dim=-1)
         of_truth = probabilities.gather(1, target[:, None]).squeeze(1)
-        rows = (torch.tensor(numbers), target, predicted, confidence, of_truth)
-        self.answered.append(tuple(each.cpu() for each in rows))
+        row = (torch.tensor(numbers), target, predicted, confidence, of_truth)
+        self.rows.append(tuple(each.cpu() for each in row))
 
-    def answers(self) -> Answers:
-        """One an image."""
-        return Answers(*(torch.cat(column).numpy() for column in zip(*self.answered, strict=True)))
+    def predictions(self) -> Predictions:
+        """One per image."""
+        return Predictions(*(torch.cat(column).numpy() for column in zip(*self.rows, strict=True)))
 
-    def figures(self) -> dict[str, Any]:
-        """Those over all images, by the names that `Evaluation` has for them."""
-        values = {name: figure(value) for name, value in self._overall.compute().items()}
+    def values(self) -> dict[str, Any]:
+        """Metrics over all images, by their names in `Evaluation`."""
+        values = {name: figure(value) for name, value in self._accuracies.compute().items()}
         return {
             "accuracy": values["accuracy"],
             "top5": values.get("top5"),
@@ -214,13 +244,13 @@ class _Sums:
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """Among which classes the answer is sought.
+class _ClassChoice:
+    """The classes that are predicted among.
 
     Attributes:
         classes: their names.
-        columns: their logits; nothing when all are.
-        labels: for each class of the data its place among them, or nothing when the model has no such class.
+        columns: their columns in the logits; None for all.
+        labels: for each class of the data its index in ``classes``, or None if the model does not have it.
     """
 
     classes: Sequence[str]
@@ -228,33 +258,15 @@ class _Choice:
     labels: list[int | None]
 
 
-def _choice(source: Source, ready: Ready, among: Among) -> _Choice:
-    numbers = {**ready.synonyms, **{name: i for i, name in enumerate(ready.classes)}}
+def _choose_classes(source: Source, loaded: LoadedModel, among: Among) -> _ClassChoice:
+    numbers = {**loaded.synonyms, **{name: i for i, name in enumerate(loaded.classes)}}
     unknown = [name for name in source.classes if name not in numbers]
     known = [name for name in source.classes if name in numbers]
     if unknown and (among == "model" or len(known) < 2):
-        near = nearest(unknown[0], ready.classes)
+        near = nearest(unknown[0], loaded.classes)
         raise DataError(f"{source.place}: the model knows no class {unknown[0]!r}: {near}")
     if among == "model":
-        return _Choice(ready.classes, None, [numbers[name] for name in source.classes])
+        return _ClassChoice(loaded.classes, None, [numbers[name] for name in source.classes])
     columns = [numbers[name] for name in known]
     places = {name: place for place, name in enumerate(known)}
-    return _Choice([ready.classes[i] for i in columns], columns, [places.get(name) for name in source.classes])
-
-
-def choose_part(ready: Ready, source: Source, part: Part) -> tuple[str, Sequence[int]]:
-    """The name and the images of the part that is meant.
-
-    Raises:
-        DataError: when the data has no such part.
-    """
-    if part == "all":
-        return part, range(len(source.names))
-    record = ready.split
-    split = from_record(source, dict(record)) if record and record["data"] == source.identity else source.parts
-    if part == "auto":
-        part = next((name for name in ("test", "val") if name in split), "all")
-        return (part, split[part]) if part != "all" else (part, range(len(source.names)))
-    if part not in split:
-        raise DataError(f"{source.place}: this data has no part {part!r}: {nearest(part, ['all', *split])}")
-    return part, split[part]
+    return _ClassChoice([loaded.classes[i] for i in columns], columns, [places.get(name) for name in source.classes])

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML file that opens anywhere: its pictures are inside it, and no network is asked."""
+"""Writes an evaluation to one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from hexavit.evaluation.evaluate import Evaluation, Judged
+from hexavit.evaluation.evaluate import DetailedEvaluation, Evaluation
 from hexavit.evaluation.plots import draw_confusion, draw_mistakes, draw_reliability
 from hexavit.files import write_text
 from hexavit.images.decode import shown
 
-_CONFUSED = 20  # pairs that are listed
+_CONFUSED = 20  # most pairs listed
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: 1rem 0; }
@@ -22,34 +22,34 @@ img { max-width: 100%; height: auto; }
 """
 
 
-def write_report(judged: Judged, path: str | Path) -> None:
+def write_report(result: DetailedEvaluation, path: str | Path) -> None:
     """Write the figures, the reliability diagram, the confusion matrix and the worst mistakes.
 
     Args:
-        judged: what :func:`hexavit.evaluation.evaluate.judge` gave.
-        path: of the HTML file, which is written whole.
+        result: of :func:`hexavit.evaluation.evaluate.evaluate_with_predictions`.
+        path: of the HTML file; it is written atomically.
 
     Raises:
-        RunError: when the file cannot be written.
+        RunError: the file cannot be written.
     """
-    found, answers = judged.evaluation, judged.answers
-    mistakes = draw_mistakes(answers, judged.classes, judged.source)
-    title = f"{found.data} ({found.part}), {found.weights} weights"
+    found, predictions = result.evaluation, result.predictions
+    mistakes = draw_mistakes(predictions, result.classes, result.source)
+    title = f"{found.model or 'Model'} on {found.data} ({found.part})"
     body = [
         f"<h1>{_text(title)}</h1>",
         _table(("", "value"), _figures(found)),
         *_remarks(found),
         "<h2>Calibration</h2>",
-        "<p>On the dashed line confidence is what it says: of the answers given with 80 %, 80 % are right.</p>",
-        _image(draw_reliability(answers), "share of right answers by confidence"),
+        "<p>On the dashed line the model is calibrated: of predictions at 80 % confidence, 80 % are right.</p>",
+        _image(draw_reliability(predictions), "accuracy by confidence"),
         "<h2>Confusion</h2>",
-        _image(draw_confusion(answers, judged.classes), "confusion matrix"),
+        _image(draw_confusion(predictions, result.classes), "confusion matrix"),
         _table(
             ("true", "predicted", "images"),
             ((each.truth, each.predicted, str(each.count)) for each in found.confused[:_CONFUSED]),
         ),
         "<h2>Worst mistakes</h2>",
-        _image(mistakes, "images with the least probable truth") if mistakes else "<p>There is none.</p>",
+        _image(mistakes, "images whose true class got the least probability") if mistakes else "<p>None.</p>",
         "<h2>Classes</h2>",
         _table(
             ("class", "images", "precision", "recall", "F1"),
@@ -69,9 +69,14 @@ def write_report(judged: Judged, path: str | Path) -> None:
 def _figures(found: Evaluation) -> list[tuple[str, str]]:
     low, high = found.interval
     figures = [
+        *([("model", found.model)] if found.model else []),
+        *([("loaded from", found.source)] if found.source else []),
+        ("weights", found.weights),
+        ("data", found.data),
+        ("split", found.part),
         ("images", str(found.count)),
         ("accuracy (top-1)", f"{found.accuracy:.2%}"),
-        ("its 95 % interval (bootstrap)", f"{low:.2%} to {high:.2%}"),
+        ("95 % CI (bootstrap)", f"{100 * low:.2f}–{100 * high:.2f} %"),
         *([("top-5", f"{found.top5:.2%}")] if found.top5 is not None else []),
         ("cross-entropy", f"{found.loss:.4f}"),
         ("expected calibration error", f"{found.ece:.2%}"),
@@ -81,14 +86,14 @@ def _figures(found: Evaluation) -> list[tuple[str, str]]:
 
 
 def _remarks(found: Evaluation) -> list[str]:
-    told = []
+    remarks = list(found.notes)
     if found.among == "data":
-        told.append("The answer was sought among the classes of the data alone.")
+        remarks.append("Predictions are among the classes of the data only.")
     if found.left_out:
-        told.append(f"Left out, as the model has no such class: {', '.join(found.left_out)}.")
+        remarks.append(f"Left out because the model does not have the class: {', '.join(found.left_out)}.")
     if found.skipped:
-        told.append(f"Not read: {'; '.join(found.skipped.values())}.")
-    return [f"<p>{_text(each)}</p>" for each in told]
+        remarks.append(f"Could not be read: {'; '.join(found.skipped.values())}.")
+    return [f"<p>{_text(each)}</p>" for each in remarks]
 
 
 def _share(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The figures by which a classifier is judged, the same in training and in ``evaluate``."""
+"""Metrics of a classifier, shared by training and ``evaluate``."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ class MeanLoss(Metric):
 
 
 def figure(value: Tensor) -> float:
-    """A scalar as the shortest decimal number that stands for it: 0.9583333, not the 0.9583333134651184 of its bits."""
+    """A scalar rounded to the shortest decimal that identifies it: 0.9583333 instead of 0.9583333134651184."""
     return float(str(value.detach().cpu().numpy()[()]))

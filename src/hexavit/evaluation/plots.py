@@ -1,4 +1,4 @@
-"""How a classifier errs, as pictures: the confusion matrix, the reliability diagram, the worst mistakes."""
+"""Plots of an evaluation: confusion matrix, reliability diagram, worst mistakes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hexavit.data.source import Source
-from hexavit.evaluation.predictions import BINS, Answers
+from hexavit.evaluation.predictions import BINS, Predictions
 from hexavit.images.contact_sheet import Cell, contact_sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_NAMED, _COUNTED = 40, 20  # up to so many classes are named, and their counts written
+_NAMED, _COUNTED = 40, 20  # most classes with names, and with counts
 
 
-def draw_confusion(answers: Answers, classes: Sequence[str]) -> bytes:
-    """The shares of each true class (rows) that were given each class (columns), as PNG."""
+def draw_confusion(predictions: Predictions, classes: Sequence[str]) -> bytes:
+    """Draw the confusion matrix, each row as fractions of its true class; returns a PNG."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no window system
 
-    labels, counts = answers.confusion()
+    labels, counts = predictions.confusion()
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     side = min(12.0, 3 + 0.35 * len(labels))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
@@ -43,32 +43,36 @@ def draw_confusion(answers: Answers, classes: Sequence[str]) -> bytes:
     return _png(figure)
 
 
-def draw_reliability(answers: Answers) -> bytes:
-    """The share of right answers by confidence, and how many answers have it, as PNG; on the diagonal is calibrated."""
+def draw_reliability(predictions: Predictions) -> bytes:
+    """Draw accuracy and number of images by confidence; a calibrated model lies on the diagonal. Returns a PNG."""
     from matplotlib.figure import Figure
 
     edges = np.linspace(0, 1, BINS + 1)
-    place = np.clip(np.digitize(answers.confidence, edges[1:-1], right=True), 0, BINS - 1)
+    place = np.clip(np.digitize(predictions.confidence, edges[1:-1], right=True), 0, BINS - 1)
     counts = np.bincount(place, minlength=BINS)
-    right = np.bincount(place, weights=answers.right, minlength=BINS)
+    right = np.bincount(place, weights=predictions.right, minlength=BINS)
     filled = counts > 0
     figure = Figure(figsize=(5, 5.5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.bar(edges[:-1][filled], (right[filled] / counts[filled]), width=1 / BINS, align="edge", edgecolor="white")
     above.plot([0, 1], [0, 1], "--", color="gray")
-    above.set(ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1))
+    above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     below.bar(edges[:-1], counts, width=1 / BINS, align="edge", edgecolor="white", color="tab:gray")
     below.set(xlabel="confidence", ylabel="images")
     return _png(figure)
 
 
-def draw_mistakes(answers: Answers, classes: Sequence[str], source: Source, count: int = 24) -> bytes | None:
-    """The wrong answers that gave the truth the least probability, as a contact sheet in PNG; nothing without any."""
+def draw_mistakes(predictions: Predictions, classes: Sequence[str], source: Source, count: int = 24) -> bytes | None:
+    """Draw the images whose true class got the least probability; returns a PNG, or None without mistakes."""
     cells = []
-    for place in answers.worst(count):
-        number = int(answers.numbers[place])
-        truth, predicted = classes[answers.truth[place]], classes[answers.predicted[place]]
-        lines = (f"is {truth}", f"{predicted} ({answers.confidence[place]:.0%})", Path(source.names[number]).name)
+    for place in predictions.worst(count):
+        number = int(predictions.numbers[place])
+        truth, predicted = classes[predictions.truth[place]], classes[predictions.predicted[place]]
+        lines = (
+            f"true: {truth}",
+            f"predicted: {predicted} ({predictions.confidence[place]:.0%})",
+            Path(source.names[number]).name,
+        )
         cells.append(Cell(source.load(number), lines))
     if not cells:
         return None
@@ -78,7 +82,7 @@ def draw_mistakes(answers: Answers, classes: Sequence[str], source: Source, coun
 
 
 def _plain(name: str) -> str:
-    """A name as matplotlib shows it letter by letter; between two dollars it would set mathematics."""
+    """A name with dollar signs escaped, which matplotlib would read as mathematics."""
     return name.replace("$", r"\$")
 
 

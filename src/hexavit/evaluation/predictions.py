@@ -1,4 +1,4 @@
-"""What a classifier answered, image by image, and the figures that follow from it."""
+"""Predictions of a classifier, one per image, and the metrics computed from them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from hexavit.data.seeding import derive
 
 BINS = 15
-"""Of confidence, in the calibration error and its picture."""
+"""Bins of confidence in the calibration error and the reliability diagram."""
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """Of one class.
+    """Metrics of one class.
 
     Attributes:
-        name: of the class.
-        count: its images.
-        precision: share of the images given this class that belong to it; nothing where none was given it.
-        recall: share of its images that were recognised.
-        f1: harmonic mean of the two; 0 where no image was recognised.
+        name: name of the class.
+        count: number of its images.
+        precision: fraction of the predictions of this class that are right; None if it was never predicted.
+        recall: fraction of its images that were predicted right.
+        f1: harmonic mean of the two; 0 if no image was predicted right.
     """
 
     name: str
@@ -36,7 +36,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Confused:
-    """How many images of the class ``truth`` were taken for the class ``predicted``."""
+    """Number of images of the class ``truth`` for which the class ``predicted`` was predicted."""
 
     truth: str
     predicted: str
@@ -44,15 +44,15 @@ class Confused:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """One entry an image in each array.
+class Predictions:
+    """Arrays with one entry per image.
 
     Attributes:
-        numbers: of the images in their source.
-        truth: the right class.
-        predicted: the most probable class.
-        confidence: its probability.
-        truth_probability: that of the right class.
+        numbers: numbers of the images in their source.
+        truth: index of the true class.
+        predicted: index of the most probable class.
+        confidence: probability of the predicted class.
+        truth_probability: probability of the true class.
     """
 
     numbers: NDArray[np.int64]
@@ -63,7 +63,7 @@ class Answers:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether the answer is right."""
+        """Whether the prediction is right."""
         right: NDArray[np.bool_] = self.truth == self.predicted
         return right
 
@@ -80,26 +80,26 @@ class Answers:
         )
 
     def interval(self, share: float = 0.95, draws: int = 10_000) -> tuple[float, float]:
-        """Between what the accuracy lies in ``share`` of the bootstrap's draws; the same at every call."""
-        # To draw n answers anew and count the right ones is a binomial draw.
+        """The bootstrap confidence interval of the accuracy at level ``share``; deterministic."""
+        # The number of right predictions in a bootstrap sample is binomial.
         generator = np.random.default_rng(derive(0, "bootstrap"))
         accuracies = generator.binomial(len(self.truth), self.right.mean(), size=draws) / len(self.truth)
         low, high = np.quantile(accuracies, [(1 - share) / 2, (1 + share) / 2])
         return float(low), float(high)
 
     def confusion(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Classes that occur or were answered, and the counts (truth, predicted) of them."""
+        """Classes that occur or were predicted, and the confusion matrix (truth, predicted) of them."""
         labels = np.union1d(self.truth, self.predicted)
         return labels, confusion_matrix(self.truth, self.predicted, labels=labels)
 
     def confused(self, classes: Sequence[str]) -> tuple[Confused, ...]:
-        """Every confusion that happened, the most frequent first."""
+        """Every pair of confused classes, the most frequent first."""
         labels, counts = self.confusion()
         pairs = [(int(counts[i, j]), labels[i], labels[j]) for i, j in np.argwhere(counts) if i != j]
         pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
         return tuple(Confused(classes[truth], classes[predicted], count) for count, truth, predicted in pairs)
 
     def worst(self, count: int) -> NDArray[np.int64]:
-        """Places of the wrong answers, the least probable truth first."""
+        """Indices of the wrong predictions, the least probable true class first."""
         places = np.flatnonzero(~self.right)
         return places[np.argsort(self.truth_probability[places], kind="stable")][:count]

@@ -1,20 +1,30 @@
-"""Using a trained model: opened from a run, a folder, a file or a name; image files read; their classes predicted."""
+"""Loads trained models and predicts the classes of image files."""
 
+from hexavit._deprecated import renamed
 from hexavit.images.decode import read_image
 from hexavit.images.listing import find_images
 from hexavit.images.preprocess import InputSpec
-from hexavit.inference.load_model import Ready, open_model, start_from
+from hexavit.inference.load_model import LoadedModel, load_model, load_starting_weights
 from hexavit.inference.prediction import Prediction, predict
 from hexavit.runs.run_folder import Run
 
 __all__ = [
     "InputSpec",
+    "LoadedModel",
     "Prediction",
-    "Ready",
     "Run",
     "find_images",
-    "open_model",
+    "load_model",
+    "load_starting_weights",
     "predict",
     "read_image",
-    "start_from",
 ]
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "Ready": "hexavit.inference.load_model.LoadedModel",
+        "open_model": "hexavit.inference.load_model.load_model",
+        "start_from": "hexavit.inference.load_model.load_starting_weights",
+    },
+)

@@ -1,15 +1,16 @@
-"""A model ready to be used, whatever it was opened from: a run, a saved folder, a published name, a file of weights."""
+"""Loads a trained model from a run, a saved folder, a file of weights, a model name or the Hugging Face Hub."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 import hexavit
+from hexavit._deprecated import renamed
 from hexavit.checkpoints import LoadReport, inspect_checkpoint
 from hexavit.errors import HexavitError, RunError, nearest
 from hexavit.hub import load_published
@@ -20,21 +21,31 @@ from hexavit.models.imagenet import imagenet_classes, imagenet_numbers, is_image
 from hexavit.runs.run_folder import Run, Weights
 
 HUB = "hf-hub:"
-"""What stands before OWNER/NAME where a path could be meant, as in timm."""
+"""Prefix of OWNER/NAME on the Hugging Face Hub, as in timm."""
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "Ready": f"{__name__}.LoadedModel",
+        "open_model": f"{__name__}.load_model",
+        "start_from": f"{__name__}.load_starting_weights",
+    },
+)
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A model with all that its use needs.
+class LoadedModel:
+    """A model with its classes and preprocessing.
 
     Attributes:
         model: in evaluation mode, on the CPU.
-        classes: names, in the order of the logits; none for a model without a head, which has features alone.
-        input_spec: how an image becomes its input.
-        weights: which they are: `best` or `last` of a run, a published name, a file.
-        synonyms: other names of classes, by which data may call them, with their numbers.
-        split: what was held out when it was trained, where that is known.
+        classes: names in the order of the logits; empty for a model without a head.
+        input_spec: preprocessing of images.
+        weights: ``best`` or ``last`` of a run, a published name, or a file.
+        synonyms: other names of the classes, such as WordNet numbers, with their indices.
+        split: ``split.json`` of the run; None if the model is not from a run.
         notes: sentences that the user should read.
+        source: what the model was loaded from; empty if unknown.
     """
 
     model: nn.Module
@@ -44,43 +55,53 @@ class Ready:
     synonyms: Mapping[str, int] = field(default_factory=dict)
     split: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    source: str = ""
 
     @classmethod
-    def of_run(cls, run: Run, weights: Weights = "best") -> Ready:
+    def of_run(cls, run: Run, weights: Weights = "best") -> LoadedModel:
         """The model of a run.
 
         Raises:
             RunError: a file of the run is missing or damaged.
         """
         classes, spec, model = run.classes(), run.input_spec(), run.model(weights)
-        return cls(model, classes, spec, weights, split=run.split_record())
+        return cls(model, classes, spec, weights, split=run.split_record(), source=str(run.path))
+
+    @property
+    def architecture_name(self) -> str:
+        """Name of the model's architecture; empty if it has none."""
+        return str(getattr(getattr(self.model, "architecture", None), "name", ""))
 
 
-Subject = Run | Ready | str | Path
-"""What can be judged and asked: a run, its folder, a model's name, or what is ready."""
+ModelSource = Run | LoadedModel | str | Path
+"""What functions take as a model: a run, its folder, a model name, or a loaded model."""
 
 
-def open_model(
+def load_model(
     source: str | Path,
     *,
     model: str | None = None,
     weights: Weights = "best",
     untrained: bool = False,
     headless: bool = False,
-) -> Ready:
-    """Open what a user names.
+) -> LoadedModel:
+    """Load a trained model.
 
     Args:
-        source: a run folder; a folder of `save_pretrained`, or one or a file of any weights together with `model`; a
-            model's name, with a tag of its published weights or not; `hf-hub:OWNER/NAME`.
-        model: of which model the weights in a file are.
+        source: a run folder; a folder of `save_pretrained`; a file or folder of weights together with `model`; a model
+            name with or without the tag of its published weights; or `hf-hub:OWNER/NAME`.
+        model: name of the model that the weights in a file belong to.
         weights: of a run, those of the best or of the last epoch.
-        untrained: use a model although its answers come from weights that nothing was learned with.
-        headless: take weights without a head, too, as features are all that is wanted.
+        untrained: allow a model with random weights.
+        headless: allow weights without a classifier, if only features are needed.
 
     Raises:
-        HexavitError: one of its kinds, when there is no such thing, it cannot be read, or was never trained.
+        HexavitError: the source does not exist, cannot be read, or has no trained weights.
     """
+    return replace(_load(source, model, weights, untrained, headless), source=str(source))
+
+
+def _load(source: str | Path, model: str | None, weights: Weights, untrained: bool, headless: bool) -> LoadedModel:
     path = Path(source)
     if weights != "best" and not Run(path).config.is_file():
         raise HexavitError(f"{source}: only a run has {weights} weights")
@@ -92,45 +113,51 @@ def open_model(
         return _from_file(path, model, headless)
     if path.is_dir():
         if is_pretrained(path) and not Run(path).config.is_file():
-            return _ready(hexavit.from_pretrained(path), str(path), headless=headless)
-        return Ready.of_run(Run.open(path), weights)
+            return _with_classes(hexavit.from_pretrained(path), str(path), headless=headless)
+        return LoadedModel.of_run(Run.open(path), weights)
     if path.is_file():
-        raise HexavitError(f"{source}: of which model are these weights? --model NAME says it{_guessed(path)}")
+        raise HexavitError(f"{source}: of which model are these weights? --model NAME says it{_detected(path)}")
     name = str(source)
     if name.partition(".")[0] in list_models():
         return _published(name, untrained, headless)
     if name.startswith(HUB):
-        return _ready(hexavit.from_pretrained(name.removeprefix(HUB)), name, headless=headless)
+        return _with_classes(hexavit.from_pretrained(name.removeprefix(HUB)), name, headless=headless)
     raise RunError(f"{name}: there is no such run folder, file or model{_near(name)}")
 
 
-def made_ready(subject: Subject, weights: Weights = "best", *, headless: bool = False) -> Ready:
-    """What is ready as it is; of a run the weights asked for; and of a name or path what :func:`open_model` gives.
-
-    Raises:
-        HexavitError: one of its kinds, when it cannot be opened.
-    """
-    if isinstance(subject, Ready):
-        return subject
-    if isinstance(subject, Run):
-        return Ready.of_run(subject, weights)
-    return open_model(subject, weights=weights, headless=headless)
-
-
-def start_from(model: nn.Module, source: str | Path) -> LoadReport:
-    """Give a model the weights to start a training from: all that fit it, its head when the classes are as many, and
-    their preprocessing where it is known.
+def as_loaded(subject: ModelSource, weights: Weights = "best", *, headless: bool = False) -> LoadedModel:
+    """Load a model unless it is loaded already.
 
     Args:
-        model: what `create_model` gives.
-        source: a run folder (its best weights), a folder of `save_pretrained`, a file or folder of any known layout, or
-            a model's name with a tag or not, whose published weights are fetched.
-
-    Returns:
-        The `LoadReport`: print it, for it says what stayed at its start.
+        subject: a loaded model, a run, or what :func:`load_model` takes.
+        weights: of a run, those of the best or of the last epoch.
+        headless: allow weights without a classifier.
 
     Raises:
-        HexavitError: there is no such thing, it cannot be fetched or read, or nothing of it fits.
+        HexavitError: the model cannot be loaded.
+    """
+    if isinstance(subject, LoadedModel):
+        return subject
+    if isinstance(subject, Run):
+        return LoadedModel.of_run(subject, weights)
+    return load_model(subject, weights=weights, headless=headless)
+
+
+def load_starting_weights(model: nn.Module, source: str | Path) -> LoadReport:
+    """Load weights to start a training run from: all tensors that fit, and their preprocessing.
+
+    The head is loaded if the number of classes is the same.
+
+    Args:
+        model: a model of `create_model`.
+        source: a run folder (its best weights), a folder of `save_pretrained`, a file or folder of any known layout, or
+            a model name with or without a tag, whose published weights are downloaded.
+
+    Returns:
+        The `LoadReport`; it names the tensors that were not loaded.
+
+    Raises:
+        HexavitError: the source does not exist, cannot be downloaded or read, or too little of it fits.
     """
     path = Path(source)
     if path.exists():
@@ -147,7 +174,7 @@ def start_from(model: nn.Module, source: str | Path) -> LoadReport:
 
 
 def _take_preprocessing(model: Any, given: Mapping[str, Any]) -> None:
-    """Weights want images as they were trained on them; statistics of other channels say nothing."""
+    """Use the preprocessing of the weights; mean and std only if the number of channels is the same."""
     keys = ["interpolation", "crop_pct", "crop_mode"]
     if len(given["mean"]) == model.architecture.in_chans:
         keys += ["mean", "std"]
@@ -155,44 +182,44 @@ def _take_preprocessing(model: Any, given: Mapping[str, Any]) -> None:
 
 
 def _near(name: str) -> str:
-    """The nearest model's name, if one is near."""
+    """A hint with the most similar model name, if one is similar."""
     hint = nearest(name, list_models())
     return f": {hint}" if hint.startswith("did") else ""
 
 
-def _published(name: str, untrained: bool, headless: bool) -> Ready:
-    """A named model with its weights; at its start only when that was asked for."""
+def _published(name: str, untrained: bool, headless: bool) -> LoadedModel:
+    """A named model with its published weights, or with random weights if `untrained`."""
     weight = find_weight(name)
     if weight is not None and not untrained:
         if weight.num_classes == 0 and not headless:
             raise HexavitError(f"{name}: the weights {weight.tag} have no head, so they name no classes")
-        return _ready(hexavit.create_model(name, pretrained=True).eval(), name, headless=headless)
+        return _with_classes(hexavit.create_model(name, pretrained=True).eval(), name, headless=headless)
     if not untrained:
         raise HexavitError(
-            f"{name} was never trained, as it lists no published weights, so its answers would mean nothing: name a "
-            "run, a folder or a file of weights, or ask for it with --untrained"
+            f"{name} was never trained, as it lists no published weights, so its predictions would be random: give a "
+            "run, a folder or a file of weights, or pass --untrained"
         )
-    note = f"{name} is untrained: its answers mean nothing"
-    return _ready(hexavit.create_model(name).eval(), "untrained", notes=(note,))
+    note = f"{name} is untrained: its predictions are random"
+    return _with_classes(hexavit.create_model(name).eval(), "untrained", notes=(note,))
 
 
-def _from_file(path: Path, name: str, headless: bool) -> Ready:
-    """A named model with the weights of a file, of the classes and channels that the file has."""
+def _from_file(path: Path, name: str, headless: bool) -> LoadedModel:
+    """A named model with the weights of a file, and with its number of classes and channels."""
     facts = inspect_checkpoint(path)
     size = None if "." in name else facts.img_size
     made = hexavit.create_model(name, num_classes=facts.classes, in_chans=facts.in_chans or None, img_size=size)
     report = hexavit.load_checkpoint(made, path)
-    return _ready(made.eval(), str(path), notes=report.notes, headless=headless)
+    return _with_classes(made.eval(), str(path), notes=report.notes, headless=headless)
 
 
-def _guessed(path: Path) -> str:
-    """What a file's tensors say of it, for the sentence that asks."""
+def _detected(path: Path) -> str:
+    """A hint with the model that the tensors of a file belong to, if it is detected."""
     facts = inspect_checkpoint(path)
     return f" (its tensors are those of {facts.model})" if facts.model else ""
 
 
-def _ready(model: Any, weights: str, *, notes: tuple[str, ...] = (), headless: bool = False) -> Ready:
-    """The names of the classes are the model's own, else ImageNet's where they are as many, else their numbers."""
+def _with_classes(model: Any, weights: str, *, notes: tuple[str, ...] = (), headless: bool = False) -> LoadedModel:
+    """Class names from the model, else from ImageNet if the number of classes is the same, else their indices."""
     count = model.num_classes
     if count == 0 and not headless:
         raise HexavitError(f"{weights}: this model has no head, so it names no classes")
@@ -201,4 +228,4 @@ def _ready(model: Any, weights: str, *, notes: tuple[str, ...] = (), headless: b
     if names is None and is_imagenet(count):
         names, synonyms = imagenet_classes(count), {number: i for i, number in enumerate(imagenet_numbers(count))}
     classes = tuple(names) if names is not None else tuple(f"class {i}" for i in range(count))
-    return Ready(model, classes, InputSpec.of_model(model), weights, synonyms, notes=notes)
+    return LoadedModel(model, classes, InputSpec.of_model(model), weights, synonyms, notes=notes)

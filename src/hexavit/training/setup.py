@@ -21,7 +21,7 @@ from hexavit.files import write_json, write_text
 from hexavit.images.decode import WHITE, printable
 from hexavit.images.preprocess import InputSpec
 from hexavit.inference.device import pick_device
-from hexavit.inference.load_model import start_from
+from hexavit.inference.load_model import load_starting_weights
 from hexavit.models.registry import resolve
 from hexavit.runs.run_folder import Run, check_run_folder, create_run_folder
 from hexavit.training.config import ConfigError, TrainConfig
@@ -77,7 +77,7 @@ def prepare_run(
         model = hexavit.create_model(config.model, **_model_options(config, source))
     freeze(model, config.freeze)  # raises for too many stages before the folder is created
     if config.start is not None:
-        tell(str(start_from(model, config.start)))
+        tell(str(load_starting_weights(model, config.start)))
     input_spec = _input_spec(config, source, model)
     lesson = make_lesson(model, config, source, split, input_spec)
     check_run_folder(out, overwrite=overwrite)  # before the checks that take longer
@@ -130,7 +130,7 @@ def open_run(run: Run, config: TrainConfig, tell: Tell) -> PreparedRun:
     with seeded(config.seed, "init"):
         model = run.build()
     if config.start is not None and checkpoint is None:
-        start_from(model, config.start)
+        load_starting_weights(model, config.start)
     lesson = make_lesson(model, config, source, split, run.input_spec())
     return PreparedRun(run, config, source, split, model, lesson, checkpoint)
 

@@ -6,17 +6,17 @@ from tests.using import CLASSES, interrupt_at, train_by_command, trained
 
 import hexavit
 from hexavit.errors import HexavitError
-from hexavit.inference import InputSpec, Ready, Run
+from hexavit.inference import InputSpec, LoadedModel, Run
 from hexavit.training import resume
 from hexavit.training.objectives.teacher import Teacher, open_teacher
 
 SPEC = InputSpec((32, 32), 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9, "center")
 
 
-def ready(classes: tuple[str, ...], spec: InputSpec = SPEC) -> Ready:
+def ready(classes: tuple[str, ...], spec: InputSpec = SPEC) -> LoadedModel:
     torch.manual_seed(0)
     model = hexavit.create_model("cvt_nano", num_classes=len(classes), in_chans=spec.channels, img_size=spec.size)
-    return Ready(model, classes, spec, "best")
+    return LoadedModel(model, classes, spec, "best")
 
 
 def test_answers_stand_in_the_order_of_the_data() -> None:

@@ -12,31 +12,31 @@ from torchvision.transforms import functional as F
 
 from hexavit.errors import HexavitError
 from hexavit.images.preprocess import InputSpec
-from hexavit.inference.load_model import Ready, open_model
+from hexavit.inference.load_model import LoadedModel, load_model
 
 _GREY = (0.299, 0.587, 0.114)  # of red, green and blue, as Pillow weighs them
 
 
 class Teacher:
-    """Logits of a trained model for images that were made ready for another one.
+    """Logits of a trained model for images that were made teacher for another one.
 
     It is no module, so that it is neither trained nor written to checkpoints.
 
     Args:
-        ready: the model, its classes and its input.
+        teacher: the model, its classes and its input.
         classes: of the data: the columns that are wanted, found by their names; where the teacher's have none, and are
             as many, in their order.
-        spec: for which the images were made ready.
+        spec: for which the images were made teacher.
         name: by which a refusal calls it.
 
     Raises:
         HexavitError: it does not know one of the classes.
     """
 
-    def __init__(self, ready: Ready, classes: Sequence[str], spec: InputSpec, name: str) -> None:
-        self.model: Any = ready.model.eval().requires_grad_(False)
-        self.spec, self.own = spec, ready.input_spec
-        self.columns = torch.tensor(_columns(ready, classes, name))
+    def __init__(self, teacher: LoadedModel, classes: Sequence[str], spec: InputSpec, name: str) -> None:
+        self.model: Any = teacher.model.eval().requires_grad_(False)
+        self.spec, self.own = spec, teacher.input_spec
+        self.columns = torch.tensor(_columns(teacher, classes, name))
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -71,14 +71,14 @@ def open_teacher(source: str, classes: Sequence[str], spec: InputSpec) -> Teache
         model = inspect_checkpoint(source).model
         if model is None:
             raise HexavitError(f"{source}: nobody can know of which model these weights are; name a run or a folder")
-    return Teacher(open_model(source, model=model), classes, spec, source)
+    return Teacher(load_model(source, model=model), classes, spec, source)
 
 
-def _columns(ready: Ready, classes: Sequence[str], name: str) -> list[int]:
-    nameless = all(given == f"class {number}" for number, given in enumerate(ready.classes))
-    if nameless and len(ready.classes) == len(classes):
+def _columns(teacher: LoadedModel, classes: Sequence[str], name: str) -> list[int]:
+    nameless = all(given == f"class {number}" for number, given in enumerate(teacher.classes))
+    if nameless and len(teacher.classes) == len(classes):
         return list(range(len(classes)))
-    places = {**ready.synonyms, **{given: number for number, given in enumerate(ready.classes)}}
+    places = {**teacher.synonyms, **{given: number for number, given in enumerate(teacher.classes)}}
     for each in classes:
         if each not in places:
             raise HexavitError(f"{name}: this teacher knows no class {each!r}, which the data has")
