@@ -159,6 +159,8 @@ _REPLACED = {
 }
 """Opcodes that hash, set state, or say how many bytes follow, each with what is loaded in its place."""
 
+_NAMES = {opcode.code: opcode.name for opcode in pickletools.opcodes}
+
 
 class PickleMachine:
     """Reads one pickle after another from a stream.
@@ -193,7 +195,7 @@ class PickleMachine:
             self._left -= 1
             if self._left < 0:
                 raise ValueError(f"it has more than {MAX_OPCODES:,} opcodes")
-            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= arg <= count:
+            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(arg or 0) <= count:
                 raise ValueError(f"it names place {arg} of the memo after {count} opcodes")
             if opcode.name in _REPLACED:
                 places.append((place or 0) - start)
@@ -201,7 +203,7 @@ class PickleMachine:
         stream.seek(start)
         raw, out, done = stream.read(end - start), bytearray(), 0
         for at in places:
-            name = pickletools.code2op[chr(raw[at])].name
+            name = _NAMES[chr(raw[at])]
             out += raw[done:at] + _REPLACED[name]
             done = at + (9 if name == "FRAME" else 1)
         return bytes(out + raw[done:])
