@@ -91,7 +91,7 @@ def test_steps_that_batch_norms_counted_may_be_missing() -> None:
     donor, model = nano(), nano()
     state = {key: t for key, t in authors(donor).items() if not key.endswith("num_batches_tracked")}
     report = hexavit.load_checkpoint(model, state)
-    assert set(report.missing.values()) == {"counts training steps, left at its start"}
+    assert set(report.missing.values()) == {"counts training steps, left at its initial value"}
 
 
 # Adapting

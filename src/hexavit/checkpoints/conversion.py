@@ -10,13 +10,14 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from hexavit.architecture import Architecture
+from hexavit.checkpoints.folders import configured, image_processor
 from hexavit.checkpoints.layout_detection import Origin
-from hexavit.checkpoints.lazy_tensor import listed
+from hexavit.checkpoints.lazy_tensor import Contents, listed
 from hexavit.checkpoints.loading import check_numbers, config_notes, read_state, refuse_unexplained
 from hexavit.checkpoints.model_detection import guess
 from hexavit.checkpoints.writer import write_json, write_state
 from hexavit.errors import CheckpointError, nearest
-from hexavit.models import LAYOUTS, list_models, model_entry, resolve
+from hexavit.models import LAYOUTS, list_models, model_entry, pretrained_cfg, resolve
 from hexavit.models.layouts import OWN_SUFFIXES, Layout
 
 Target = Literal["authors", "huggingface", "timm", "torchvision", "vit_pytorch", "hexavit"]
@@ -56,6 +57,7 @@ def convert(
     overrides: Sequence[str] | Mapping[str, Any] = (),
     activation: str | None = None,
     entry: str | None = None,
+    prefix: str | None = None,
 ) -> ConvertReport:
     """Write a checkpoint in another layout; every floating-point number stays as it is, bit for bit.
 
@@ -69,6 +71,7 @@ def convert(
         overrides: edits of that model, for what shapes do not tell.
         activation: what the model computes with from now on, where that is another one than before.
         entry: which weights, for a file with several.
+        prefix: the prefix of their keys; by default prefixes of common wrappers are removed.
 
     Raises:
         CheckpointError: a file that is not understood, a layout that has no words for the model, or a suffix that
@@ -76,10 +79,10 @@ def convert(
     """
     if to not in TARGETS:
         raise CheckpointError(f"there is no layout {to!r}: {nearest(to, TARGETS)}")
-    contents, weights, origin, done = read_state(source, entry)
+    contents, weights, origin, done = read_state(source, entry, prefix)
     refuse_unexplained(done, origin, contents.where)
     check_numbers(done.state, contents.where)
-    architecture = _architecture(done.state, origin.family, model, overrides, activation)
+    architecture = _architecture(contents, done.state, origin.family, model, overrides, activation)
     family = _family(origin, architecture, contents.where)
     layout = _layout(to, family, architecture)
     path, notes = Path(out), config_notes(contents, architecture) if architecture else []
@@ -95,7 +98,13 @@ def convert(
     else:
         assert layout is not None and layout.config is not None and architecture is not None
         config = layout.config(architecture)
+        if contents.class_names and len(contents.class_names) == architecture.num_classes:
+            config["id2label"] = {str(i): name for i, name in enumerate(contents.class_names)}
+            config["label2id"] = {name: i for i, name in enumerate(contents.class_names)}
+        notes = [note for note in notes if "norm_eps" not in note and "layer_norm_eps" not in note]  # in config.json
         write_state(state, path / "model.safetensors")
+        preprocessing = {**pretrained_cfg(architecture), **contents.preprocessing}
+        write_json(image_processor(preprocessing, architecture.img_size), path / "preprocessor_config.json")
         write_json(config, path / "config.json")
     dropped = (*done.dropped, *weights.others, *contents.foreign)
     name = architecture.name if architecture else None
@@ -103,14 +112,17 @@ def convert(
 
 
 def _architecture(
+    contents: Contents,
     state: Mapping[str, Tensor],
     family: str,
     model: str | Architecture | None,
     overrides: Sequence[str] | Mapping[str, Any],
     activation: str | None,
 ) -> Architecture | None:
-    guessed = guess(state, family)
+    guessed = contents.architecture or guess(state, family)
     found = guessed
+    if found is not None and contents.architecture is None:
+        found = configured(found, contents.config)
     if model is not None:
         found = resolve(model)
         if guessed is not None:

@@ -64,17 +64,20 @@ class Facts:
         return "\n".join([self.source, *(f"  {name:<12}{text}" for name, text in rows)])
 
 
-def inspect_checkpoint(source: str | Path | Mapping[str, Any], *, entry: str | None = None) -> Facts:
+def inspect_checkpoint(
+    source: str | Path | Mapping[str, Any], *, entry: str | None = None, prefix: str | None = None
+) -> Facts:
     """What a checkpoint is, without a model to load it into.
 
     Args:
         source: what `load_checkpoint` reads.
         entry: which weights, for a file with several.
+        prefix: the prefix of their keys; by default prefixes of common wrappers are removed.
 
     Raises:
         CheckpointError: a file that cannot be read safely, or is of no known origin.
     """
-    contents, weights, origin, done = read_state(source, entry)
+    contents, weights, origin, done = read_state(source, entry, prefix)
     every = matches(done.state, origin.family)
     found, sketch = next(iter(every), None), Sketch.of(done.state)
     stored = weights.tensors.values()

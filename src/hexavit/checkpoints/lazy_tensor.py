@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hexavit.architecture import Architecture
+
 Shape = tuple[int, ...]
 
 
@@ -31,7 +33,8 @@ class Stored:
 class Contents:
     """What a file holds: a tree of mappings, lists, plain values and `Stored`, with nothing made that could act.
 
-    `foreign` counts, by name, the classes and functions that the file asked for and that were not made.
+    `foreign` counts, by name, the classes and functions that the file asked for and that were not made. `config` is
+    transformers' `config.json`; `architecture`, `class_names` and `preprocessing` are what a folder says of its model.
     """
 
     where: str
@@ -39,6 +42,9 @@ class Contents:
     tree: Any
     foreign: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    architecture: Architecture | None = None
+    class_names: tuple[str, ...] = ()
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
 
 
 def printable(text: str, most: int = 120) -> str:

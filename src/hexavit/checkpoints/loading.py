@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from hexavit.architecture import Architecture
 from hexavit.checkpoints.adapt import Adapter, chosen, is_norm_counter
+from hexavit.checkpoints.folders import ACTIVATIONS
 from hexavit.checkpoints.layout_detection import Origin, find_origin
 from hexavit.checkpoints.lazy_tensor import Contents, Stored, listed, printable
 from hexavit.checkpoints.reader import read_contents, read_tensor
@@ -19,6 +21,7 @@ from hexavit.checkpoints.report import LoadReport
 from hexavit.checkpoints.state_dict import Weights, find_weights
 from hexavit.errors import CheckpointError
 from hexavit.models.layouts import Translation
+from hexavit.models.vit.keys import UNSUPPORTED
 from hexavit.network.backbone import Backbone, FeatureBackbone
 
 
@@ -31,6 +34,7 @@ def load_checkpoint(
     class_names: Sequence[str] | None = None,
     partial: bool = False,
     entry: str | None = None,
+    prefix: str | None = None,
 ) -> LoadReport:
     """Load weights of any known origin, recognised by their keys, and tell what was done.
 
@@ -45,6 +49,7 @@ def load_checkpoint(
         class_names: the names of the file's classes; known without them for the 1000 of ImageNet-1k.
         partial: load what fits of a model with other parts, and report the rest instead of refusing it.
         entry: which weights, for a file with several; by default `state_dict` or `model` before a moving average.
+        prefix: load the keys under this prefix, without it; by default prefixes of common wrappers are removed.
 
     Returns:
         A `LoadReport`; print it for a table.
@@ -57,7 +62,7 @@ def load_checkpoint(
     if not isinstance(trunk, Backbone):
         raise CheckpointError(f"weights are loaded into a model of create_model, not into a {type(model).__name__}")
     adapter = Adapter(trunk, chosen(adapt), classes, class_names)
-    contents, weights, origin, done = read_state(source, entry)
+    contents, weights, origin, done = read_state(source, entry, prefix)
     if not partial:
         refuse_unexplained(done, origin, contents.where)
     target = trunk.state_dict()
@@ -66,9 +71,7 @@ def load_checkpoint(
     fit = _Fit.of(state, target, adapter)
     fit.refuse(adapter, partial, contents.where)
     check_numbers(fit.fitting, contents.where)
-    with torch.no_grad():
-        for key, tensor in fit.fitting.items():
-            target[key].copy_(tensor)
+    _copy(trunk, fit.fitting, target)
     left = {name: "no place in this model" for key in fit.over for name in done.sources[key]}
     unused = {
         name: "feature maps need no head" for key in done.state if key not in useful for name in done.sources[key]
@@ -84,8 +87,25 @@ def load_checkpoint(
         missing=fit.missing | {key: why for key, why in adapter.kept.items() if key in target},
         left_over=left | dict.fromkeys((*done.unexplained, *done.broken), f"{origin.name}'s layout has no word for it"),
         dropped=unused | heads | _dropped(done, weights, contents),
-        notes=(*config_notes(contents, trunk.architecture), *_notes(origin, trunk, fit.fitting, target)),
+        notes=(*config_notes(contents, trunk.architecture), *_notes(contents, origin, trunk, fit.fitting, target)),
+        loaded_numbers=sum(t.numel() for t in fit.fitting.values()),
+        model_numbers=sum(parameter.numel() for parameter in trunk.parameters()),
     )
+
+
+def _copy(model: Backbone, state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a model; those of a model on the meta device take their place."""
+    real = {key: tensor for key, tensor in state.items() if not target[key].is_meta}
+    with torch.no_grad():
+        for key, tensor in real.items():
+            target[key].copy_(tensor)
+    if len(real) < len(state):
+        # A tensor that aliases a mapping given by the caller would tie the model to it.
+        fresh = {key: t.to(target[key].dtype, copy=True) for key, t in state.items() if key not in real}
+        grads = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+        model.load_state_dict(fresh, strict=False, assign=True)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(grads[name])
 
 
 @dataclass(frozen=True)
@@ -118,9 +138,9 @@ class _Fit:
     @property
     def missing(self) -> dict[str, str]:
         """The model's keys that stay at their start, and why."""
-        told = dict.fromkeys(self.absent, "not in the file, left at its start")
-        told |= {key: f"left at its start: {shapes}" for key, shapes in self.wrong.items()}
-        return told | dict.fromkeys(self.counters, "counts training steps, left at its start")
+        told = dict.fromkeys(self.absent, "not in the file, left at its initial value")
+        told |= {key: f"left at its initial value: {shapes}" for key, shapes in self.wrong.items()}
+        return told | dict.fromkeys(self.counters, "counts training steps, left at its initial value")
 
     def refuse(self, adapter: Adapter, partial: bool, where: str) -> None:
         """Refuse what does not fit, unless it may stay at its start."""
@@ -144,7 +164,7 @@ class _Fit:
 
 
 def read_state(
-    source: str | Path | Mapping[str, Any], entry: str | None = None
+    source: str | Path | Mapping[str, Any], entry: str | None = None, prefix: str | None = None
 ) -> tuple[Contents, Weights, Origin, Translation]:
     """A source's contents, the weights in it, whose they are, and their tensors under our names.
 
@@ -152,7 +172,7 @@ def read_state(
         CheckpointError: as `load_checkpoint`, of the file alone.
     """
     contents = read_contents(source)
-    weights = find_weights(contents, entry)
+    weights = find_weights(contents, entry, prefix)
     origin = find_origin(weights.tensors, contents.where)
     return contents, weights, origin, origin.to_ours(_Reading(contents, weights.tensors))
 
@@ -177,6 +197,8 @@ class _Reading(Mapping[str, Tensor]):
 def refuse_unexplained(done: Translation, origin: Origin, where: str) -> None:
     """Refuse a state of which some keys have no row, or a row only in part."""
     family = f" ({origin.layout.family})" if origin.layout else ""
+    if name := next((n for n, key in UNSUPPORTED.items() if any(map(re.compile(key).fullmatch, done.unexplained))), ""):
+        raise CheckpointError(f"{where} is a checkpoint of {name}, whose models are not supported: see list_models()")
     if done.unexplained:
         raise CheckpointError(
             f"{where} is of {origin.name}{family}, whose layout does not explain {listed(done.unexplained)}: "
@@ -210,9 +232,16 @@ def _dropped(done: Translation, weights: Weights, contents: Contents) -> dict[st
     return dropped | dict.fromkeys(contents.foreign, "a class or function, not made")
 
 
-def _notes(origin: Origin, model: Backbone, loaded: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> list[str]:
+def _notes(
+    contents: Contents, origin: Origin, model: Backbone, loaded: Mapping[str, Tensor], target: Mapping[str, Tensor]
+) -> list[str]:
     told = origin.layout.differs(model.architecture) if origin.layout else []
-    notes = [f"{said}; this model computes {here}: override stages.*.{choice} to match" for said, choice, here in told]
+    if contents.config:  # it says the eps itself
+        told = [each for each in told if not each[1].startswith("norm_eps=")]
+    notes = []
+    for said, choice, here in told:
+        path = choice if choice.startswith("norm_eps") else f"stages.*.{choice}"
+        notes.append(f"{said}; this model computes {here}: override {path} to match")
     types = sorted({f"{t.dtype} to {target[key].dtype}" for key, t in loaded.items() if t.dtype != target[key].dtype})
     return [*notes, *(f"converted from {change}" for change in types)]
 
@@ -220,7 +249,7 @@ def _notes(origin: Origin, model: Backbone, loaded: Mapping[str, Tensor], target
 def config_notes(contents: Contents, architecture: Architecture) -> list[str]:
     """Where the configuration beside the weights names another computation, which keys do not show."""
     act = contents.config.get("hidden_act")
-    act = {"gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}.get(act, act) if isinstance(act, str) else None
+    act = ACTIVATIONS.get(act, act) if isinstance(act, str) else None
     here = {v for path, v in architecture.leaves().items() if path.endswith(".feedforward.act")}
     notes = []
     if act is not None and here != {act}:

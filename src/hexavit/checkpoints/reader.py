@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -12,8 +13,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from hexavit.architecture import Architecture
+from hexavit.checkpoints.folders import class_names, preprocessing
 from hexavit.checkpoints.lazy_tensor import Contents, Stored, listed
-from hexavit.errors import CheckpointError
+from hexavit.errors import CheckpointError, HexavitError
+from hexavit.run_paths import RunPaths
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
@@ -25,7 +29,8 @@ def read_contents(source: str | Path | Mapping[str, Any]) -> Contents:
 
     Args:
         source: a file (safetensors, `torch.save`'s of any age, `.npz`), a folder as transformers writes it (one file,
-            or shards with their index, and `config.json`), or a mapping in memory from keys to tensors.
+            or shards with their index, and `config.json`), a run folder (its best weights),
+            or a mapping in memory from keys to tensors.
 
     Raises:
         CheckpointError: anything else, or a file that is damaged or lies.
@@ -135,15 +140,35 @@ _SAFETENSORS_TYPES = {
 
 def _folder(path: Path) -> Contents:
     """A folder of transformers: a file or shards, and what its configuration says."""
+    run = RunPaths(path)
+    if run.config.is_file():
+        return _run(run)
     config = _json(path / "config.json") if (path / "config.json").is_file() else {}
     for name in _SINGLE:
         if (path / name).is_file():
             found = _file(path / name)
-            return Contents(str(path), found.format, found.tree, found.foreign, config)
+            found.where, found.config, found.class_names = str(path), config, class_names(config)
+            if (path / "architecture.json").is_file():
+                with suppress(HexavitError):  # parts that are not registered do not matter to the weights
+                    text = (path / "architecture.json").read_text(encoding="utf-8")
+                    found.architecture = Architecture.from_json(text)
+                found.preprocessing = preprocessing(config.get("pretrained_cfg"))
+            return found
     for name in _INDEXES:
         if (path / name).is_file():
             return _shards(path, _json(path / name), config)
     raise CheckpointError(f"it is a folder with none of {', '.join((*_SINGLE, *_INDEXES))}")
+
+
+def _run(run: RunPaths) -> Contents:
+    """The best weights of a run folder, and what the folder says of them."""
+    if not run.weights("best").is_file():
+        raise CheckpointError("its training run has no weights yet: it has not finished an epoch")
+    found = _file(run.weights("best"))
+    found.architecture = Architecture.from_json(run.architecture.read_text(encoding="utf-8"))
+    found.class_names = class_names({"label_names": json.loads(run.classes_file.read_text(encoding="utf-8"))})
+    found.preprocessing = preprocessing(_json(run.input_file))
+    return found
 
 
 def _shards(path: Path, index: Mapping[str, Any], config: Mapping[str, Any]) -> Contents:
@@ -164,7 +189,7 @@ def _shards(path: Path, index: Mapping[str, Any], config: Mapping[str, Any]) -> 
         form = f"{shard.format} in {len(set(weight_map.values()))} shards"
     if set(tree) != set(weight_map):
         raise CheckpointError(f"its index and its shards differ in {listed(sorted(set(tree) ^ set(weight_map)))}")
-    return Contents(str(path), form, tree, foreign, config)
+    return Contents(str(path), form, tree, foreign, config, class_names=class_names(config))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ class LoadReport:
     `loaded` and `missing` are the model's keys, `left_over` and `dropped` the file's. `adapted` says what was done to
     a tensor before it was loaded, `missing` why the model's own start was kept, `left_over` what had no place in the
     model, `dropped` what was left aside on purpose. `notes` are sentences on the whole.
+    `loaded_numbers` of `model_numbers` were loaded; `share` is their ratio.
     """
 
     source: str
@@ -29,6 +30,13 @@ class LoadReport:
     left_over: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    loaded_numbers: int = 0
+    model_numbers: int = 0
+
+    @property
+    def share(self) -> float:
+        """The share of the model's numbers that was loaded, from 0 to 1."""
+        return min(1.0, self.loaded_numbers / self.model_numbers) if self.model_numbers else 1.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

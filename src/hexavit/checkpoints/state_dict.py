@@ -11,9 +11,11 @@ from hexavit.checkpoints.unpickler import Foreign, PlainDict
 from hexavit.errors import CheckpointError, nearest
 
 # Plain weights before their moving average: which of the two a file's figures are for, nobody can tell from it.
-_ENTRIES = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "ema", "module", "net")
+_ENTRIES = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "ema", "module", "net", "teacher")
 _MAX_TENSORS = 20_000  # the largest models here have some thousand
-_PREFIXES = ("module.", "_orig_mod.", "model.")
+_WRAPPERS = ("module.", "model.", "net.", "network.", "backbone.")
+_INSIDE = ("_fsdp_wrapped_module.", "_orig_mod.", "_checkpoint_wrapped_module.")
+"""Prefixes of PyTorch's wrappers, which may stand before any module's name."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Weights:
     others: Mapping[str, str]
 
 
-def find_weights(contents: Contents, entry: str | None = None) -> Weights:
+def find_weights(contents: Contents, entry: str | None = None, prefix: str | None = None) -> Weights:
     """The state dict in a file's contents, without the prefixes that wrappers put before its keys.
 
     Raises:
@@ -53,11 +55,26 @@ def find_weights(contents: Contents, entry: str | None = None) -> Weights:
     if entry:
         root = contents.tree
         others |= {printable(str(key)): _describe(value) for key, value in root.items() if key != entry.split(".")[0]}
-    prefix = ""
-    while found := next((p for p in _PREFIXES if all(key.startswith(p) for key in tensors)), ""):
-        tensors = {key.removeprefix(found): value for key, value in tensors.items()}
-        prefix += found
-    return Weights(tensors, entry, prefix, others)
+    for wrapper in _INSIDE:
+        tensors = {key.replace(wrapper, ""): value for key, value in tensors.items()}
+    if prefix is not None:
+        front = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
+        kept = _under(front, tensors, others)
+        if not kept:
+            firsts = sorted({key.partition(".")[0] for key in tensors})
+            raise CheckpointError(f"{contents.where} has no keys under {front!r}, only under {listed(firsts, 8)}")
+        return Weights(kept, entry, front, others)
+    stripped = ""
+    while found := next((p for p in _WRAPPERS if 2 * sum(key.startswith(p) for key in tensors) > len(tensors)), ""):
+        tensors = _under(found, tensors, others)
+        stripped += found
+    return Weights(tensors, entry, stripped, others)
+
+
+def _under(prefix: str, tensors: Mapping[str, Stored], others: dict[str, str]) -> dict[str, Stored]:
+    """The tensors under a prefix, without it; the rest is described in `others`."""
+    others |= {key: _describe(value) for key, value in tensors.items() if not key.startswith(prefix)}
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _candidates(tree: Any) -> list[tuple[str, Mapping[str, Any]]]:

@@ -40,7 +40,7 @@ def read_zip(path: Path) -> Contents:
     if sum(info.file_size for info in records.values()) > path.stat().st_size:
         raise CheckpointError("its records claim more bytes than the file has")
     if any("/code/" in name for name in records):
-        raise CheckpointError("it is a TorchScript program: save the model's state_dict instead")
+        raise CheckpointError("it is a TorchScript archive: open it with torch.jit.load and save its state_dict()")
     pickles = [name for name in records if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise CheckpointError("it is a zip archive without PyTorch's data.pkl")

@@ -50,8 +50,11 @@ def _whole(path: Path, write: Callable[[Path], object]) -> None:
             place = Path(folder) / path.name
             write(place)
             os.replace(place, path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # on a full disk PyTorch raises RuntimeError, safetensors its own error
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path} cannot be written: {reason}") from error
 
 
 def _alone(tensor: Tensor) -> Tensor:

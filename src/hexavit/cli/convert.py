@@ -9,7 +9,7 @@ from hexavit.cli._parser import Parser, add_json, add_overrides, add_overwrite, 
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("file", metavar="IN", help=".safetensors, .pth or .npz file, or a transformers folder")
+    parser.add_argument("file", metavar="IN", help=".safetensors, .pth or .npz file, transformers folder or run folder")
     parser.add_argument(
         "out", metavar="OUT", help="file to write, its format given by its suffix; for huggingface also a folder"
     )
@@ -22,6 +22,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--model", metavar="NAME", help="model of the weights, if their shapes leave it open")
     parser.add_argument("--activation", metavar="NAME", help="activation to write into the configuration, such as gelu")
     parser.add_argument("--entry", metavar="KEY", help="entry to convert, if the file holds several state dicts")
+    parser.add_argument("--prefix", metavar="TEXT", help="prefix of the keys to read, such as backbone")
     add_overrides(parser)
     add_overwrite(parser, "OUT")
     add_json(parser)
@@ -39,5 +40,6 @@ def run(args: Namespace) -> None:
         overrides=args.overrides,
         activation=args.activation,
         entry=args.entry,
+        prefix=args.prefix,
     )
     print(json.dumps(report.as_dict(), indent=2) if args.json else report)

@@ -154,7 +154,7 @@ class Layout:
         for choice, said in self.says.items():
             ending, _, value = choice.partition("=")
             leaves = architecture.leaves().items()
-            here = {v for path, v in leaves if _CYCLE.sub("", path).endswith(f".{ending}") and v != value}
+            here = {v for path, v in leaves if f".{_CYCLE.sub('', path)}".endswith(f".{ending}") and v != value}
             if here:
                 found.append((said, choice, ", ".join(sorted(here))))
         return found

@@ -9,7 +9,7 @@ from typing import Any
 
 from hexavit.architecture import Architecture
 from hexavit.models.layouts import Join, Layout, Table
-from hexavit.models.vit.keys import COLUMN, HF_FILES, HF_MODULES, transformers_config
+from hexavit.models.vit.keys import COLUMN, HF_FILES, HF_MODULES, HF_SAYS, transformers_config
 
 _ONLY = {
     "attention": ("global",),
@@ -51,14 +51,15 @@ def deit_config(architecture: Architecture) -> dict[str, Any]:
     return {**transformers_config(architecture), **names}
 
 
-_HF_ONLY = {**_ONLY, "head": ("two_heads",), "norm_eps": ("1e-06", "1e-12")}
+_HF_ONLY = {key: allowed for key, allowed in _ONLY.items() if key != "norm_eps"}
+_HF_TWO = {**_HF_ONLY, "head": ("two_heads",)}
 LAYOUTS = (
     Layout("timm", "deit", _TWO, only=_DISTILLED),
     Layout("timm", "deit", COLUMN, only=_PLAIN),
     Layout("authors", "deit", _TWO, only=_DISTILLED),
     Layout("authors", "deit", COLUMN, only=_PLAIN),
     *(
-        Layout("huggingface", "deit", _teacher(table), only=_HF_ONLY, base="deit.", config=deit_config)
+        Layout("huggingface", "deit", _teacher(table), only=_HF_TWO, says=HF_SAYS, base="deit.", config=deit_config)
         for table in (HF_FILES, HF_MODULES)
     ),
 )

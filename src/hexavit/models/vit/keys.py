@@ -22,7 +22,6 @@ _ONLY = {
     "residual": ("pre_norm",),
     "tokens": ("conv",),
     "tokens.norm": ("false",),
-    "norm_eps": ("1e-06",),
 }
 
 BLOCK: Table = {
@@ -48,7 +47,10 @@ TIMM = Layout(
     "vit",
     {**COLUMN, "pre_logits.fc.*": "head.pre_logits.0.*"},
     only={**_ONLY, "head.pre_logits": ("false",), "feedforward.act": ("gelu", "gelu_tanh", "quick_gelu")},
-    says={"feedforward.act=gelu": "timm's ViT computes exact GELU unless it is created with another act_layer"},
+    says={
+        "norm_eps=1e-06": "timm's ViT computes LayerNorm with eps 1e-06",
+        "feedforward.act=gelu": "timm's ViT computes exact GELU unless it is created with another act_layer",
+    },
 )
 
 
@@ -87,7 +89,8 @@ def _flax(norm1: str, attention: str, norm2: str, mlp: str) -> Table:
 
 _FLAX_ONLY = {**_ONLY, "attention.qkv_bias": ("true",), "feedforward.act": ("gelu", "gelu_tanh")}
 _FLAX_SAYS = {
-    "feedforward.act=gelu_tanh": "the authors' JAX code computes the tanh form of GELU (about 1e-4 in the logits)"
+    "norm_eps=1e-06": "the authors' JAX code computes LayerNorm with eps 1e-06",
+    "feedforward.act=gelu_tanh": "the authors' JAX code computes the tanh form of GELU (about 1e-4 in the logits)",
 }
 AUTHORS = Layout(
     "authors",
@@ -159,6 +162,7 @@ _HF_ONLY = {
     "head": ("class_token",),
     "head.pre_logits": ("false",),
 }
+HF_SAYS = {"norm_eps=1e-12": "transformers computes LayerNorm with eps 1e-12 unless config.json says otherwise"}
 HF_FILES: Table = _transformers(
     "vit.encoder.layer.{}",
     [f"attention.attention.{name}" for name in ("query", "key", "value")],
@@ -174,7 +178,7 @@ HF_MODULES: Table = _transformers(
     "mlp.fc2",
 )
 HUGGINGFACE, HUGGINGFACE_MODULES = (
-    Layout("huggingface", "vit", table, only=_HF_ONLY, base="vit.", config=transformers_config)
+    Layout("huggingface", "vit", table, only=_HF_ONLY, says=HF_SAYS, base="vit.", config=transformers_config)
     for table in (HF_FILES, HF_MODULES)
 )
 
@@ -205,9 +209,13 @@ _TORCHVISION_ONLY = {
     "feedforward.act": ("gelu",),
     "head": ("class_token",),
 }
+_TORCHVISION_SAYS = {"norm_eps=1e-06": "torchvision's ViT computes LayerNorm with eps 1e-06"}
 TORCHVISION, TORCHVISION_FILES = (
-    Layout("torchvision", "vit", table, only=_TORCHVISION_ONLY)
+    Layout("torchvision", "vit", table, only=_TORCHVISION_ONLY, says=_TORCHVISION_SAYS)
     for table in (_torchvision("0", "3"), _torchvision("linear_1", "linear_2"))
 )
+
+UNSUPPORTED = {"DINOv2": r"mask_token|register_tokens", "DeiT III": r"blocks\.[0-9]+\.(ls[12]\.gamma|gamma_[12])"}
+"""Successors of ViT that no model here is, each with a pattern of keys that ViT lacks."""
 
 LAYOUTS = (TIMM, AUTHORS, AUTHORS_BY_CLASS, HUGGINGFACE, HUGGINGFACE_MODULES, TORCHVISION, TORCHVISION_FILES)
