@@ -371,9 +371,10 @@ TOKEN_LABELS = {"model": "lvvit_nano", "overrides": SHALLOW}
 @wires("label_maps")
 def _(bench: Bench) -> None:
     names = ("one", "two", "zero")
-    for file in digits_folder().rglob("*.png"):  # every cell of a map is of the class after the image's own
-        label = (names.index(file.parent.name) + 1) % 3
-        cells = torch.stack((torch.full((1, 6, 6), 20.0), torch.full((1, 6, 6), float(label))))
+    for file in digits_folder().rglob("*.png"):  # a map has two classes, left and right
+        label = names.index(file.parent.name)
+        halves = torch.tensor([(label + 1) % 3] * 3 + [(label + 2) % 3] * 3).float()
+        cells = torch.stack((torch.full((1, 6, 6), 20.0), halves.expand(1, 6, 6)))
         target = bench.tmp_path / "maps" / file.parent.name / f"{file.stem}.pt"
         target.parent.mkdir(parents=True, exist_ok=True)
         torch.save(cells, target)
@@ -381,6 +382,11 @@ def _(bench: Bench) -> None:
     images, target = batch_of(loop)
     _, rows = loop.mix(images, target)  # (8, 3, 2 + tokens): the label, then the maps
     labels = rows[:, :, 0].argmax(1)
+    side = round((rows.shape[2] - 2) ** 0.5)
+    shift = torch.tensor([1] * (side // 2) + [2] * (side // 2)).expand(side, side).flatten()  # of columns, not rows
+    assert torch.equal(rows[:, :, 2:].argmax(1), (labels[:, None] + shift) % 3)
+    left = torch.tensor([0.0, 0.0, 1.0, 0.4]).expand(len(labels), 4)  # a crop of the left columns: one class alone
+    _, rows = loop.mix(images, target._replace(crop=left))
     assert torch.equal(rows[:, :, 2:].argmax(1), ((labels + 1) % 3)[:, None].expand(-1, rows.shape[2] - 2))
 
 

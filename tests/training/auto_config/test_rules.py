@@ -8,7 +8,6 @@ from hexavit.architecture import Architecture
 from hexavit.training.auto_config.rules import (
     CAPACITY,
     CHOSEN,
-    HOUR,
     LEARNING_RATES,
     SCHEDULES,
     SIDES,
@@ -149,7 +148,6 @@ def test_the_recipe_of_the_digits_is_completed_as_it_was_measured() -> None:
 def test_a_guess_is_kept_below_the_hour() -> None:
     lines = choose(Situation(PHOTOS, CPU, MODELS), {"data": "photos"}, roughly)[1]
     assert any(line.startswith("epochs ") and "what 10 min allow" in line for line in lines)
-    assert HOUR == 3600
 
 
 def test_durations() -> None:
