@@ -22,5 +22,5 @@ def test_the_nearest_choice_is_named(given: str, nearest_choice: str) -> None:
 
 def test_all_choices_are_listed_if_none_is_near() -> None:
     assert nearest("x", ["b", "a"]) == "choose from a, b."
-    assert nearest("x", []) == "there is nothing to choose from."
+    assert nearest("x", [""]) == nearest("x", []) == "there is nothing to choose from."
     assert nearest("x", (f"n{i:03}" for i in range(1000))) == "there are 1000, from 'n000' to 'n999'."

@@ -39,7 +39,7 @@ def nearest(value: str, known: Iterable[str]) -> str:
     Returns:
         For example ``"did you mean 'cvt_13'?"`` or ``"choose from a, b."``.
     """
-    choices = sorted(known)
+    choices = sorted(filter(None, known))
     folded = {choice.casefold().replace("-", "_"): choice for choice in reversed(choices)}
     given = value.casefold().replace("-", "_")
     longer = [choice for choice in folded if choice.startswith(given + "_")]  # vit_tiny: vit_tiny_patch16_224

@@ -173,6 +173,20 @@ def test_an_interrupt_is_no_traceback(capsys: pytest.CaptureFixture[str], monkey
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "two\nlines.pth"]) == 2
+    assert capsys.readouterr().err.startswith("error: two\\nlines.pth")
+
+
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "a.pth")
+
+    monkeypatch.setattr(hexavit, "list_models", full)
+    assert main(["list"]) == 2
+    assert capsys.readouterr().err == "error: a.pth: No space left on device\n"
+
+
 def test_the_installed_command() -> None:
     (entry,) = (each for each in entry_points(group="console_scripts") if each.name == "hexavit")
     assert entry.load() is main

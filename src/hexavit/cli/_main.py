@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = int(exit_.code or 0)
         return _exit_at_once(code) if argv is None and code > 128 else code
     except HexavitError as error:
-        print(f"error: {error}", file=sys.stderr)
+        sentence = str(error).replace("\n", "\\n")  # a file name may have line breaks
+        print(f"error: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
