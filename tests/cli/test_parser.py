@@ -51,6 +51,7 @@ def test_defaults_and_words_with_a_minus(parser: Parser) -> None:
         ("a --rate x", "--rate takes a number, not 'x'"),
         ("a --size -inf", "--size takes a whole number, not '-inf'"),
         ("a --size 3.5", "--size takes a whole number, not '3.5'"),
+        ("a --size 99999999999999999999", "--size takes whole numbers of at most 64 bits, not 99999999999999999999"),
         ("a --fast=yes", "--fast takes true or false, not 'yes'"),
         ("a --how so", "--how takes one of well, badly, not 'so'"),
         ("a --jso", "hexavit try has no option '--jso': did you mean '--json'?"),

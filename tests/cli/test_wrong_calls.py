@@ -1,5 +1,6 @@
 """A wrong call is answered by one sentence on the standard error, and by status 2."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,9 @@ WRONG = {
     "show cvt_nano --set nonsense": "nonsense",
     "profile cvt_nano --img-size": "--img-size needs a value",
     "profile cvt_nano --img-size 8 8 8": "img_size is a side or (H, W) in pixels, not (8, 8, 8)",
-    "profile cvt_nano --img-size 99999999999999999999": "img_size is at most 1000000 pixels per side, not 9999",
+    "profile cvt_nano --img-size 99999999999999999999": "--img-size takes whole numbers of at most 64 bits",
+    "profile cvt_nano --img-size 2147483648": "img_size is at most 1000000 pixels per side, not 2147483648",
+    "data check DATA --model cvt_nano": "--model, --img-size and --augment describe the sheet: give --sheet too",
     "profile cvt_nano --set stages.0.depth=1000000000": "a stage has at most 10000 blocks, not depth=1000000000",
     "profile --img-size big cvt_nano": "--img-size takes a whole number, not 'big'",
     "profile cvt_nano --set stages.0.dim=1000000000": "there is no memory for weights of these sizes",
@@ -113,3 +116,14 @@ def test_a_wrong_call(call: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert told.err.count("\n") == 1
     assert filled(WRONG[call]) in told.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("file", ["architecture.json", "classes.json", "input.json", "split.json"])
+@pytest.mark.parametrize("content", ["3", "[3]", "{}", "{"])
+def test_a_damaged_run_is_named(file: str, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = shutil.copytree(trained().path, tmp_path / "run")
+    (run / file).write_text(content)
+    assert main(["evaluate", str(run), "--data", str(digits_folder()), "--device", "cpu"]) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.startswith(f"error: {run / file}: ")
+    assert sentence.count("\n") == 1

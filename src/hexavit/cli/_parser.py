@@ -140,7 +140,10 @@ def _checked(kind: Any) -> Callable[[str], Any]:
         try:
             if choices:
                 return choices[choices.index(text)]
-            return _BOOLEANS[text] if kind is bool else kind(text)
+            value = _BOOLEANS[text] if kind is bool else kind(text)
+            if kind is int and abs(value) > sys.maxsize:
+                raise argparse.ArgumentTypeError(f"takes whole numbers of at most 64 bits, not {text}")
+            return value
         except (KeyError, ValueError):
             raise argparse.ArgumentTypeError(f"takes {expected}, not {text!r}") from None
 

@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hexavit.cli._parser import Parser, add_img_size, add_json, add_overwrite, check_output, img_size_of
+from hexavit.cli._parser import Parser, UsageError, add_img_size, add_json, add_overwrite, check_output, img_size_of
 from hexavit.data.source import Augment
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def run(args: Namespace) -> None:
     from hexavit.data import open_source
     from hexavit.data.check import check_data
 
+    if args.sheet is None and (args.model, args.img_size, args.augment) != (None, None, "auto"):
+        raise UsageError("--model, --img-size and --augment describe the sheet: give --sheet too")
     check_output(args.sheet, ".png", overwrite=args.overwrite)
     source = open_source(args.data)
     if args.sheet is not None:

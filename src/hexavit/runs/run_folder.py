@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from hexavit.errors import RunError
+from hexavit.errors import HexavitError, RunError
 from hexavit.files import PARTS
 from hexavit.images.preprocess import InputSpec
 from hexavit.run_paths import RunPaths, Weights
@@ -39,6 +39,8 @@ class Run(RunPaths):
     def split_record(self) -> dict[str, Any]:
         """``data`` (the data set), ``parts`` (names of the images of each split) and ``skipped`` (name to reason)."""
         record: dict[str, Any] = self._read_json(self.split_file)
+        if not isinstance(record, dict) or not isinstance(record.get("parts"), dict):
+            raise RunError(f"{self.split_file}: this file of the run is damaged (it has no parts of the data)")
         return record
 
     def settings(self) -> dict[str, Any]:
@@ -55,11 +57,17 @@ class Run(RunPaths):
 
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the logits."""
-        return tuple(self._read_json(self.classes_file))
+        names = self._read_json(self.classes_file)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise RunError(f"{self.classes_file}: this file of the run is damaged (it is not a list of names)")
+        return tuple(names)
 
     def input_spec(self) -> InputSpec:
         """Preprocessing of images."""
-        return InputSpec.from_dict(self._read_json(self.input_file))
+        try:
+            return InputSpec.from_dict(self._read_json(self.input_file))
+        except (AttributeError, TypeError) as error:
+            raise RunError(f"{self.input_file}: this file of the run is damaged ({error})") from error
 
     def model(self, which: Weights = "best") -> nn.Module:
         """The trained model in evaluation mode, on the CPU.
@@ -82,7 +90,10 @@ class Run(RunPaths):
         """The model that ``architecture.json`` describes, with fresh weights."""
         import hexavit
 
-        architecture = hexavit.Architecture.from_json(self._read(self.architecture))
+        try:
+            architecture = hexavit.Architecture.from_json(self._read(self.architecture))
+        except HexavitError as error:
+            raise RunError(f"{self.architecture}: {error}") from error
         return cast(
             "nn.Module",
             hexavit.create_model(
