@@ -22,7 +22,7 @@ WRONG = {
     "train --model cvt_nano --data digits --out RUN": "RUN: this folder holds a finished run; --overwrite replaces it",
     "train --model cvt_nano --data digits --out OUT --in-chans 2": "the model takes 2 channels, and this image has 1",
     "train --resume": "--resume needs --out",
-    "train --resume --out OUT": "OUT: there is no run here to resume",
+    "train --resume --out OUT": "OUT: there is no run to resume",
     "train --resume --out RUN": "RUN: this run has finished",
     "train --config OUT.yaml": "OUT.yaml: this recipe cannot be read",
     "train extra": "extra: this data is neither 'digits' nor a folder",
