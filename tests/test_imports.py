@@ -158,7 +158,7 @@ def test_the_front_door_opens_a_room_when_it_is_asked_for() -> None:
     program = "import sys, hexavit, hexavit.cli, hexavit.errors; print('torch' in sys.modules, len(dir(hexavit)) > 20)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False True\n"
-    assert set(hexavit._ROOM_OF) | {"parts"} == set(hexavit.__all__)
+    assert set(hexavit._PACKAGE_OF) | {"parts"} == set(hexavit.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = hexavit.nothing
 

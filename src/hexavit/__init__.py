@@ -51,9 +51,9 @@ __all__ = [
     "save_pretrained",
 ]
 
-# The room of each name. A room is opened when one of its names is used, so that `import hexavit` and `--help` are quick
-# and the command line can set what PyTorch reads when it is loaded.
-_ROOMS = {
+# The package of each name, imported when the name is used: `import hexavit` and `--help` are quick, and the command
+# line can set what PyTorch reads when it is imported.
+_PACKAGES = {
     "network.backbone": ("Backbone",),
     "architecture": ("Architecture", "Part", "Pattern", "Stage"),
     "checkpoints": ("LoadReport", "load_checkpoint"),
@@ -66,16 +66,16 @@ _ROOMS = {
     "parts": ("PartModule", "Tokens", "record_attention", "register_part"),
     "profiling": ("Profile", "profile"),
 }
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_PACKAGE_OF = {name: package for package, names in _PACKAGES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOM_OF:
-        return getattr(import_module(f"hexavit.{_ROOM_OF[name]}"), name)
-    if name in _ROOMS:
+    if name in _PACKAGE_OF:
+        return getattr(import_module(f"hexavit.{_PACKAGE_OF[name]}"), name)
+    if name in _PACKAGES:
         return import_module(f"hexavit.{name}")
     raise AttributeError(f"module 'hexavit' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_ROOMS})
+    return sorted({*globals(), *__all__, *_PACKAGES})

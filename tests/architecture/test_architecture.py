@@ -162,7 +162,7 @@ def test_an_architecture_is_made_of_stages_and_a_head() -> None:
         Architecture("mine", ("first",), Part("pool"))  # type: ignore[arg-type]
     with pytest.raises(ArchitectureError, match=r"head is a Part, as in Part\('pool'\), not 'pool'"):
         Architecture("mine", (stage,), "pool")  # type: ignore[arg-type]
-    with pytest.raises(ArchitectureError, match="a model is named, or given as an Architecture, not 3"):
+    with pytest.raises(ArchitectureError, match="a model is given by its name or as an Architecture, not 3"):
         hexavit.create_model(3)  # type: ignore[arg-type]
 
 

@@ -138,5 +138,5 @@ def test_every_page_is_whole() -> None:
         assert page.summary
         assert [each.name for each in page.options] == list(options(page.kind, page.name))
     assert part_page("residual", "post_norm").used_by == ()
-    with pytest.raises(HexavitError, match="there is no shelf 'atention'"):
+    with pytest.raises(HexavitError, match="there is no kind of part 'atention'"):
         part_page("atention", "global")

@@ -97,5 +97,5 @@ def test_cvt_at_384_resizes_straight() -> None:
 
 def test_a_name_has_no_dot() -> None:
     architecture = resolve("cvt_nano").with_(name="cvt.nano")
-    with pytest.raises(HexavitError, match="a model's name has no dot"):
+    with pytest.raises(HexavitError, match="a model's name must not have a dot"):
         register(Entry(architecture, "cvt", "", ""))

@@ -1,4 +1,4 @@
-"""The shelves to browse: what each part is, which options it takes, which models use it."""
+"""The registered parts with their documentation, their options and the models that use them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hexavit.parts.registry import KINDS, described, options, part_class, part_n
 
 @dataclass(frozen=True)
 class PartOption:
-    """An option of a part: the values that it takes, in words, and its default, `required` where there is none."""
+    """An option of a part: the values that it takes, in words, and its default, or `required`."""
 
     name: str
     takes: str
@@ -25,7 +25,7 @@ class PartOption:
 
 @dataclass(frozen=True)
 class PartPage:
-    """What a shelf says of one part."""
+    """The documentation of one part."""
 
     kind: str
     name: str
@@ -35,11 +35,11 @@ class PartPage:
 
     @property
     def summary(self) -> str:
-        """The first sentence of its text, in one line."""
+        """The first paragraph of its text, in one line."""
         return " ".join(self.text.split("\n\n")[0].split())
 
     def table(self) -> str:
-        """Its text, its options and its users, for a terminal."""
+        """The text, the options and the models, for a terminal."""
         rows = [["option", "default", "takes"], *([each.name, each.default, each.takes] for each in self.options)]
         chosen = aligned(rows, width=60) if self.options else "no options"
         used = fill(", ".join(self.used_by) or "no named model", 110, break_on_hyphens=False)
@@ -57,13 +57,13 @@ class PartPage:
 
 
 def part_page(kind: str, name: str) -> PartPage:
-    """What there is to say of a part.
+    """The documentation of a part.
 
     Raises:
-        ArchitectureError: no shelf, or no part of that name on it.
+        ArchitectureError: no such kind, or no part of that kind with this name.
     """
     if kind not in KINDS:
-        raise ArchitectureError(f"there is no shelf {kind!r}: {nearest(kind, KINDS)}")
+        raise ArchitectureError(f"there is no kind of part {kind!r}: {nearest(kind, KINDS)}")
     cls = part_class(kind, name)
     known = options(kind, name)
     hints = get_type_hints(cls.__init__) if known else {}
@@ -79,23 +79,23 @@ def part_page(kind: str, name: str) -> PartPage:
 
 
 def find_parts(name: str | None = None) -> list[PartPage]:
-    """All parts, those of one shelf (`attention`), those of one name, or one (`attention.global`).
+    """All parts, those of one kind (`attention`), those of one name, or one part (`attention.global`).
 
     Raises:
-        ArchitectureError: neither a shelf nor a part is named so.
+        ArchitectureError: neither a kind nor a part has this name.
     """
     every = [(kind, part) for kind in KINDS for part in part_names(kind)]
     found = [(kind, part) for kind, part in every if name is None or name in (kind, part, f"{kind}.{part}")]
     if not found:
         kind = str(name).partition(".")[0]
         known = [f"{kind}.{part}" for part in part_names(kind)] if kind in KINDS else [part for _, part in every]
-        raise ArchitectureError(f"there is no shelf or part {name!r}: {nearest(str(name), [*KINDS, *known])}")
+        raise ArchitectureError(f"there is no part or kind of part {name!r}: {nearest(str(name), [*KINDS, *known])}")
     return [part_page(kind, part) for kind, part in found]
 
 
 @cache
 def _users() -> dict[tuple[str, str], tuple[str, ...]]:
-    """The models that use a part, by shelf and name."""
+    """The models that use a part, by kind and name."""
     users: dict[tuple[str, str], list[str]] = {}
     for model in list_models():
         for place in parts_of(model_entry(model).architecture):

@@ -1,4 +1,4 @@
-"""The named models: a row of data each, with its published figures and weights, and how its images are prepared."""
+"""The registry of named models: architecture, published figures and weights, preprocessing."""
 
 from __future__ import annotations
 
@@ -18,8 +18,16 @@ from hexavit.parts.registry import KINDS, part_class, part_names
 
 @dataclass(frozen=True)
 class Published:
-    """Figures as their authors print them: millions of parameters, GFLOPs (which are multiply-adds), top-1 as a
-    fraction of 1 on ImageNet-1k's validation set at `img_size`, and where they stand."""
+    """Figures as published.
+
+    Attributes:
+        source: where they are published.
+        img_size: side of the images in pixels.
+        params_m: parameters in millions.
+        gflops: GFLOPs, by which authors mean 10^9 multiply-adds.
+        top1: accuracy on ImageNet-1k's validation set, as a fraction of 1.
+        trained_on: training data.
+    """
 
     source: str
     img_size: int
@@ -31,7 +39,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Entry:
-    """One named model. Of its weights the first is the one that `pretrained=True` takes."""
+    """One named model. `pretrained=True` loads the first of its weights."""
 
     architecture: Architecture
     family: str
@@ -44,25 +52,31 @@ class Entry:
 
 _MODELS: dict[str, Entry] = {}
 WEIGHT_FILTERS = ("license", "trained_on")
-"""What `list_models` asks of a model's weights."""
+"""Filters of `list_models` on the weights of a model."""
 
 
 def register(entry: Entry) -> None:
-    """Add a model under its architecture's name.
+    """Register a model under the name of its architecture.
 
     Raises:
-        ArchitectureError: the name is taken, or has a dot, behind which the tags of weights stand.
+        ArchitectureError: the name is taken, or has a dot, which separates names from tags of weights.
     """
     name = entry.architecture.name
     if "." in name:
-        raise ArchitectureError(f"a model's name has no dot, as tags of weights stand behind one, and {name!r} has")
+        raise ArchitectureError(
+            f"a model's name must not have a dot, which separates it from the tag of weights: {name!r}"
+        )
     if name in _MODELS:
         raise ArchitectureError(f"there is already a model {name!r}")
     _MODELS[name] = entry
 
 
 def model_entry(name: str) -> Entry:
-    """A named model's entry, or a refusal with the nearest name; a tag behind the name is of no matter."""
+    """The entry of a named model; a tag behind the name is ignored.
+
+    Raises:
+        ArchitectureError: no such model, with the nearest name.
+    """
     model = name.partition(".")[0]
     if model not in _MODELS:
         raise ArchitectureError(f"there is no model {model!r}: {nearest(model, _MODELS)}")
@@ -70,7 +84,7 @@ def model_entry(name: str) -> Entry:
 
 
 def find_weight(name: str) -> Weight | None:
-    """The weights that a name means: those of its tag (`cvt_13.in1k_384`), else the model's first, if it lists any.
+    """The weights of a name: those of its tag (`cvt_13.in1k_384`), else the first of the model, or None.
 
     Raises:
         ArchitectureError: no such model, or no such tag.
@@ -89,13 +103,13 @@ def list_models(pattern: str = "*", **filters: str) -> list[str]:
     """Names of models that match a shell pattern, in the order of their registration: by family, small to large.
 
     Args:
-        pattern: as in `cvt_*`.
-        **filters: `family="cvt"`, or a kind of part with a part's name that some stage, or another part within itself,
-            must use: `attention="conv_projection"`, `head="pool"`; `license="apache-2.0"` and
-            `trained_on="ImageNet-22k"` ask for published weights of that kind, one set of which must satisfy both.
+        pattern: such as `cvt_*`.
+        **filters: `family="cvt"`; a kind of part and the name of a part that the model uses, in a stage or inside
+            another part, such as `attention="conv_projection"` or `head="pool"`; `license="apache-2.0"` and
+            `trained_on="ImageNet-22k"` for models with published weights that satisfy both.
 
     Raises:
-        HexavitError: an unknown filter, a part that no shelf has, or a licence or data that no weights have.
+        HexavitError: an unknown filter, an unknown part, or a licence or data that no weights have.
     """
     of_weights = {key: filters.pop(key) for key in WEIGHT_FILTERS if key in filters}
     known: dict[str, Iterable[str]] = {kind: part_names(kind) for kind in KINDS}
@@ -116,9 +130,9 @@ def list_weights(pattern: str = "*", *, license: str | None = None, trained_on: 
     """Published weights as `model.tag`, in the order of `list_models`; the first of each model is its default.
 
     Args:
-        pattern: as in `vit_*.augreg_*`.
-        license: of the weights, in any case.
-        trained_on: data that they have seen, in any case.
+        pattern: such as `vit_*.augreg_*`.
+        license: licence of the weights; case is ignored.
+        trained_on: data on which they were trained; case is ignored.
 
     Raises:
         HexavitError: a licence or data that no weights have.
@@ -127,14 +141,14 @@ def list_weights(pattern: str = "*", *, license: str | None = None, trained_on: 
     found = [name for name in every if fnmatch.fnmatch(name, pattern)]
     for key, value in (("license", license), ("trained_on", trained_on)):
         if value is not None:
-            known = {word for weight in every.values() for word in _told(weight, key)}
+            known = {word for weight in every.values() for word in _values(weight, key)}
             if value.lower() not in map(str.lower, known):
                 raise HexavitError(f"no weights have {key} {value!r}: {nearest(value, known)}")
-            found = [name for name in found if value.lower() in map(str.lower, _told(every[name], key))]
+            found = [name for name in found if value.lower() in map(str.lower, _values(every[name], key))]
     return found
 
 
-def _told(weight: Weight, key: str) -> tuple[str, ...]:
+def _values(weight: Weight, key: str) -> tuple[str, ...]:
     return (weight.license,) if key == "license" else weight.trained_on
 
 
@@ -144,7 +158,7 @@ def _matches(entry: Entry, filters: Mapping[str, str]) -> bool:
 
 
 def parts_of(architecture: Architecture) -> dict[tuple[str, str], None]:
-    """The parts that a model uses, as (shelf, name) in their order; those inside another part are used too."""
+    """The parts that a model uses, as (kind, name) in order, with the parts inside other parts."""
     used: dict[tuple[str, str], None] = {}
     for _, kind, part in architecture.places():
         used[kind, part.name] = None
@@ -161,9 +175,9 @@ def resolve(
     img_size: int | Size | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
 ) -> Architecture:
-    """The architecture of a name (or one given), with other classes, channels, size, and overrides.
+    """The architecture of a name, or a given one, with other classes, channels, size, and overrides.
 
-    A tag behind the name gives the size and the classes of those weights.
+    A tag behind the name gives the image size and the number of classes of those weights.
     """
     architecture = name_or_architecture
     if isinstance(architecture, str):
@@ -172,7 +186,7 @@ def resolve(
         if weight is not None:
             architecture = architecture.with_(num_classes=weight.num_classes, img_size=(weight.img_size,) * 2)
     if not isinstance(architecture, Architecture):
-        raise ArchitectureError(f"a model is named, or given as an Architecture, not {name_or_architecture!r}")
+        raise ArchitectureError(f"a model is given by its name or as an Architecture, not {name_or_architecture!r}")
     size = None if img_size is None else image_size(img_size)
     return architecture.with_(num_classes=num_classes, in_chans=in_chans, img_size=size).override(overrides)
 
@@ -185,7 +199,7 @@ def build_model(
     img_size: int | Size | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
 ) -> Backbone:
-    """A model at its start, as `hexavit.create_model` makes it before it loads anything; the same arguments."""
+    """Build a model with initial weights; the arguments are those of `hexavit.create_model`."""
     architecture = resolve(
         name_or_architecture, num_classes=num_classes, in_chans=in_chans, img_size=img_size, overrides=overrides
     )
@@ -197,8 +211,12 @@ def build_model(
 
 
 def pretrained_cfg(architecture: Architecture, weight: Weight | None = None) -> dict[str, Any]:
-    """timm's description of a model's input, its first convolution and its classifier; the weight's where one is
-    given."""
+    """timm's description of a model: its input, first convolution and classifier.
+
+    Args:
+        architecture: of the model.
+        weight: whose preprocessing and licence are told; None for the model's own preprocessing.
+    """
     entry = _MODELS.get(architecture.name)
     preprocessing = weight.preprocessing if weight else entry.preprocessing if entry else Preprocessing()
     chans = architecture.in_chans
@@ -206,7 +224,7 @@ def pretrained_cfg(architecture: Architecture, weight: Weight | None = None) -> 
     head = part_class("head", architecture.head.name)
     classifiers = tuple(f"head.{name}" for name in getattr(head, "classifiers", ("fc",)))
     mean, std = preprocessing.mean, preprocessing.std
-    if len(mean) != chans:  # grey or many-channel images: the mean of the channels' statistics
+    if len(mean) != chans:  # the mean of the channels' statistics
         mean, std = (sum(mean) / len(mean),) * chans, (sum(std) / len(std),) * chans
     of_weight = {} if weight is None else {"tag": weight.tag, "license": weight.license}
     if weight is not None:

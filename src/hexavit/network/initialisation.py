@@ -1,28 +1,34 @@
-"""Starting weights, by scheme. Parts draw their own tables; a scheme draws linears, norms and class tokens."""
+"""Starting weights, by scheme. Parts initialise their own tables; a scheme initialises layers and class tokens."""
 
 from __future__ import annotations
 
 import math
 
-import torch
 from torch import nn
 
 from hexavit.errors import ArchitectureError, nearest
-from hexavit.parts.residual import Fixup
+from hexavit.parts.residual import Residual
 
+BRANCHES = ("attention", "feedforward")
 SCHEMES = ("trunc_normal", "xavier", "vit", "fan_out", "trunc_normal_convs", "default")
 
 
 def initialise(model: nn.Module, scheme: str) -> None:
-    """Draw a model's weights in place.
+    """Initialise a model's weights in place.
 
-    `trunc_normal`: linears truncated normal 0.02 with zero bias, class tokens and the head's weight likewise, the
-    head's bias and convolutions as PyTorch draws them (CvT's default; timm's for ViT but for the head's bias).
-    `xavier`: the same with Xavier-uniform linears (CvT's INIT 'xavier').
-    `vit`: ViT's JAX code: Xavier-uniform linears, feedforward biases normal 1e-6, class token zero, head's bias zero.
-    `fan_out`: `trunc_normal`, and convolutions normal with variance 2 / (k^2 C_out / groups), biases zero (PVT v2,
-    Twins). `trunc_normal_convs`: `trunc_normal`, and convolutions' weights truncated normal 0.02 (ResT).
-    `default`: PyTorch's, with standard-normal class tokens (vit-pytorch's).
+    Args:
+        model: the model.
+        scheme: one of these.
+            `trunc_normal`: linears, class tokens and the classifier's weight truncated normal with std 0.02, biases of
+            linears 0; the classifier's bias and convolutions as PyTorch does (CvT's default; timm's for ViT, but for
+            the classifier's bias).
+            `xavier`: as `trunc_normal`, with Xavier-uniform linears (CvT's INIT 'xavier').
+            `vit`: ViT's JAX code: Xavier-uniform linears, feedforward biases normal with std 1e-6, class token and
+            the classifier's bias 0.
+            `fan_out`: as `trunc_normal`, with convolutions normal of variance 2 / (k^2 C_out / groups) and bias 0
+            (PVT v2, Twins).
+            `trunc_normal_convs`: as `trunc_normal`, with weights of convolutions truncated normal, std 0.02 (ResT).
+            `default`: as PyTorch does, with standard-normal class tokens (vit-pytorch).
 
     Raises:
         ArchitectureError: an unknown scheme.
@@ -46,7 +52,7 @@ def initialise(model: nn.Module, scheme: str) -> None:
 
 
 def initialise_classifier(linear: nn.Module, scheme: str) -> None:
-    """Draw the last linear, if there is one, by a scheme of `initialise`."""
+    """Initialise a classifier, if it is a linear, by a scheme of `initialise`."""
     if not isinstance(linear, nn.Linear) or scheme == "default":
         return
     if scheme == "vit":
@@ -76,27 +82,14 @@ def _linear(linear: nn.Linear, scheme: str, vit_bias: float) -> None:
         nn.init.normal_(linear.bias, std=vit_bias) if scheme == "vit" and vit_bias else nn.init.zeros_(linear.bias)
 
 
-@torch.no_grad()
 def initialise_branches(model: nn.Module) -> None:
-    """Fixup's starting rule (Zhang et al., ICLR 2019, section 3) for the branches inside that residual, after a scheme.
-
-    With L such branches: the last weights of each become zero, those before it are scaled by L^(-1 / (2 m - 2)), m the
-    weights that a value passes in the branch. Every block then starts as the identity.
-    """
-    branches = [branch for module in model.modules() for branch in _fixed_up(module)]
-    for branch in branches:
-        held = {name: m for name, m in branch.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
-        named = getattr(branch, "last", None)
-        last = held.get(named) if named else next(reversed(held.values()), None)
-        in_a_row = getattr(branch, "weights_in_a_row", 2)
-        for layer in held.values():
-            if layer is last:
-                nn.init.zeros_(layer.weight)
-            elif in_a_row > 1:
-                layer.weight.mul_(len(branches) ** (-1 / (2 * in_a_row - 2)))
+    """Let each residual of a model change the starting weights of its branch, after a scheme (Fixup does)."""
+    pairs = [pair for module in model.modules() for pair in _branches(module)]
+    for residual, branch in pairs:
+        residual.init_branch(branch, sum(type(other) is type(residual) for other, _ in pairs))
 
 
-def _fixed_up(block: nn.Module) -> list[nn.Module]:
-    """What stands inside a block's Fixup residuals."""
-    kinds = ("attention", "feedforward")
-    return [getattr(block, kind) for kind in kinds if isinstance(getattr(block, f"{kind}_residual", None), Fixup)]
+def _branches(block: nn.Module) -> list[tuple[Residual, nn.Module]]:
+    """The residuals of a block with what is inside each."""
+    pairs = ((getattr(block, f"{kind}_residual", None), getattr(block, kind, None)) for kind in BRANCHES)
+    return [(residual, branch) for residual, branch in pairs if isinstance(residual, Residual) and branch is not None]

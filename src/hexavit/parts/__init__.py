@@ -1,6 +1,6 @@
-"""The ground floor: interchangeable parts on six shelves, and the contract between them.
+"""Interchangeable parts of six kinds, and the contract between them.
 
-Nothing here knows a model, a checkpoint or a file.
+Nothing here depends on a model, a checkpoint or a file.
 """
 
 from hexavit.parts import attention, feedforward, heads, positions, residual, tokens

@@ -1,4 +1,4 @@
-"""Where the norms and the residuals stand."""
+"""Residuals: norm, skip and sum around a branch."""
 
 from hexavit.parts.residual.norms import ExtraOnly, LocalResidual, PostNorm, PreNorm, Residual, ResidualPostNorm
 from hexavit.parts.residual.scales import Fixup, ReZero, SkipInit

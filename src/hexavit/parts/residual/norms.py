@@ -1,4 +1,4 @@
-"""Where the norm stands: before the branch, or after the sum."""
+"""Residuals with a norm: before the branch, behind it, or after the sum."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Branch = Callable[[Tokens], Tokens]
 
 
 class Residual(PartModule):
-    """Base of the residual shelf: owns the norm, the skip and the sum around one branch.
+    """Base of the residuals: the norm, the skip and the sum around one branch.
 
-    A branch that comes back on a grid `stride` times smaller (queries with a stride) is added to a skip that is
-    max-pooled to it, in windows of stride x stride, the last ones cut at the border (after MViT, Fan et al., 2021).
+    If the branch's grid is `stride` times smaller (queries with a stride), the skip is max-pooled to it, in windows of
+    stride x stride that are cut at the border (after MViT: Fan et al., ICCV 2021).
     """
 
     stage_norm: bool = False
-    """Whether a LayerNorm stands behind the stage's last block; an option may say so."""
+    """Whether a LayerNorm follows the last block of the stage. An option may set it."""
 
     def __init__(self, dim: int, stride: int, norm_eps: float, drop_path: float) -> None:
         super().__init__()
@@ -32,11 +32,19 @@ class Residual(PartModule):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, tokens: Tokens, branch: Branch) -> Tokens:
-        """Tokens and the branch around which it stands to their sum."""
+        """Compute the sum.
+
+        Args:
+            tokens: the tokens x that come in.
+            branch: a function of tokens: the attention or the feedforward.
+        """
         raise NotImplementedError
 
+    def init_branch(self, branch: nn.Module, count: int) -> None:
+        """Change the starting weights of the module in the branch; `count` branches have this kind of residual."""
+
     def add(self, skip: Tokens, branch: Tokens) -> Tokens:
-        """skip + drop_path(branch), the skip pooled where the branch is smaller."""
+        """skip + drop_path(branch), with the skip pooled if the branch has a smaller grid."""
         mask = self.drop_path.mask(branch.image)
         if mask is not None:
             branch = branch.each(lambda x: x * mask)
@@ -50,10 +58,13 @@ class Residual(PartModule):
 class PreNorm(Residual):
     """x + gamma branch(norm(s x)) / s: the norm before the branch (ViT: Dosovitskiy et al., ICLR 2021, eq. 2 and 3).
 
-    `layer_scale` is the starting value of gamma, a learned vector (CaiT: Touvron et al., ICCV 2021, eq. 4); without it
-    gamma is 1 / `skip_lam` (LV-ViT: Jiang et al., NeurIPS 2021: 1, 2 or 3). `block_scale` is s (DeepViT-S and -L: 0.5;
-    the s inside the norm matters through its eps alone). `stage_norm` puts a LayerNorm behind the stage's last block
-    (PVT v2: Wang et al., CVM 2022); the head then needs none.
+    Options:
+    `layer_scale`: starting value of gamma, a learned vector (CaiT: Touvron et al., ICCV 2021, eq. 4); without it gamma
+    is 1 / `skip_lam`;
+    `skip_lam`: 1, 2 or 3 in LV-ViT (Jiang et al., NeurIPS 2021);
+    `block_scale`: s (DeepViT-S and -L: 0.5; inside the norm s changes the result through eps only);
+    `stage_norm`: a LayerNorm follows the last block of the stage (PVT v2: Wang et al., CVM 2022); the head then needs
+    none.
 
     Shapes: (B, M, C) to the same. Cost: parameters 2 C, and C with `layer_scale`, and 2 C a stage with `stage_norm`;
     multiply-adds not counted.
@@ -79,7 +90,7 @@ class PreNorm(Residual):
         super().__init__(dim, stride, norm_eps, drop_path)
         self.stage_norm = stage_norm
         if skip_lam <= 0 or block_scale <= 0:
-            raise ValueError(f"skip_lam and block_scale are more than 0, not {skip_lam} and {block_scale}")
+            raise ValueError(f"skip_lam and block_scale must be above 0, not {skip_lam} and {block_scale}")
         self.before, self.after = block_scale, 1 / (block_scale * skip_lam)
         self.gamma = None if layer_scale is None else nn.Parameter(torch.full((dim,), float(layer_scale)))
 
@@ -98,9 +109,9 @@ class PreNorm(Residual):
 
 @register_part("residual", "extra_only")
 class ExtraOnly(PreNorm):
-    """Pre-norm in which the extra tokens alone are updated (CaiT: Touvron et al., ICCV 2021, section 3, eq. 8).
+    """Pre-norm that updates the extra tokens only (CaiT: Touvron et al., ICCV 2021, section 3, eq. 8).
 
-    The attention sees all tokens normed; the feedforward sees the extra tokens alone; image tokens stay as they are.
+    The attention reads all tokens, normed; the feedforward reads the extra tokens only. Image tokens do not change.
 
     Shapes: (B, P + N, C) to the same, image tokens unchanged. Cost: as `pre_norm`.
     """
@@ -129,12 +140,12 @@ class ExtraOnly(PreNorm):
 
 @register_part("residual", "local")
 class LocalResidual(PreNorm):
-    """LocalViT's: pre-norm around the attention; around the feedforward the bare sum x + branch(x), without norm and
-    without drop path (Li et al., 2021, eq. 6).
+    """Pre-norm around the attention; x + branch(x) around the feedforward, without norm and drop path
+    (LocalViT: Li et al., 2021, eq. 6).
 
     Shapes: (B, M, C) to the same. Cost: parameters 2 C around the attention, none around the feedforward.
-    Same as ofsoundof/LocalViT; its sum stands inside the feedforward and leaves the class token out, which here is the
-    feedforward's `extra=zero`.
+    Same as ofsoundof/LocalViT, where the sum is inside the feedforward and excludes the class token: here that is the
+    feedforward's option `extra=zero`.
     """
 
     def __init__(self, dim: int, stride: int, norm_eps: float, drop_path: float, role: str) -> None:
@@ -148,8 +159,8 @@ class LocalResidual(PreNorm):
 class PostNorm(Residual):
     """norm(x + branch(x)): the original Transformer's (Vaswani et al., 2017, section 3.1).
 
-    The stream is normed after every sum, so nothing is left to norm before the head (`norm=False` there); deep stacks
-    want a warm-up (Xiong et al., ICML 2020).
+    The head needs no norm (`norm=False`), since the norm follows every sum. Deep models need a warm-up (Xiong et al.,
+    ICML 2020).
 
     Shapes: (B, M, C) to the same. Cost: parameters 2 C; multiply-adds not counted.
     Differs from Swin V2's `res_post_norm`, which norms the branch alone.
@@ -165,13 +176,13 @@ class ResidualPostNorm(Residual):
     """x + norm(branch(x)): the norm behind the branch, inside the residual (Swin V2: Liu et al., CVPR 2022, section
     3.2).
 
-    New in it: what every block adds has the norm's size, so that the stream of a deep model stays tame. The norm's
-    weight and bias start at 0, each block as the identity. `extra_norm` norms the stream too, once, behind the
-    feedforward's sum: the largest models do so in every sixth block.
+    New in it: the norm bounds what each block adds, so activations do not grow with depth. The norm's weight and bias
+    start at 0, so each block starts as the identity. `extra_norm` adds a LayerNorm after the sum around the
+    feedforward: the largest models have it in every sixth block.
 
     Shapes: (B, M, C) to the same. Cost: parameters 2 C, with `extra_norm` 2 C more around the feedforward;
     multiply-adds not counted.
-    Same as microsoft/Swin-Transformer's V2, which has no extra norm in its code; where that stands is the paper's word.
+    Same as microsoft/Swin-Transformer's V2, whose code has no extra norm: its place is from the paper.
     """
 
     def __init__(
