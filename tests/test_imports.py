@@ -1,4 +1,4 @@
-"""The rooms of the house: imports run downwards, the front door is light, and outside packages are declared."""
+"""Imports run downwards, `import hexavit` loads PyTorch alone, and dependencies are declared."""
 
 import ast
 import json
@@ -16,8 +16,8 @@ import hexavit
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "hexavit"
 
-DOOR = "hexavit"  # what src/hexavit/__init__.py gives
-ROOMS = (  # from the ground up, as in docs/packages.md
+PUBLIC = "hexavit"  # what src/hexavit/__init__.py gives
+PACKAGES = (  # from the ground up, as in docs/packages.md
     "errors",
     "files",
     "processes",
@@ -33,7 +33,7 @@ ROOMS = (  # from the ground up, as in docs/packages.md
     "factory",
     "integrations",
     "export",
-    DOOR,
+    PUBLIC,
     "images",
     "runs",
     "inference",
@@ -43,15 +43,15 @@ ROOMS = (  # from the ground up, as in docs/packages.md
     "cli",
 )
 # Files beside the packages that belong to one of them.
-ROOM_OF_FILE = {"__init__": DOOR, "_deprecated": "errors", "__main__": "cli"}
+PACKAGE_OF_FILE = {"__init__": PUBLIC, "_deprecated": "errors", "__main__": "cli"}
 # Packages that are imported under another name than they are installed by.
 IMPORTED_AS = {"lightning-fabric": "lightning_fabric", "scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}
 
 
-def room_of(path: Path) -> str:
-    """The room in which a file of the source stands."""
+def package_of(path: Path) -> str:
+    """The package in which a file of the source stands."""
     first = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    return ROOM_OF_FILE.get(first, first)
+    return PACKAGE_OF_FILE.get(first, first)
 
 
 def imports_of(path: Path, tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -63,15 +63,15 @@ def imports_of(path: Path, tree: ast.AST) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            # `from hexavit import parts` names a room, `from hexavit.parts import x` lies in one already.
-            yield from ((node.lineno, f"{module}.{alias.name}" if module == DOOR else module) for alias in node.names)
+            # `from hexavit import parts` names a package, `from hexavit.parts import x` lies in one already.
+            yield from ((node.lineno, f"{module}.{alias.name}" if module == PUBLIC else module) for alias in node.names)
 
 
-def room_imported(name: str) -> str:
-    """The room that a dotted name starting with ``hexavit`` lies in."""
+def package_imported(name: str) -> str:
+    """The package that a dotted name starting with ``hexavit`` lies in."""
     below = [*name.split("."), ""][1]
-    room = ROOM_OF_FILE.get(below, below)
-    return room if room in ROOMS else DOOR
+    package = PACKAGE_OF_FILE.get(below, below)
+    return package if package in PACKAGES else PUBLIC
 
 
 SOURCE_FILES = sorted(SOURCE.rglob("*.py"))
@@ -82,19 +82,19 @@ IMPORTS = [
 ]
 
 
-def test_every_file_stands_in_a_room() -> None:
-    strangers = {room_of(path) for path in SOURCE_FILES} - set(ROOMS)
+def test_every_file_stands_in_a_package() -> None:
+    strangers = {package_of(path) for path in SOURCE_FILES} - set(PACKAGES)
     assert not strangers, (
-        f"add {sorted(strangers)} to ROOMS here and to docs/packages.md, each at its height, or to ROOM_OF_FILE"
+        f"add {sorted(strangers)} to PACKAGES here and to docs/packages.md, each at its height, or to PACKAGE_OF_FILE"
     )
 
 
-def test_a_room_imports_only_from_below() -> None:
-    height = {room: index for index, room in enumerate(ROOMS)}
+def test_a_package_imports_only_from_below() -> None:
+    height = {package: index for index, package in enumerate(PACKAGES)}
     upward = [
-        f"{path.relative_to(ROOT)}:{line}: {room_of(path)} imports {name}"
+        f"{path.relative_to(ROOT)}:{line}: {package_of(path)} imports {name}"
         for path, line, name in IMPORTS
-        if name.split(".")[0] == "hexavit" and height[room_imported(name)] > height.get(room_of(path), -1)
+        if name.split(".")[0] == "hexavit" and height[package_imported(name)] > height.get(package_of(path), -1)
     ]
     assert not upward, "\n".join(["imports that run up:", *upward])
 
@@ -122,26 +122,26 @@ def test_imports_inside_training_run_downward() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "line", "room"),
+    ("file", "line", "package"),
     [
         ("parts/attention/window.py", "from hexavit.models import cvt", "models"),
         ("parts/attention/window.py", "from ...training.data import digits", "training"),
         ("parts/attention/window.py", "from ..contract import Tokens", "parts"),
         ("network/backbone.py", "from .. import models", "models"),
         ("network/backbone.py", "from ..architecture import Stage", "architecture"),
-        ("network/backbone.py", "from hexavit import create_model", DOOR),
+        ("network/backbone.py", "from hexavit import create_model", PUBLIC),
         ("network/backbone.py", "from hexavit.architecture.editing import override", "architecture"),
         ("network/backbone.py", "import hexavit.cli.show", "cli"),
     ],
 )
-def test_each_form_of_import_is_understood(file: str, line: str, room: str) -> None:
+def test_each_form_of_import_is_understood(file: str, line: str, package: str) -> None:
     ((_, name),) = imports_of(SOURCE / file, ast.parse(line))
-    assert room_imported(name) == room
+    assert package_imported(name) == package
 
 
-def test_the_page_lists_the_same_rooms() -> None:
+def test_the_page_lists_the_same_packages() -> None:
     page = (ROOT / "docs" / "packages.md").read_text(encoding="utf-8")
-    assert tuple(reversed(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))) == ROOMS
+    assert tuple(reversed(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))) == PACKAGES
 
 
 def test_outside_packages_are_declared() -> None:
@@ -154,7 +154,7 @@ def test_outside_packages_are_declared() -> None:
     assert not undeclared, "\n".join(["not among the dependencies of pyproject.toml:", *undeclared])
 
 
-def test_the_front_door_opens_a_room_when_it_is_asked_for() -> None:
+def test_import_hexavit_opens_a_package_when_it_is_asked_for() -> None:
     program = "import sys, hexavit, hexavit.cli, hexavit.errors; print('torch' in sys.modules, len(dir(hexavit)) > 20)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False True\n"
@@ -163,7 +163,7 @@ def test_the_front_door_opens_a_room_when_it_is_asked_for() -> None:
         _ = hexavit.nothing
 
 
-def test_the_front_door_loads_torch_alone() -> None:
+def test_import_hexavit_loads_torch_alone() -> None:
     program = """
 import json, sys
 import torch

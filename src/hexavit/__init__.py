@@ -51,8 +51,8 @@ __all__ = [
     "save_pretrained",
 ]
 
-# The package of each name, imported when the name is used: `import hexavit` and `--help` are quick, and the command
-# line can set what PyTorch reads when it is imported.
+# A package is imported when one of its names is used: `import hexavit` and `--help` stay quick, and the command line
+# can set environment variables before PyTorch is loaded.
 _PACKAGES = {
     "network.backbone": ("Backbone",),
     "architecture": ("Architecture", "Part", "Pattern", "Stage"),

@@ -57,7 +57,7 @@ WRONG = {
     "evaluate RUN --data DATA --report OUT.jpg": "OUT.jpg: this file is written as .html or .htm, not as '.jpg'",
     "evaluate RUN --data DATA --workers -1": "the number of workers must be 0 or more, not -1",
     "evaluate RUN --data DATA --model cvt_nano": "RUN: this run knows its model",
-    "predict RUN DATA --out OUT.jpg": "OUT.jpg: this is an image's name, and answers are written as .csv",
+    "predict RUN DATA --out OUT.jpg": "OUT.jpg: predictions are written as .csv",
     "predict RUN DATA --threads -1": "threads is at least 0, not -1",
     "list cvt_nan": "no model is named 'cvt_nan': did you mean 'cvt_nano'?",
     "data": "hexavit data needs ACTION and DATA",

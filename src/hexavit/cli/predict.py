@@ -78,7 +78,7 @@ def run(args: Namespace) -> None:
         device=args.device,
         threads=args.threads,
         features=args.features is not None,
-        refuse=note,
+        on_error=note,
         optimize=args.optimize,
     )
     with ExitStack() as files:

@@ -1,4 +1,4 @@
-"""Where a model is computed."""
+"""The device on which a model runs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def pick_device(device: Device = "auto") -> torch.device:
-    """The device by name; ``"auto"`` takes an accelerator where there is one.
+    """The device of a name; ``"auto"`` is an accelerator if there is one, else the CPU.
 
     Raises:
-        HexavitError: when that device is not there.
+        HexavitError: this machine has no such device.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(name for name, found in there.items() if found))
     if not there[device]:
         usable = ", ".join(name for name, found in there.items() if found)
-        raise HexavitError(f"the device {device!r} is not there on this machine, which has: {usable}")
+        raise HexavitError(f"this machine has no device {device!r}; choose from: {usable}")
     return torch.device(device)

@@ -1,4 +1,4 @@
-"""Features of images in a file, written as they come: their number need not be known, and none is held."""
+"""Files of feature vectors, written row by row."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hexavit.errors import HexavitError
 from hexavit.images.decode import shown
 
 SUFFIXES = (".npy", ".parquet")
-_ROWS = 1024  # of one group in a Parquet file
-_DIGITS = 20  # of the number of rows, for which the header of a .npy leaves room
+_ROWS = 1024  # rows of a group in a Parquet file
+_DIGITS = 20  # digits of the number of rows for which the header of a .npy reserves space
 
 
 def check_features_file(path: Path) -> None:
-    """Refuse, before anything is computed, a file that features cannot be written to.
+    """Check that features can be written to a file of this name.
 
     Raises:
-        HexavitError: for another suffix, or when the package for it is missing.
+        HexavitError: the suffix is not supported, or the package for it is missing.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise HexavitError(f"{shown(path)}: features are written as {' or '.join(SUFFIXES)}, not as {path.suffix!r}")
@@ -34,13 +34,13 @@ def check_features_file(path: Path) -> None:
 class FeatureFile:
     """A file of feature vectors, open for writing; a context manager.
 
-    ``.npy`` is an array (N, D) of float32; which image a row is of, ``names`` tells, a text file with a path a line.
+    ``.npy`` holds a float32 array (N, D); the paths of its rows go to ``names``, a text file with one path per line.
     ``.parquet`` has the columns ``path`` and ``features``.
 
     Args:
-        place: where to write, under whatever name.
+        place: file to write, of any name.
         suffix: ``.npy`` or ``.parquet``.
-        names: where to write the paths that belong to a ``.npy``.
+        names: file for the paths of a ``.npy``.
     """
 
     def __init__(self, place: Path, suffix: str, names: Path | None = None) -> None:
@@ -64,7 +64,7 @@ class FeatureFile:
 
 
 class _Npy:
-    """The header stands in front of the rows and tells how many they are: it is written again at the end."""
+    """The header in front of the rows holds their number, so it is written again at the end."""
 
     def __init__(self, place: Path) -> None:
         self._file = place.open("wb")
@@ -113,7 +113,7 @@ class _Parquet:
         pa = self._arrow
         width = len(self._vectors[0]) if self._vectors else 0
         values = np.concatenate(self._vectors) if self._vectors else np.zeros(0, np.float32)
-        # Of one width each, but written as plain lists, which every reader of Parquet knows.
+        # Plain lists instead of fixed-size ones: every Parquet reader supports them.
         offsets = pa.array(np.arange(len(self._paths) + 1, dtype=np.int32) * width)
         vectors = pa.ListArray.from_arrays(offsets, pa.array(values))
         table = pa.table({"path": pa.array(self._paths, pa.string()), "features": vectors})

@@ -1,4 +1,4 @@
-"""Predictions as text, row by row: a table for readers, CSV and JSON lines for programs."""
+"""Predictions as a text table, CSV or JSON lines, written row by row."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from hexavit.inference.prediction import Prediction
 Format = Literal["table", "csv", "jsonl"]
 
 _BY_SUFFIX: dict[str, Format] = {".csv": "csv", ".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-_FIRST = 50  # rows from which the widths of a table's columns are taken
+_FIRST = 50  # rows that determine the column widths of a table
 
 
 def format_of(path: Path) -> Format:
-    """What a file of that name would hold.
+    """The format of a file, by its suffix.
 
     Raises:
-        HexavitError: it is the name of an image.
+        HexavitError: the suffix is that of an image.
     """
     if path.suffix.lower() in EXTENSIONS:
-        raise HexavitError(f"{shown(path)}: this is an image's name, and answers are written as .csv, .jsonl or .txt")
+        raise HexavitError(f"{shown(path)}: predictions are written as .csv, .jsonl or .txt, not as an image")
     return _BY_SUFFIX.get(path.suffix.lower(), "table")
 
 
 class Rows:
-    """Writes predictions to an open text file; :meth:`close` writes what waits.
+    """Writes predictions to an open text file; :meth:`close` writes the buffered rows.
 
     Args:
-        kind: ``table`` (an image a row, a class a column, aligned by the first fifty rows), ``csv`` (``image``, then
-            ``class_1``, ``probability_1`` and so on) or ``jsonl`` (an object a line).
-        file: where to.
+        kind: ``table`` (one row per image, aligned by the first fifty rows), ``csv`` (columns ``image``, ``class_1``,
+            ``probability_1``, ...) or ``jsonl`` (one object per line).
+        file: open file to write to.
     """
 
     def __init__(self, kind: Format, file: TextIO) -> None:
@@ -46,11 +46,11 @@ class Rows:
         self._begun = False
 
     def write(self, found: Prediction) -> None:
-        """Add one."""
+        """Add a prediction."""
         self._row(found)
 
     def close(self) -> None:
-        """Write what waits; the file stays open."""
+        """Write the buffered rows; the file stays open."""
         self._lay_out()
         self._file.flush()
 

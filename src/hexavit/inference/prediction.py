@@ -53,7 +53,7 @@ def predict(
     device: Device = "auto",
     threads: int | None = None,
     features: bool = False,
-    refuse: OnError = raise_error,
+    on_error: OnError = raise_error,
     optimize: bool | None = None,
 ) -> Iterator[Prediction]:
     """Predict the classes of image files in batches. Memory does not grow with the number of images.
@@ -75,7 +75,7 @@ def predict(
         device: where to compute.
         threads: threads that decode; by default one per core. 0 decodes between the batches.
         features: compute the input of the classifier, too.
-        refuse: called with a `DataError` for each image that cannot be read; if it returns, the other images are
+        on_error: called with a `DataError` for each image that cannot be read; if it returns, the other images are
             predicted. The default raises.
         optimize: use :func:`hexavit.optimize`; by default on CPUs from the 2,000th image on.
 
@@ -89,23 +89,23 @@ def predict(
     for name, value, least in (("top", top, 1), ("the batch size", batch_size, 1), ("threads", threads or 0, 0)):
         if value < least:
             raise HexavitError(f"{name} is at least {least}, not {value}")
-    named = checked(images) if isinstance(images, Sequence) and refuse is raise_error else images
+    named = checked(images) if isinstance(images, Sequence) and on_error is raise_error else images
     place = pick_device(device)
     loaded = as_loaded(source, weights, headless=features)
     if not loaded.classes and not features:
         raise HexavitError("this model has no classifier, so it predicts no classes; request its features instead")
-    found = iter_images(named, refuse)
+    found = iter_images(named, on_error)
     decoded = decode_ahead(
         found, loaded.input_spec.pixels(), cores() if threads is None else threads, ahead=2 * batch_size
     )
-    readable = _readable(decoded, refuse)
+    readable = _readable(decoded, on_error)
     return _predict(loaded, readable, place, min(top, len(loaded.classes)), batch_size, features, optimize)
 
 
-def _readable(decoded: Iterator[Decoded], refuse: OnError) -> Iterator[tuple[Path, Tensor]]:
+def _readable(decoded: Iterator[Decoded], on_error: OnError) -> Iterator[tuple[Path, Tensor]]:
     for path, made in decoded:
         if isinstance(made, DataError):
-            refuse(made)
+            on_error(made)
         else:
             yield path, made
 

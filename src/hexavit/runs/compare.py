@@ -221,20 +221,20 @@ def seed_groups(runs: Sequence[RunSummary]) -> list[SeedGroup]:
     return sorted(found, key=lambda group: (group.runs[0].data, -group.mean))
 
 
-_ROOM = 120  # columns of a terminal below which figures are left out, so that names can be read
+_WIDE = 120  # columns of a terminal below which figures are left out, so that names can be read
 
 
-def as_tables(runs: Sequence[RunSummary], room: int = _ROOM) -> list[Table]:
-    """Tables for a terminal of ``room`` columns: one per data set, then mean and spread over seeds if there are any."""
+def as_tables(runs: Sequence[RunSummary], columns: int = _WIDE) -> list[Table]:
+    """One table per data set, and one of mean and spread over seeds, for a terminal of ``columns`` columns."""
     data = list(dict.fromkeys(run.data for run in runs if run.state != "broken"))
     broken = [run for run in runs if run.state == "broken"]
     if len(data) < 2:
-        tables = [as_table(runs, room)]
+        tables = [as_table(runs, columns)]
     else:
         tables = [
-            as_table([run for run in runs if run.data == each and run not in broken], room, each) for each in data
+            as_table([run for run in runs if run.data == each and run not in broken], columns, each) for each in data
         ]
-        tables += [as_table(broken, room, "broken")] if broken else []
+        tables += [as_table(broken, columns, "broken")] if broken else []
     groups = seed_groups(runs)
     return [*tables, _seed_table(groups, runs)] if groups else tables
 
@@ -254,10 +254,10 @@ def _seed_table(groups: Sequence[SeedGroup], runs: Sequence[RunSummary]) -> Tabl
     return table
 
 
-def as_table(runs: Sequence[RunSummary], room: int = _ROOM, title: str | None = None) -> Table:
-    """A table for a terminal of ``room`` columns; a narrow one shows fewer figures."""
+def as_table(runs: Sequence[RunSummary], columns: int = _WIDE, title: str | None = None) -> Table:
+    """A table for a terminal of ``columns`` columns; a narrow one shows fewer figures."""
     names = differing(runs)
-    left_out = {"last", "parameters", "images/s", "time"} if room < _ROOM else set()
+    left_out = {"last", "parameters", "images/s", "time"} if columns < _WIDE else set()
     figures = ("best", "last", "loss", "epochs", "parameters", "images/s", "time")
     heading = Text(title) if title else None
     table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), title=heading, title_justify="left")
