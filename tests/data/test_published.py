@@ -1,6 +1,8 @@
 """Published data through torchvision's loaders, on small copies in the published layouts."""
 
+import gzip
 import pickle
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,31 @@ def test_cifar(
     assert (source.classes, source.labels[:4], source.hints.size) == (tuple(names), (0, 1, 2, 0), (32, 32))
     assert (source.load(train).size, source.load(train).getpixel((0, 0))) == ((32, 32), (len(batches),) * 3)
     assert len(set(source.names)) == train + 4
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_fashion_mnist(tmp_path: Path, packed: bool) -> None:
+    """IDX files as torchvision keeps them, and compressed in one folder as Debian's package does."""
+    folder = tmp_path if packed else tmp_path / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True, exist_ok=True)
+    write = gzip.compress if packed else bytes
+    for part, count in (("train", 20), ("t10k", 10)):
+        pixels = np.arange(count, dtype=np.uint8).repeat(28 * 28)
+        images = struct.pack(">IIII", 0x803, count, 28, 28) + pixels.tobytes()
+        labels = struct.pack(">II", 0x801, count) + bytes(number % 10 for number in range(count))
+        for kind, content in (("images-idx3", images), ("labels-idx1", labels)):
+            (folder / f"{part}-{kind}-ubyte{'.gz' if packed else ''}").write_bytes(write(content))
+    source = open_source(f"fashion_mnist:{tmp_path}")
+    assert {part: len(numbers) for part, numbers in source.parts.items()} == {"train": 20, "test": 10}
+    assert (source.classes[0], source.classes[9]) == ("T-shirt/top", "Ankle boot")
+    assert source.labels == tuple(number % 10 for number in range(20)) + tuple(range(10))
+    image = source.load(23)
+    assert (image.mode, image.size, image.getpixel((5, 5))) == ("L", (28, 28), 3)
+    assert source.hints.channels == 1
+    if packed:
+        (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(b"damaged")
+        with pytest.raises(DataError, match="no complete copy there"):
+            open_source(f"fashion_mnist:{tmp_path}")
 
 
 def test_oxford_pets(tmp_path: Path) -> None:

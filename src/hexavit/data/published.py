@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +70,14 @@ SETS = {
         _read("classes"),
         _cifar((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
     ),
+    "fashion_mnist": _Set(
+        "FashionMNIST",
+        _BY_TRAIN,
+        lambda data: list(data.data.numpy()),
+        _read("targets"),
+        _read("classes"),
+        Hints(channels=1, augment="rand", size=(32, 32), mean=(0.286,), std=(0.353,), crop_pct=1.0, in_memory=True),
+    ),
     "oxford_pets": _Set(
         "OxfordIIITPet",
         {"train": {"split": "trainval"}, "test": {"split": "test"}},
@@ -90,6 +101,19 @@ SETS = {
         downloadable=False,
     ),
 }
+
+
+_IDX_FILES = tuple(
+    f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+)
+
+
+def _unpack_idx(source: Path, target: Path) -> None:
+    """Unpack the four compressed files, which Debian's dataset-fashion-mnist installs, as torchvision expects them."""
+    target.mkdir(parents=True)
+    for name in _IDX_FILES:
+        with gzip.open(source / f"{name}.gz") as packed, (target / name).open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
 
 
 def names_set(data: str) -> bool:
@@ -163,6 +187,10 @@ def _open(data: str, kind: _Set, root: Path, options: Mapping[str, Any], downloa
 
     more = {"download": True} if download else {}
     try:
+        if kind.loader == "FashionMNIST" and (root / f"{_IDX_FILES[0]}.gz").is_file():
+            with tempfile.TemporaryDirectory() as folder:
+                _unpack_idx(root, Path(folder, kind.loader, "raw"))
+                return getattr(datasets, kind.loader)(folder, **options)
         return getattr(datasets, kind.loader)(str(root), **options, **more)
     except Exception as error:  # torchvision raises many kinds for a missing or damaged copy
         how = f"; `hexavit data fetch {printable(data)}` downloads it" if kind.downloadable and not download else ""
