@@ -109,8 +109,18 @@ def test_show_two(capsys: pytest.CaptureFixture[str]) -> None:
     # The second token and head: 192 of the token, 192 of its position, 193,000 of its head.
     assert told.splitlines()[6].split() == ["parameters", "5.717", "M", "5.911", "M", "+3.4%"]
     assert told.splitlines()[7].split()[-1] == "+0.6%"
-    (read,) = json.loads(ask(capsys, "show", "cpvt_nano", "cpvt_nano", "--set", "head=pool", "--json"))
+    read, *cost = json.loads(ask(capsys, "show", "cpvt_nano", "cpvt_nano", "--set", "head=pool", "--json"))
     assert read == {"column": "head", "path": "head", "here": "pool", "there": "class_token"}
+    assert [(each["column"], each["path"]) for each in cost] == [
+        ("cost", name) for name in ("parameters", "multiply-adds", "activation bytes")
+    ]
+    assert cost[0]["there"] - cost[0]["here"] == 96  # the class token
+    *_, parameters, _, _ = json.loads(
+        ask(capsys, "show", "deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "--json")
+    )
+    assert (parameters["here"], parameters["there"]) == (5_717_416, 5_910_800)  # facebookresearch/deit's builders
+    assert parameters["difference"] == pytest.approx(5_910_800 / 5_717_416 - 1)
+    assert json.loads(ask(capsys, "show", "cvt_nano", "cvt_nano", "--json")) == []
     assert "make the same choices" in ask(capsys, "show", "cvt_nano", "cvt_nano")
 
 

@@ -86,23 +86,32 @@ def _fit_terminal(architecture: Architecture) -> str:
 
 def _compare(one: Architecture, two: Architecture, as_json: bool) -> None:
     """Print the differences of two architectures, and of their cost at their own image sizes."""
-    import hexavit
     from hexavit.architecture.comparison import compare, comparison_table
 
+    rows = [] if one == two else _cost(one, two)
     if as_json:
-        print(json.dumps([asdict(each) for each in compare(one, two)], indent=2))
+        cost = [{"column": "cost", "path": name, "here": a, "there": b, "difference": b / a - 1} for name, a, b in rows]
+        print(json.dumps([*map(asdict, compare(one, two)), *cost], indent=2))
         return
     print(comparison_table(one, two))
-    if one == two:
+    if not rows:
         return
+    sizes = [f"{height} x {width}" for height, width in (one.img_size, two.img_size)]
+    table = [
+        ["cost", one.name, two.name, "difference"],
+        *([name, short(a, "#.4g"), short(b, "#.4g"), f"{b / a - 1:+.1%}"] for name, a, b in rows),
+        ["image size", *sizes, ""],
+    ]
+    print(f"\n{align(table)}")
+
+
+def _cost(one: Architecture, two: Architecture) -> list[tuple[str, int, int]]:
+    """The names of three figures, and their values for both architectures."""
+    import hexavit
+
     first, second = hexavit.profile(one), hexavit.profile(two)
-    rows = [["cost", one.name, two.name, "difference"]]
-    for name, a, b in (
+    return [
         ("parameters", first.parameters, second.parameters),
         ("multiply-adds", first.macs, second.macs),
         ("activation bytes", first.total.activation_bytes, second.total.activation_bytes),
-    ):
-        rows.append([name, short(a, "#.4g"), short(b, "#.4g"), f"{b / a - 1:+.1%}"])
-    sizes = [f"{height} x {width}" for height, width in (one.img_size, two.img_size)]
-    rows.append(["image size", *sizes, ""])
-    print(f"\n{align(rows)}")
+    ]
