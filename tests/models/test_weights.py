@@ -68,7 +68,7 @@ def test_files_behind_links_have_names_of_their_own() -> None:
 def test_a_weight_lies_in_one_place() -> None:
     told = {"tag": "here", "img_size": 32, "trained_on": ("digits",), "license": "mit", "code_license": "mit"}
     for places in ({}, {"hub_id": "a/b", "link": "https://example.org/a.pth"}):
-        with pytest.raises(HexavitError, match="here names not one"):
+        with pytest.raises(HexavitError, match="need either hub_id or link"):
             Weight(**told, **places)
 
 

@@ -1,4 +1,4 @@
-"""Named models, one package per paper: variants as data, published figures and weights, checkpoint key tables."""
+"""Named models, one package per family: variants as data, published figures and weights, checkpoint key tables."""
 
 from importlib import import_module
 from types import ModuleType
@@ -38,19 +38,19 @@ FAMILIES = (
     "twins",
     "vit_c",
 )
-"""Every family, in the order in which its models are listed. Importing `<family>.variants` registers them.
+"""All families, in the order of `list_models`. Importing `<family>.variants` registers the models.
 
-Where several models have equal tensors, an unnamed file is taken for the first of them."""
+Where several models have equal tensors, a checkpoint without a model name is recognised as the first of them."""
 
 for _family in FAMILIES:
     import_module(f"hexavit.models.{_family}.variants")
 
 KEYS: dict[str, ModuleType] = {family: import_module(f"hexavit.models.{family}.keys") for family in FAMILIES}
-"""The key tables of every family. A module holds `LAYOUTS`, and may hold two functions for what its tensors tell:
-`edits(state, architecture)`, overrides of a named model, and `input_channels(state)`, or 0 if it cannot tell."""
+"""The `keys` module of each family. It has `LAYOUTS`, and may have two functions that read the shapes of tensors:
+`edits(state, architecture)` returns overrides of a named model; `input_channels(state)` returns 0 if unknown."""
 
 LAYOUTS: tuple[Layout, ...] = tuple(layout for keys in KEYS.values() for layout in keys.LAYOUTS)
-"""Every foreign layout of weights that is known, by family."""
+"""All known layouts of checkpoints from other code, by family."""
 
 __all__ = [
     "FAMILIES",

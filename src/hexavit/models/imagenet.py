@@ -1,4 +1,4 @@
-"""Names of ImageNet's classes, in the order of the heads that were trained on it or on one of its larger kin."""
+"""Names of the classes of ImageNet-1k and of the larger subsets of ImageNet, in the order of published heads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ IMAGENET_1K = 1000
 
 @cache
 def is_imagenet(count: int) -> bool:
-    """Whether heads of so many classes are ImageNet's: 1000, or one of the subsets of the whole that timm knows."""
+    """Whether `count` is the number of classes of ImageNet-1k or of another subset of ImageNet that timm knows."""
     from timm.data import infer_imagenet_subset
 
     return infer_imagenet_subset({"num_classes": count}) is not None
@@ -19,7 +19,7 @@ def is_imagenet(count: int) -> bool:
 
 @cache
 def imagenet_classes(count: int = IMAGENET_1K) -> tuple[str, ...]:
-    """The classes in words: the first synonym, with WordNet's number where two classes share it."""
+    """Class names: the first synonym of each, followed by the WordNet number where two classes share that synonym."""
     info = _info(count)
     first = [str(info.index_to_description(i)).split(", ")[0] for i in range(count)]
     counts = Counter(first)
@@ -29,7 +29,7 @@ def imagenet_classes(count: int = IMAGENET_1K) -> tuple[str, ...]:
 
 @cache
 def imagenet_numbers(count: int = IMAGENET_1K) -> tuple[str, ...]:
-    """The same classes by WordNet's numbers, after which the folders of ImageNet are named: `n01440764`."""
+    """WordNet numbers of the classes, such as `n01440764`. ImageNet's folders have these names."""
     info = _info(count)
     return tuple(info.index_to_label_name(i) for i in range(count))
 

@@ -1,4 +1,4 @@
-"""What the columnar models share: ViT's one stage, of which each changes some columns."""
+"""The single stage of isotropic models: ViT's stage, in which each model changes some columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from hexavit.architecture import Part, Stage
 
 
 def vit_stage(dim: int, depth: int, heads: int, *, patch: int = 16, **changes: Any) -> Stage:
-    """A ViT's stage: patches without a norm, a learned table, global attention; `changes` are other fields."""
+    """ViT's stage: patches without a norm, a learned position table, global attention.
+
+    Args:
+        dim: width.
+        depth: number of blocks.
+        heads: attention heads.
+        patch: side of a patch in pixels.
+        **changes: other fields of `Stage`, or replacements of those above.
+    """
     stage = Stage(
         dim=dim,
         depth=depth,

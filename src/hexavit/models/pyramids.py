@@ -1,4 +1,4 @@
-"""What the pyramids share: stages side by side, and how the authors of PVT and its successors name them."""
+"""Shared code of the pyramids: builders of stages and parts, and the key names of PVT and its successors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hexavit.models.layouts import As, Table
 from hexavit.models.weights import Preprocessing, Weight
 
 EPS = 1e-5
-"""Of norms in embeddings and behind reductions, where those of blocks have 1e-6."""
+"""Eps of the norms in embeddings and after reductions; the norms of blocks have 1e-6."""
 
 SMALL: Mapping[str, Any] = {
     "dims": (32, 64, 96, 128),
@@ -19,18 +19,25 @@ SMALL: Mapping[str, Any] = {
     "heads": (1, 2, 3, 4),
     "img_size": 32,
 }
-"""What the pyramids for small images and quick studies, `*_nano`, have in common."""
+"""Arguments shared by the `*_nano` pyramids, the models for small images and quick studies."""
 REDUCED_LESS = (4, 2, 2, 1)
-"""Their reductions, where a strided convolution does them."""
+"""`sr_ratios` of the `*_nano` pyramids with a strided convolution."""
 
 ON_HUB = Preprocessing(crop_pct=0.9)
-"""timm's, which is not the authors' (a crop of 0.875)."""
+"""timm's preprocessing; the authors use a crop of 0.875."""
 
 
 def pyramid(
     dims: Sequence[int], depths: Sequence[int], drop_path: float = 0.0, **columns: Sequence[Column]
 ) -> tuple[Stage, ...]:
-    """Stages of these widths and depths; of each column named a part a stage."""
+    """The stages of a pyramid.
+
+    Args:
+        dims: width of each stage.
+        depths: number of blocks of each stage.
+        drop_path: rate of the last block; it rises from 0 over the model.
+        **columns: for each column named, the part of each stage.
+    """
     return tuple(
         Stage(dim, depth, drop_path=drop_path, **dict(zip(columns, parts, strict=True)))
         for dim, depth, *parts in zip(dims, depths, *columns.values(), strict=True)
@@ -38,18 +45,18 @@ def pyramid(
 
 
 def patches(first: int = 4, later: int = 2, count: int = 4) -> list[Part]:
-    """Embeddings that do not overlap, each with norm: PVT's and Twins'."""
+    """Non-overlapping embeddings, each with a norm (PVT, Twins)."""
     return [Part("conv", kernel=k, stride=k, eps=EPS) for k in (first, *(later,) * (count - 1))]
 
 
 def overlapping(count: int = 4) -> list[Part]:
-    """Embeddings that overlap: 7x7/4, then 3x3/2, padded, each with norm: PVT v2's and P2T's."""
+    """Overlapping, padded embeddings, each with a norm: 7x7/4, then 3x3/2 (PVT v2, P2T)."""
     windows = [(7, 4), *((3, 2),) * (count - 1)]
     return [Part("conv", kernel=k, stride=s, padding=k // 2, eps=EPS) for k, s in windows]
 
 
 def reduced(heads: Sequence[int], sr_ratios: Sequence[int]) -> list[Part]:
-    """Spatial-reduction attention by a strided convolution; a ratio of 1 is not named."""
+    """Spatial-reduction attention by a strided convolution, for each stage; a ratio of 1 is left at its default."""
     return [
         Part("spatial_reduction", heads=head, **({"sr_ratio": ratio} if ratio > 1 else {}), eps=EPS)
         for head, ratio in zip(heads, sr_ratios, strict=True)
@@ -57,7 +64,7 @@ def reduced(heads: Sequence[int], sr_ratios: Sequence[int]) -> list[Part]:
 
 
 def numbered(table: Mapping[str, str | As], count: int = 4) -> Table:
-    """A table of one stage, with `<n>` for the authors' number from 1 and `<s>` for ours from 0, for every stage."""
+    """Repeat the key table of one stage for `count` stages: `<n>` counts from 1 (theirs), `<s>` from 0 (ours)."""
     return {theirs.replace("<n>", str(s + 1)): _at(ours, s) for s in range(count) for theirs, ours in table.items()}
 
 
@@ -66,7 +73,7 @@ def _at(ours: str | As, s: int) -> str | As:
 
 
 def block(theirs: str, ours: str) -> dict[str, str]:
-    """The rows of a PVT block: norms, attention with a strided reduction, MLP."""
+    """Key table rows of a PVT block: norms, attention with a strided reduction, MLP."""
     return {
         f"{theirs}.norm1.*": f"{ours}.attention_residual.norm.*",
         f"{theirs}.attn.q.*": f"{ours}.attention.q.*",
@@ -81,7 +88,7 @@ def block(theirs: str, ours: str) -> dict[str, str]:
 
 
 def block_table(theirs: str, ours: str) -> Table:
-    """`block`, to stand in a table."""
+    """`block` as a `Table`."""
     return dict(block(theirs, ours).items())
 
 
@@ -90,11 +97,11 @@ AUTHORS_STAGE = {
     "patch_embed<n>.norm.*": "stages.<s>.tokens.norm.*",
     **block("block<n>.{}", "stages.<s>.blocks.{}"),
 }
-"""whai362/PVT's names of a stage, which P2T and LocalViT kept."""
+"""Key names of a stage in whai362/PVT, P2T and LocalViT."""
 
 
 def hub_weight(model: str, top1: float, source: str, *, code_license: str = "apache-2.0", note: str) -> Weight:
-    """timm's copy of the authors' weights."""
+    """The authors' weights in timm's repository on the hub."""
     return Weight(
         tag="in1k",
         hub_id=f"timm/{model}.in1k",
@@ -110,5 +117,5 @@ def hub_weight(model: str, top1: float, source: str, *, code_license: str = "apa
 
 
 def parts_of(stages: Sequence[Stage], kind: str) -> Iterator[Part]:
-    """The part of each stage's first block in a column."""
+    """The part in column `kind` of the first block of each stage."""
     return (stage.column(kind, 0) for stage in stages)

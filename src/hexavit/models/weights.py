@@ -1,4 +1,4 @@
-"""Published weights as objects: where they lie, whose they are, what they were trained on, how they want an image."""
+"""Published weights as data: location, licence, training data and preprocessing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,16 @@ INCEPTION_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How the authors prepare an image for evaluation: the resized side is `img_size / crop_pct`, then a centre crop
-    (`center`), or a straight resize to (H, W) without regard to its shape (`squash`)."""
+    """Preprocessing of an image for evaluation.
+
+    Attributes:
+        mean: mean of each channel, subtracted from pixels in [0, 1].
+        std: standard deviation of each channel, divided by.
+        interpolation: `bicubic` or `bilinear`.
+        crop_pct: the shorter side is resized to `img_size / crop_pct`.
+        crop_mode: `center` for a centre crop after the resize; `squash` for a resize to (H, W) that ignores the aspect
+            ratio.
+    """
 
     mean: tuple[float, ...] = IMAGENET_MEAN_STD[0]
     std: tuple[float, ...] = IMAGENET_MEAN_STD[1]
@@ -28,21 +36,21 @@ class Weight:
     """One published set of weights of a model; `create_model("model.tag", pretrained=True)` loads it.
 
     Attributes:
-        tag: its name behind the model's: what it was trained on, and the image size where that is not the model's.
-        hub_id: the repository on the Hugging Face hub; None for a file that lies elsewhere.
-        link: the address of that file; None for one on the hub.
-        files: its file on the hub, under the first of these names that there is.
-        sha256: of a file by its name. A file without one is held against the sum that the hub itself keeps.
-        revision: a branch or commit of that repository.
-        img_size: side of the images that it was trained at last.
-        num_classes: width of its head; 0 without one.
-        trained_on: the data, in order.
-        license: of the weights, as the repository says.
-        code_license: of the authors' code.
-        top1: on ImageNet-1k's validation set as published, a fraction of 1; None where nobody said it of this file.
-        source: where that figure stands.
-        preprocessing: how it wants an image.
-        note: what whoever loads it should know.
+        tag: name after the model's name: the training data, and the image size if it differs from the model's.
+        hub_id: repository on the Hugging Face hub; None for a file with a `link`.
+        link: URL of a file outside the hub; None for a file on the hub.
+        files: file names on the hub; the first that exists is used.
+        sha256: checksum of each file, by its name. A file without one is verified with the checksum of the hub.
+        revision: branch or commit of the repository.
+        img_size: image size at the end of training.
+        num_classes: number of outputs of the head; 0 without a head.
+        trained_on: training data sets, in order of use.
+        license: licence of the weights, as stated by the repository.
+        code_license: licence of the authors' code.
+        top1: published top-1 accuracy on ImageNet-1k's validation set, as a fraction; None if none was published.
+        source: publication of `top1`.
+        preprocessing: preprocessing for evaluation.
+        note: remark for users of these weights.
     """
 
     tag: str
@@ -63,16 +71,16 @@ class Weight:
 
     def __post_init__(self) -> None:
         if (self.hub_id is None) == (self.link is None):
-            raise HexavitError(f"weights lie in a repository of the hub or behind a link, and {self.tag} names not one")
+            raise HexavitError(f"weights {self.tag!r} need either hub_id or link, and not both")
 
     @property
     def place(self) -> str:
-        """Where it lies, in a word: the repository, or the link."""
+        """The hub repository, or the link."""
         return self.hub_id or str(self.link)
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Where a browser finds its file, or its file under one of several names."""
+        """URL of the file, or one URL for each name in `files`."""
         if self.link is not None:
             return (self.link,)
         front = f"https://huggingface.co/{self.hub_id}/resolve/{self.revision or 'main'}"

@@ -1,18 +1,19 @@
 """CvT: "Introducing Convolutions to Vision Transformers", Wu et al., ICCV 2021 (arXiv 2103.15808).
 
-Authors' code: microsoft/CvT (MIT licence), commit f851e681. vit-pytorch's CvT: lucidrains/vit-pytorch (MIT licence).
+Origin: microsoft/CvT (MIT licence), commit f851e681. The second model is from lucidrains/vit-pytorch (MIT licence).
 
-What is new in it, against ViT: tokens come from overlapping strided convolutions, at the start and between three
-stages; queries, keys and values pass a depth-wise convolution, keys and values with stride 2; there is no position
-encoding, and the class token enters in the last stage only.
+What is new against ViT: overlapping strided convolutions make the tokens of each of three stages. Queries, keys and
+values pass a depth-wise convolution; keys and values have stride 2. There is no position encoding, and the class token
+enters in the last stage only.
 
 Shapes at 224: (B, 3, 224, 224) to grids of 56, 28, 14 with widths 64, 192, 384 (CvT-13, CvT-21), to (B, 1000).
-Cost: the sum of its parts', which `hexavit profile` counts: 4.566 G multiply-adds for CvT-13, 7.178 G for CvT-21,
-194.2 G for CvT-W24 at 384.
 
-Same as the authors' code: attention scale C^-0.5 of the whole width, quick GELU, first padding 2, LayerNorm eps 1e-5,
-no norm between stages, drop path rising within the last stage only.
-Differs: a batch of one keeps its batch axis (theirs loses it); `method=linear` runs (theirs does not).
+Cost: 4.566 G multiply-adds for CvT-13, 7.178 G for CvT-21, 194.2 G for CvT-W24 at 384. `hexavit profile` prints the
+cost of each part.
+
+Same as the authors' code: the attention scale is C^-0.5 with the whole width C; quick GELU; padding 2 in the first
+convolution; LayerNorm eps 1e-5; no norm between stages; drop path rises within the last stage only.
+Differs from the authors' code: a batch of one keeps its batch axis; `method=linear` runs (it fails in their code).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def _cvt(
     drop_path: float,
     img_size: int = 224,
 ) -> Architecture:
-    """Stages of CvT: a 7x7/4 embedding, then 3x3/2 ones; drop path in the last stage."""
+    """CvT: a 7x7/4 embedding in the first stage, 3x3/2 in the others; drop path in the last stage only."""
     stages = tuple(
         Stage(
             dim=dim,
@@ -87,12 +88,14 @@ def cvt_vit_pytorch(
     channels: int = 3,
     name: str = "cvt_vit_pytorch",
 ) -> Architecture:
-    """vit-pytorch's CvT by that package's keywords, as an architecture of the same parts.
+    """The architecture of vit-pytorch's CvT.
 
-    Differs from the authors': keys and values share one depth-wise convolution, heads are 64 wide whatever the
-    embedding's width and the scale is 64^-0.5, q, k and v have no bias, every embedding pads kernel // 2 (the first
-    3, not 2), exact GELU, no final norm, average pooling without a class token, no drop path.
-    `s3_heads` is 6 in today's package and was 4 in the version that many copied.
+    The arguments are those of `vit_pytorch.cvt.CvT`. The default of `s3_heads` is 6; it was 4 in older versions of that
+    package.
+
+    Differs from the authors' code: keys and values share one depth-wise convolution; heads are 64 wide for any width
+    and the scale is 64^-0.5; q, k and v have no bias; each embedding pads kernel // 2 (the first 3, not 2); GELU is
+    exact; there is no final norm, no class token (average pooling) and no drop path.
     """
     rows = (
         (s1_emb_dim, s1_emb_kernel, s1_emb_stride, s1_proj_kernel, s1_kv_proj_stride, s1_heads, s1_depth, s1_mlp_mult),
@@ -133,7 +136,7 @@ def _entry(architecture: Architecture, summary: str, *published: Published, weig
 register(
     _entry(
         _cvt("cvt_nano", (32, 64, 128), (1, 2, 4), (1, 1, 2), 0.0, img_size=32),
-        "CvT in every respect at half a million parameters, for small images and quick studies",
+        "CvT at half a million parameters, for small images and quick studies",
     )
 )
 register(

@@ -1,8 +1,8 @@
-"""CvT's published weights: the authors' numbers under the names of Hugging Face's transformers.
+"""CvT's published weights: the authors' tensors with the key names of Hugging Face's transformers.
 
-Some of the repositories hold safetensors, others a `.bin` alone. Their sums are not known here. Licences as the
-repositories state them; the authors' code is MIT. Accuracies are the authors', computed with the sigmoid form of GELU,
-as hexavit does; transformers computes these weights with the exact form, which moves the logits by 1 %.
+Some repositories have safetensors files, others only a `.bin` file. Checksums are those of the hub. Licences are as
+stated by the repositories; the authors' code is MIT. Accuracies are the authors', measured with the sigmoid form of
+GELU, which is used here. transformers uses the exact form with these weights, which changes the logits by 1 %.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from hexavit.models.weights import Preprocessing, Weight
 
 _README = "microsoft/CvT, README.md, at f851e681"
-_SQUASH = Preprocessing(crop_pct=1.0, crop_mode="squash")  # at 384 the authors resize straight
+_SQUASH = Preprocessing(crop_pct=1.0, crop_mode="squash")  # at 384 the authors do not crop
 
 
 def _weight(model: str, img_size: int, top1: float, *, in22k: bool = False) -> Weight:
@@ -25,7 +25,7 @@ def _weight(model: str, img_size: int, top1: float, *, in22k: bool = False) -> W
         top1=top1,
         source=_README,
         preprocessing=Preprocessing() if img_size == 224 else _SQUASH,
-        note="these are the authors' weights, trained with quick_gelu, which this model computes unless it was edited",
+        note="the authors' weights, trained with quick_gelu, which is the default activation of this model",
     )
 
 

@@ -1,16 +1,18 @@
 """DeiT: "Training data-efficient image transformers & distillation through attention", Touvron et al., ICML 2021
 (arXiv 2012.12877).
 
-Authors' code: facebookresearch/deit (Apache-2.0), commit 7e160fe. Names are timm's.
+Origin: facebookresearch/deit (Apache-2.0), commit 7e160fe. Names are timm's.
 
-What is new in it, against ViT: it is trained on ImageNet-1k alone; the distilled models carry a second token, with a
-head of its own, that learns from a teacher.
+What is new against ViT: the models are trained on ImageNet-1k alone. The distilled models have a second extra token,
+the distillation token, with its own classifier. That classifier is trained on the predictions of a teacher.
 
-Shapes at 224: (B, 3, 224, 224) to (B, 1 or 2 + 196, C), to (B, 1000); in training the distilled models give the pair
-(class, distillation). Cost: as ViT's, one token more when distilled.
+Shapes at 224: (B, 3, 224, 224) to (B, 1 + 196, C), or (B, 2 + 196, C) when distilled, to (B, 1000). In training the
+distilled models return the pair (class logits, distillation logits).
 
-Same as the authors' code; position tables are resized bicubically without antialiasing, as there.
-Differs: the distillation token has no weight decay (there it has).
+Cost: as ViT, with one more token when distilled. 4.599 G multiply-adds for `deit_small_patch16_224`.
+
+Same as the authors' code: position tables are resized bicubically without antialiasing.
+Differs from the authors' code: the distillation token has no weight decay.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ _VARIANTS = (
 
 
 def _weight(model: str, img_size: int, top1: float) -> Weight:
-    """The authors' file as timm keeps it on the hub, with timm's preprocessing."""
+    """The authors' weights in timm's repository on the hub, with timm's preprocessing."""
     return Weight(
         tag="fb_in1k",
         hub_id=f"timm/{model}.fb_in1k",
@@ -49,7 +51,7 @@ def _weight(model: str, img_size: int, top1: float) -> Weight:
         top1=top1,
         source=_README,
         preprocessing=Preprocessing(crop_pct=0.9 if img_size == 224 else 1.0),
-        note="the published accuracy is with the authors' crop of 0.875; the preprocessing here is timm's",
+        note="the published accuracy was measured with the authors' crop of 0.875; the preprocessing here is timm's",
     )
 
 

@@ -1,18 +1,20 @@
 """P2T: "Pyramid Pooling Transformer for Scene Understanding", Wu et al., IEEE TPAMI 2022 (arXiv 2106.12011).
 
-Authors' code: yuhuan-wu/P2T, p2t.py, commit acd5e64d: CC BY-NC-SA 4.0, non-commercial, and so are their weights. What
-is here is written from its description. Names are its builders'.
+Origin: yuhuan-wu/P2T, p2t.py, commit acd5e64d. Code and weights are licensed CC BY-NC-SA 4.0 (non-commercial). This
+implementation was written from a description of that code. Names are those of its builder functions.
 
-What is new in it, against PVT v2: keys and values come from average pools at four ratios, each with a depth-wise
-convolution that the stage's blocks share; the feedforward is an inverted residual with h-swish; no norm ends a stage,
-the last included.
+What is new against PVT v2: keys and values are average pools of the map at four ratios, each with a depth-wise
+convolution that the blocks of a stage share. The feedforward is an inverted residual with h-swish. No stage ends with
+a norm.
 
 Shapes at 224: (B, 3, 224, 224) to grids of 56, 28, 14, 7 with widths 64, 128, 320, 512, to (B, 1000), from the mean of
-the last stage's tokens.
+the tokens of the last stage.
 
-Same as the authors' code: pools are adaptive, their sizes rounded to even at halves; pooled tokens are normed a second
-time.
-Differs: any H x W; a pool of size 0 is one of size 1 (theirs fails).
+Cost: 1.789 G multiply-adds for Tiny, 3.774 G for Small, 6.532 G for Base, 9.828 G for Large.
+
+Same as the authors' code: pools are adaptive, and their sizes are rounded half to even; pooled tokens are normalised a
+second time.
+Differs from the authors' code: any H x W is accepted; a pool of size 0 becomes a pool of size 1 (theirs fails).
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ PAPER = "https://arxiv.org/abs/2106.12011"
 _README = "yuhuan-wu/P2T, README.md"
 _POOLS = ((12, 16, 20, 24), (6, 8, 10, 12), (3, 4, 5, 6), (1, 2, 3, 4))
 
-# name, widths, depths, drop path, published (millions of parameters, GFLOPs, top-1), the weights' place on Google Drive
+# name, widths, depths, drop path, published (millions of parameters, GFLOPs, top-1), identifier on Google Drive
 _VARIANTS = (
     ("tiny", (48, 96, 240, 384), (2, 2, 6, 3), 0.1, (11.6, 1.8, 0.798), "1x9EweWx77pXrHOCc7RJF3sYK2rht0_4m"),
     ("small", DIMS, (2, 2, 9, 3), 0.1, (24.1, 3.7, 0.824), "1FlwhyVKw0zqj2mux248gIQFQ8DGPi8rS"),
@@ -66,7 +68,7 @@ def _p2t(
 def _weight(size: str, top1: float, place: str) -> Weight:
     return Weight(
         tag="in1k",
-        # What stands behind # is the name of the file in the cache: the address has none.
+        # The part after # is the file name in the cache; the URL has none.
         link=f"https://drive.usercontent.google.com/download?id={place}&export=download&confirm=t#p2t_{size}.pth",
         img_size=224,
         trained_on=("ImageNet-1k",),
@@ -74,7 +76,7 @@ def _weight(size: str, top1: float, place: str) -> Weight:
         code_license="cc-by-nc-sa-4.0",
         top1=top1,
         source=_README,
-        note="an older file of the same name, of the preprint's other architecture, is in circulation and does not fit",
+        note="an older file with the same name has another architecture, that of the preprint, and cannot be loaded",
     )
 
 

@@ -1,16 +1,18 @@
 """Swin Transformer: "Hierarchical Vision Transformer using Shifted Windows", Liu et al., ICCV 2021 (arXiv 2103.14030).
 
-Authors' code: microsoft/Swin-Transformer (MIT), commit f82860bf. Names are its configurations', which are timm's.
+Origin: microsoft/Swin-Transformer (MIT), commit f82860bf. Names are those of its configurations and timm's.
 
-What is new in it, against ViT: a pyramid of four stages; attention inside windows, which every second block shifts by
-half a window; a learned bias for each offset inside a window.
+What is new against ViT: a pyramid of four stages. Attention is inside windows; every second block shifts them by half
+a window. Each head has a learned bias for each offset inside a window.
 
-Shapes at 224: (B, 3, 224, 224) to grids of 56, 28, 14, 7 with widths C, 2 C, 4 C, 8 C, to (B, 1000). Cost: 4.491 G
-multiply-adds for Swin-T, 8.741 G for Swin-S, 15.431 G for Swin-B.
+Shapes at 224: (B, 3, 224, 224) to grids of 56, 28, 14, 7 with widths C, 2 C, 4 C, 8 C, to (B, 1000).
 
-Same as the authors' code at every size that it accepts: `img_size` decides where a window shrinks to its map and is not
-shifted. Differs: sizes that the window does not divide are padded, as by the authors' detection code, where their
-classification code refuses them.
+Cost: 4.491 G multiply-adds for Swin-T, 8.741 G for Swin-S, 15.431 G for Swin-B.
+
+Same as the authors' code at every size that it accepts: `img_size` decides where a window shrinks to its map and is
+not shifted.
+Differs from the authors' code: maps that the window does not divide are padded, as in their detection code; their
+classification code raises an error.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ _README = "microsoft/Swin-Transformer, README.md"
 
 
 def window_pair(**options: Any) -> Pattern:
-    """Windows, and in every second block shifted ones."""
+    """Window attention, shifted in every second block."""
     return Pattern([Part("window", **options), Part("window", **options, shifted=True)])
 
 
@@ -43,7 +45,17 @@ def swin_stages(
     patch: int = 4,
     **changes: Any,
 ) -> tuple[Stage, ...]:
-    """Swin's stages: patches with a norm, then merging; windows with a bias; `changes` are other fields of each."""
+    """Swin's stages: patches with a norm, then patch merging; window attention with a relative position bias.
+
+    Args:
+        dim: width of the first stage; it doubles in each later stage.
+        depths: number of blocks of each stage.
+        heads: attention heads of each stage.
+        window: side of a window in tokens.
+        drop_path: rate of the last block; it rises from 0 over the model.
+        patch: side of a patch in pixels.
+        **changes: fields of `Stage` to replace in each stage.
+    """
     stages = []
     for i, (depth, head) in enumerate(zip(depths, heads, strict=True)):
         stage = Stage(
@@ -149,7 +161,7 @@ _VARIANTS: tuple[tuple[str, str, int, tuple[int, ...], int, int, int, float, tup
     ),
 )
 
-for _name, _summary, _dim, _depths, _heads, _window, _size, _drop, _told in _VARIANTS:
+for _name, _summary, _dim, _depths, _heads, _window, _size, _drop, _published in _VARIANTS:
     register(
         Entry(
             _swin(
@@ -165,7 +177,7 @@ for _name, _summary, _dim, _depths, _heads, _window, _size, _drop, _told in _VAR
             _summary,
             PAPER,
             Preprocessing(crop_pct=0.9 if _size == 224 else 1.0),
-            _told,
+            _published,
             swin_weights.weights(_name),
         )
     )

@@ -1,7 +1,7 @@
-"""Swin's and Swin V2's published weights: the authors' releases, as timm keeps them on the hub under their numbers.
+"""Swin's and Swin V2's published weights: the authors' weights in timm's repositories on the hub.
 
-Identifiers, licences, heads and preprocessing are timm's; a test holds them against the installed timm. Accuracies are
-the authors', of these releases. Their own files, named in `note`, load as well.
+Identifiers, licences, heads and preprocessing are timm's; a test compares them with the installed timm. Accuracies are
+the authors'. The authors' own files, named in `note`, can be loaded too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _README = "microsoft/Swin-Transformer, README.md"
 _1K, _22K = "ImageNet-1k", "ImageNet-22k"
 _DATA = {"ms_in1k": (_1K,), "ms_in22k_ft_in1k": (_22K, _1K), "ms_in22k": (_22K,)}
 
-# The authors' file without .pth and top-1 by tag; the first of a model is the one that `pretrained=True` takes.
+# For each tag, the authors' file without .pth and its top-1. `pretrained=True` uses the first tag of a model.
 _RELEASED: dict[str, dict[str, tuple[str, float | None]]] = {
     "swin_tiny_patch4_window7_224": {
         "ms_in1k": ("swin_tiny_patch4_window7_224", 0.812),
@@ -66,7 +66,7 @@ _RELEASED: dict[str, dict[str, tuple[str, float | None]]] = {
 
 
 def weights(model: str) -> tuple[Weight, ...]:
-    """The published weights of a Swin or Swin V2 by its name."""
+    """The published weights of the Swin or Swin V2 named `model`."""
     size = int(model.replace("to", "_").rsplit("_", 1)[-1])
     return tuple(
         Weight(
@@ -80,7 +80,7 @@ def weights(model: str) -> tuple[Weight, ...]:
             top1=top1,
             source=_README if top1 else None,
             preprocessing=Preprocessing(crop_pct=1.0 if size == 384 else 0.9),
-            note=f"the authors' {file}.pth",
+            note=f"the authors' file is {file}.pth",
         )
         for tag, (file, top1) in _RELEASED.get(model, {}).items()
     )

@@ -1,18 +1,19 @@
 """Swin Transformer V2: "Scaling Up Capacity and Resolution", Liu et al., CVPR 2022 (arXiv 2111.09883).
 
-Authors' code: microsoft/Swin-Transformer (MIT), commit f82860bf. Names are timm's.
+Origin: microsoft/Swin-Transformer (MIT), commit f82860bf. Names are timm's.
 
-What is new in it, against Swin: the norm stands behind each branch; cosine attention with a learned temperature; a
-small network of log-spaced offsets gives the position bias, for any window from the same weights. Merging norms after
-its linear. The two largest models norm the stream as well, in every sixth block.
+What is new against Swin: the norm follows each branch, and the norm of patch merging follows its linear layer.
+Attention is the cosine with a learned temperature. A small network computes the position bias from log-spaced offsets,
+so the weights fit any window. The two largest models also normalise the residual stream in every sixth block.
 
-Shapes at 256: (B, 3, 256, 256) to grids of 64, 32, 16, 8 with widths C, 2 C, 4 C, 8 C, to (B, 1000). Cost: 5.940 G
-multiply-adds for V2-T with windows of 8, 6.661 G with windows of 16.
+Shapes at 256: (B, 3, 256, 256) to grids of 64, 32, 16, 8 with widths C, 2 C, 4 C, 8 C, to (B, 1000).
 
-Same as the authors' code at every size that it accepts; other sizes are padded. `window12to16_192to256` is a model that
-was pre-trained at 192 with windows of 12 and then tuned at 256 with windows of 16. The huge and the giant model are the
-paper's, of which no code and no weights were released: widths, depths and parameters are its table's, heads are 32 wide
-(44 in the huge one, as 352 divides).
+Cost: 5.940 G multiply-adds for V2-T with windows of 8, 6.661 G with windows of 16.
+
+Same as the authors' code at every size that it accepts; at other sizes maps are padded. `window12to16_192to256` was
+pre-trained at 192 with windows of 12 and fine-tuned at 256 with windows of 16. The huge and the giant model are in the
+paper only; no code and no weights were released. Widths, depths and parameters are from its table; heads are 32 wide
+(44 in the huge model, since the width 352 must be divisible).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def _swin_v2(
     drop_path: float = 0.0,
     extra_norms: bool = False,
 ) -> Architecture:
-    """Swin's stages with V2's columns; `pretrained` is the window of each stage in an earlier training, 0 for none."""
+    """Swin's stages with V2's parts. `pretrained` is the window of each stage in pre-training, or 0."""
     plain, normed = Part("res_post_norm"), Part("res_post_norm", extra_norm=True)
     widths = [heads * 2**i for i in range(len(depths))]
     stages = swin_stages(
@@ -97,11 +98,11 @@ def _summary(name: str, window: int, img_size: int) -> str:
     return f"Swin V2-{name.split('_')[1][0].upper()}, windows of {window} at {img_size}"
 
 
-for _name, _dim, _depths, _heads, _window, _size, _pretrained, _drop, _told in _VARIANTS:
+for _name, _dim, _depths, _heads, _window, _size, _pretrained, _drop, _figures in _VARIANTS:
     _published = ()
-    if _told is not None:
+    if _figures is not None:
         _data = _22K if _pretrained else "ImageNet-1k"
-        _published = (Published(_README, _size, *_told, _data),)  # type: ignore[assignment]  # grows from empty
+        _published = (Published(_README, _size, *_figures, _data),)  # type: ignore[assignment]  # grows from empty
     register(
         Entry(
             _swin_v2(_name, _dim, _depths, _heads, _window, _size, pretrained=_pretrained or (0,) * 4, drop_path=_drop),

@@ -1,14 +1,18 @@
 """T2T-ViT: "Tokens-to-Token ViT: Training Vision Transformers from Scratch on ImageNet", Yuan et al., ICCV 2021
 (arXiv 2101.11986).
 
-Authors' code: yitu-opensource/T2T-ViT (Clear BSD), commit 0f63dc9. Names are its builders', in lower case.
+Origin: yitu-opensource/T2T-ViT (Clear BSD), commit 0f63dc9. Names are those of its builder functions, in lower case.
 
-What is new in it, against ViT: tokens come from three overlapping unfolds with a narrow transformer (`t2t_vit_t_*`) or
-Performer layer after the first two; the trunk is narrower and its table is a fixed sinusoid.
+What is new against ViT: three overlapping unfolds make the tokens. A narrow Performer layer (transformer layer in
+`t2t_vit_t_*`) follows each of the first two. The trunk is narrower, and its position table is a fixed sinusoid.
 
-Shapes at 224: as ViT's with patches of 16. Same as the authors' code, with the scale head_dim^-0.5 that its README's
-loading gives; `stages.0.attention.scale=dim` is what `pretrained=True` builds. Differs: any H x W, where theirs takes
-squares.
+Shapes at 224: as ViT with patches of 16.
+
+Cost: 1.147 G multiply-adds for T2T-ViT-7, 4.783 G for T2T-ViT-14, 13.662 G for T2T-ViT-24.
+
+Same as the authors' code: the attention scale is head_dim^-0.5, as in the loading code of its README. With
+`pretrained=True` their code uses the whole width instead: `stages.0.attention.scale=dim`.
+Differs from the authors' code: any H x W is accepted; theirs accepts squares.
 """
 
 from __future__ import annotations
@@ -54,7 +58,7 @@ def _t2t(
 
 
 _AT_384 = {"t2t_vit_14": 0.833}
-"""The same model trained at 384: its table of positions is computed for any size."""
+"""Top-1 after training at 384. The model is the same: its position table is computed for any size."""
 
 
 _COSTS = {
@@ -68,7 +72,7 @@ _COSTS = {
     "t2t_vit_t_19": (39.2, 9.8),
     "t2t_vit_t_24": (64.1, 15.0),
 }
-"""Millions of parameters and GMACs at 224, as the README prints them."""
+"""Millions of parameters and GMACs at 224, as published in the README."""
 
 
 def _published(name: str, size: int, top1: float) -> Published:
@@ -77,8 +81,8 @@ def _published(name: str, size: int, top1: float) -> Published:
 
 
 def _figures(name: str, top1: float | None) -> list[tuple[int, float]]:
-    """Image size and top-1 of each published file."""
-    return [(size, told) for size, told in ((224, top1), (384, _AT_384.get(name))) if told]
+    """Image size and top-1 accuracy of each published file."""
+    return [(size, figure) for size, figure in ((224, top1), (384, _AT_384.get(name))) if figure]
 
 
 def _weight(name: str, img_size: int, top1: float) -> Weight:
@@ -93,7 +97,7 @@ def _weight(name: str, img_size: int, top1: float) -> Weight:
         top1=top1,
         source=_README,
         preprocessing=Preprocessing(crop_pct=0.9),
-        note="the authors use `state_dict_ema` where a file holds it: load_checkpoint(model, path, entry=...)",
+        note="the authors use `state_dict_ema` where a file has it: load_checkpoint(model, path, entry=...)",
     )
 
 

@@ -1,20 +1,22 @@
 """Twins: "Revisiting the Design of Spatial Attention in Vision Transformers", Chu et al., NeurIPS 2021
 (arXiv 2104.13840): Twins-PCPVT and Twins-SVT.
 
-Authors' code: Meituan-AutoML/Twins, gvt.py (Apache-2.0), commit c1ff6714. Names are timm's.
+Origin: Meituan-AutoML/Twins, gvt.py (Apache-2.0), commit c1ff6714. Names are timm's.
 
-What is new in it, against PVT: instead of position tables a conditional position generator stands behind the first
-block of every stage, and the mean of the tokens is classified; there is no class token. SVT's even blocks attend inside
-windows of 7 x 7 (LSA), its odd ones to a reduced map (GSA).
+What is new against PVT: a position encoding generator (PEG) after the first block of every stage replaces the position
+tables. The mean of the tokens is classified; there is no class token. In SVT, even blocks attend inside windows of 7 x
+7 (LSA) and odd blocks attend to a reduced map (GSA).
 
 Shapes at 224: (B, 3, 224, 224) to grids of 56, 28, 14, 7 with widths 64, 128, 320, 512 (PCPVT) or C, 2 C, 4 C, 8 C
 (SVT: C = 64, 96 or 128), to (B, 1000).
 
-Same as the authors' code: eps 1e-6 in blocks and before the head, 1e-5 in embeddings and reductions; no norm at the end
-of a stage but the last; windows have no shift and no bias.
-Differs: any H x W (theirs: multiples of 32 for PCPVT, maps that 7 divides for SVT), rows that fill no patch left out,
-small grids padded, maps that the window does not divide padded with zeros as by their detection code; weight decay does
-not spare the generators.
+Cost: 3.809, 6.653 and 9.808 G multiply-adds for PCPVT-S, -B and -L; 2.927, 8.563 and 15.112 G for SVT-S, -B and -L.
+
+Same as the authors' code: eps is 1e-6 in blocks and before the head, 1e-5 in embeddings and reductions; only the last
+stage ends with a norm; windows have no shift and no position bias.
+Differs from the authors' code: any H x W is accepted (theirs: multiples of 32 for PCPVT, maps divisible by 7 for SVT).
+Rows that fill no patch are dropped, small grids are padded, and maps that the window does not divide are padded with
+zeros, as in their detection code. The generators have weight decay.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ def _twins(
     img_size: int,
     **columns: Sequence[Column],
 ) -> Architecture:
-    """What both kinds share: a generator behind the first block of every stage, and the mean of the tokens."""
+    """Both kinds of Twins: a PEG after the first block of every stage, and average pooling."""
     generator = Pattern([Part("none")], at={0: Part("peg")})
     stages = pyramid(dims, depths, drop_path, tokens=patches(), position=[generator] * 4, **columns)
     return Architecture(name, stages, Part("pool"), img_size=(img_size, img_size), init="fan_out")
@@ -76,7 +78,7 @@ for _size, _depths, _drop, (_params, _gflops, _top1) in _VARIANTS:
             f"Twins-PCPVT-{_size[0].upper()}",
             PAPER,
             published=(Published(_README, 224, _params, _gflops, _top1),),
-            weights=(hub_weight(_name, _top1, _README, note=f"the authors' release has them as pcpvt_{_size}.pth"),),
+            weights=(hub_weight(_name, _top1, _README, note=f"the authors' file is pcpvt_{_size}.pth"),),
         )
     )
 
@@ -123,7 +125,7 @@ for _size, _dim, _head, _depths, _drop, (_params, _gflops, _top1) in _SVT:
             f"Twins-SVT-{_size[0].upper()}",
             PAPER,
             published=(Published(_README, 224, _params, _gflops, _top1),),
-            weights=(hub_weight(_name, _top1, _README, note=f"the authors' release has them as alt_gvt_{_size}.pth"),),
+            weights=(hub_weight(_name, _top1, _README, note=f"the authors' file is alt_gvt_{_size}.pth"),),
         )
     )
 

@@ -1,17 +1,21 @@
 """ViT: "An Image is Worth 16x16 Words", Dosovitskiy et al., ICLR 2021 (arXiv 2010.11929).
 
-Sizes tiny and small, and patch 8: "How to train your ViT?", Steiner et al., TMLR 2022 (arXiv 2106.10270), and DINO.
-Authors' code: google-research/vision_transformer (Apache-2.0), commit c6de1e5, in JAX; names are timm's.
+The sizes tiny and small and the patch size 8 come from "How to train your ViT?", Steiner et al., TMLR 2022 (arXiv
+2106.10270), and from DINO.
 
-What is new in it: an image is a sequence of patches, and the Transformer's encoder is applied to it unchanged but for
-pre-norm: one linear per patch, a learned class token in front, a learned position table over all tokens.
+Origin: google-research/vision_transformer (Apache-2.0), commit c6de1e5, in JAX. Names are timm's.
 
-Shapes at 224 with patches of 16: (B, 3, 224, 224) to (B, 1 + 196, C), to (B, 1000). Cost with M = P + N tokens and
-L blocks: multiply-adds L (12 M C^2 + 2 M^2 C) and the embedding's.
+What is new: an image is a sequence of patches, encoded by a Transformer with pre-norm blocks. One linear layer embeds
+each patch. A learned class token is the first token, and a learned position table covers all tokens.
 
-Same as the JAX code but for GELU, where timm's exact form is the default: `stages.0.feedforward.act=gelu_tanh` is the
-JAX one. `head=pool` is its "gap": no class token, no row for it, final norm before the mean (timm norms after).
-Position tables are resized bilinearly with aligned corners, as there; `stages.0.position.resize=bicubic` is timm's.
+Shapes at 224 with patches of 16: (B, 3, 224, 224) to (B, 1 + 196, C), to (B, 1000).
+
+Cost: L (12 M C^2 + 2 M^2 C) multiply-adds for M = P + N tokens and L blocks, plus the embedding.
+
+Same as the JAX code: `head=pool` is its "gap" (no class token and no table row for it, final norm before the mean,
+where timm normalises after it); position tables are resized bilinearly with aligned corners.
+Differs from the JAX code: GELU is exact, as in timm. `stages.0.feedforward.act=gelu_tanh` gives the JAX form, and
+`stages.0.position.resize=bicubic` gives timm's resizing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""ViT's published weights, as timm keeps them on the hub: which model has which, and what a tag means.
+"""ViT's published weights in timm's repositories on the hub.
 
-Identifiers, licences, heads and preprocessing are timm's; a test holds them against the installed timm. timm's
-preprocessing (bicubic, centre crop of 0.9 at 224) is not that of the JAX code (straight resize), and it is timm's that
-these files are used with. No accuracy is stated, as the published ones are not said of these very files.
+Identifiers, licences, heads and preprocessing are timm's; a test compares them with the installed timm. timm's
+preprocessing (bicubic, centre crop of 0.9 at 224) differs from that of the JAX code (a resize without a crop). timm's
+is used here. No accuracy is listed, because the published figures are of other files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _1K, _21K = "ImageNet-1k", "ImageNet-21k"
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a tag means: the data, the head, whose licence, and the statistics of its images."""
+    """Properties of a tag: training data, head, licences, and mean and standard deviation of the images."""
 
     trained_on: tuple[str, ...]
     num_classes: int = 1000
@@ -27,7 +27,7 @@ class _Kind:
 
 _KINDS = {
     "augreg_in21k_ft_in1k": _Kind((_21K, _1K)),  # "How to train your ViT?"
-    "augreg2_in21k_ft_in1k": _Kind((_21K, _1K)),  # tuned again in timm
+    "augreg2_in21k_ft_in1k": _Kind((_21K, _1K)),  # fine-tuned again in timm
     "augreg_in1k": _Kind((_1K,)),
     "augreg_in21k": _Kind((_21K,), 21843),
     "orig_in21k_ft_in1k": _Kind((_21K, _1K)),  # the first paper
@@ -36,7 +36,7 @@ _KINDS = {
     "mae": _Kind((_1K,), 0, "cc-by-nc-4.0", "cc-by-nc-4.0", IMAGENET_MEAN_STD),  # without labels
 }
 
-# The first of a model is the one that `pretrained=True` takes.
+# `pretrained=True` uses the first tag of a model.
 _TAGS = {
     "vit_tiny_patch16_224": ("augreg_in21k_ft_in1k", "augreg_in21k"),
     "vit_tiny_patch16_384": ("augreg_in21k_ft_in1k",),
@@ -66,7 +66,7 @@ _TAGS = {
 
 
 def vit_weights(model: str, img_size: int) -> tuple[Weight, ...]:
-    """The published weights of a ViT by its name."""
+    """The published weights of the ViT named `model`."""
     return tuple(
         Weight(
             tag=tag,
