@@ -1,10 +1,10 @@
-"""How exactly weights travel: model x origin x direction, with the largest logit difference measured.
+"""Largest logit difference after loading and converting checkpoints, for each model, origin and direction.
 
     python benchmarks/checkpoints.py
 
-`read`: another library's model with weights of its own, loaded here; both answer the same images. `write`: our
-weights, converted and loaded there by that library's own means. float32, evaluation mode, two images of 64 x 64,
-differences over the largest logit. The authors' CvT, which is not installed, is held against its reference record.
+`read`: the weights of another library's model are loaded here. `write`: our weights are converted and loaded by the
+other library. float32, evaluation mode, two images of 64 x 64; differences are relative to the largest logit. The
+authors' CvT is not installed, so its reference record is used.
 Prints a Markdown table.
 """
 
@@ -76,7 +76,7 @@ CASES: tuple[tuple[str, tuple[str, ...], str, str, Peer, bool], ...] = (
 )
 
 
-def answer(model: nn.Module, x: Tensor) -> Tensor:
+def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     with torch.no_grad():
         out = model.eval()(x)
     return getattr(out, "logits", out)
@@ -99,13 +99,13 @@ def measured() -> Iterator[tuple[str, str, str, float]]:
             torch.manual_seed(0)
             there, here = peer(None), ours(name, overrides)
             hexavit.load_checkpoint(here, there.state_dict())
-            yield name, origin, "read", off(answer(there, x), answer(here, x))
+            yield name, origin, "read", off(logits_of(there, x), logits_of(here, x))
         torch.manual_seed(1)
         here = ours(name, overrides)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / file
             convert(here.state_dict(), path, origin, model=here.architecture)
-            yield name, origin, "write", off(answer(peer(path), x), answer(here, x))
+            yield name, origin, "write", off(logits_of(peer(path), x), logits_of(here, x))
 
 
 def against_the_record() -> float:
@@ -115,7 +115,7 @@ def against_the_record() -> float:
     record = MODELS["cvt-13-224"]
     model = hexavit.create_model("cvt_13")
     hexavit.load_checkpoint(model, golden.state_of(record))
-    logits = answer(model, golden.image(record["input"]))
+    logits = logits_of(model, golden.image(record["input"]))
     return ((logits[:, :8] - torch.tensor(record["logits"])).abs().max() / logits.abs().max()).item()
 
 

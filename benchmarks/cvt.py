@@ -1,10 +1,10 @@
-"""CvT-13 side by side with transformers' CvT: float32, 2 threads, random weights, one run.
+"""Compare CvT-13 with transformers' CvT: float32, 2 threads, random weights, one run.
 
     python benchmarks/cvt.py [--rounds N]
 
-Prints, for hexavit against transformers, images per second, the ratio of the two (the median over interleaved
-rounds) and peak memory over weights and input, each model in a process of its own:
-inference at 224, batch 8; inference at 768 x 768, batch 1; a training step at 224, batch 8 (AdamW).
+Prints images per second of both, their ratio (median over interleaved rounds) and the peak memory beyond weights and
+input, each model in a separate process. The cases are inference at 224, batch 8; inference at 768 x 768, batch 1; and a
+training step at 224, batch 8 (AdamW).
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def job(name: str, case: str) -> Callable[[], object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--memory", nargs=2, metavar=("NAME", "CASE"), help="used by itself, in a process of its own")
+    parser.add_argument(
+        "--memory", nargs=2, metavar=("NAME", "CASE"), help="internal: measure one model in this process"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     if arguments.memory:

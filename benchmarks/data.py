@@ -1,17 +1,17 @@
-"""Images a second of the input pipeline, and the share of the model's own rate that `train` and `predict` keep.
+"""Images per second of the input pipeline, and the fraction of the model's rate that `train` and `predict` reach.
 
     python benchmarks/data.py                            # cvt_13 at 224, JPEGs of 500 x 400
     python benchmarks/data.py --model deit_tiny_patch16_224 --images 400 --cores 2
 
-Three things are measured side by side in one process, round by round, so that drift of the machine meets all alike:
+Three cases are measured in one process in interleaved rounds, so that drift of the machine affects all equally:
 
-- decoding alone: files to inputs, for prediction (by threads) and for training (by processes), in images a second;
-- the model alone: batches that are ready, forward (as `predict` does) and forward, backward and step (as `train` does);
-- both together: `hexavit.inference.predict` over the files, and `hexavit.training.train`, whose last of two epochs
-  counts, as `metrics.csv` of its run tells it.
+- decoding alone: files to inputs, for prediction (threads) and for training (processes), in images per second;
+- the model alone: prepared batches, forward (as in `predict`) and forward, backward and step (as in `train`);
+- both together: `hexavit.inference.predict` over the files, and the second epoch of
+  `hexavit.training.train`, from the `metrics.csv` of its run.
 
-The share is together / alone. A share of 1 would be an input pipeline that costs nothing; where decoding and computing
-use the same cores, it is at best the model's time / (the model's time + the decoding's).
+The fraction is both / model alone; 1 means that the input pipeline has no cost. Where decoding and computing use the
+same cores, it is at most the model's time / (the model's time + the decoding time).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def make_photographs(folder: Path, count: int, width: int = 500, height: int = 4
 
 
 class Bench:
-    """The model, the files, and what is timed: each method does its work once over all the files."""
+    """The model, the files and the cases: each method processes all files once."""
 
     def __init__(self, asked: argparse.Namespace, folder: Path) -> None:
         self.asked = asked
@@ -116,7 +116,7 @@ class Bench:
         return self.steps * self.asked.batch_size
 
     def train(self) -> float:
-        """`hexavit.training.train`: images a second of its last epoch."""
+        """`hexavit.training.train`: images per second of its last epoch."""
         settings = {"model": self.asked.model, "data": str(self.folder), "img_size": self.asked.img_size, "epochs": 2}
         settings |= {"batch_size": self.asked.batch_size, "augment": self.asked.augment, "val_fraction": 0.01}
         settings |= {"workers": self.asked.workers, "device": "cpu"}
@@ -128,7 +128,7 @@ class Bench:
 
 
 def measure(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Images a second of each, in turn, after one warm-up."""
+    """Images per second of each run, interleaved, after one warm-up."""
     rates: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
@@ -139,7 +139,7 @@ def measure(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, list
 
 
 def timed(run: Callable[[], int]) -> Callable[[], float]:
-    """Images a second of a run that gives their number."""
+    """Images per second of a run that returns the number of images."""
 
     def rate() -> float:
         start = time.perf_counter()
@@ -149,7 +149,7 @@ def timed(run: Callable[[], int]) -> Callable[[], float]:
 
 
 def share(rates: dict[str, list[float]], together: str, alone: str) -> float:
-    """Median over the rounds of together / alone."""
+    """Median over the rounds of `together` / `alone`."""
     return statistics.median(a / b for a, b in zip(rates[together], rates[alone], strict=True))
 
 
@@ -161,7 +161,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--augment", default="rand", choices=["none", "shift", "crop", "rand"])
     parser.add_argument("--cores", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--workers", type=int, default=None, help="of training; by default as `train` has it")
+    parser.add_argument(
+        "--workers", type=int, default=None, help="worker processes of training; by default as in `train`"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=["predict", "train"], default=None)
     asked = parser.parse_args()

@@ -1,10 +1,9 @@
-"""Every small member (`*_nano`) trained from scratch on scikit-learn's handwritten digits, as a table.
+"""Train every `*_nano` model from scratch on scikit-learn's handwritten digits, and print a table.
 
     python benchmarks/digits.py [--models NAME ...] [--seed N] [--threads N] [--out docs/results.md] [--json]
 
 A model takes about a minute on two cores. Accuracy is that of the best epoch on the 359 validation digits; seconds are
-those of the training, and hold for the machine alone. With `--out` the rows are written into that page; models that are
-not asked for keep theirs.
+those of training on this machine. With `--out` the rows are written into that page; the rows of other models are kept.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from rich.console import Console
 import hexavit
 from hexavit.training import TrainConfig, train
 
-# What each small member is trained with; a new one needs no line here when the first does.
+# Settings of each model; models without a line use the first.
 SETTINGS: dict[str, Any] = {"data": "digits", "epochs": 20, "lr": 2e-3, "batch_size": 64, "workers": 0, "device": "cpu"}
 OTHERS: dict[str, dict[str, Any]] = {
     "cait_nano": {"epochs": 25, "lr": 3e-3},  # its branches start small
@@ -52,12 +51,12 @@ run at the same time. A slow test checks that every row reaches 95 %.
 
 
 def settings(name: str, **more: Any) -> dict[str, Any]:
-    """The settings of a small member's training."""
+    """The training settings of a `*_nano` model."""
     return {"model": name, **SETTINGS, **OTHERS.get(name, {}), **more}
 
 
 def result(name: str, seed: int = 0) -> dict[str, Any]:
-    """Train one and measure it."""
+    """Train a model and measure it."""
     asked = settings(name, seed=seed)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -77,13 +76,13 @@ def result(name: str, seed: int = 0) -> dict[str, Any]:
 
 
 def row(found: dict[str, Any]) -> str:
-    """A result as a line of the table."""
+    """Format a result as a row of the table."""
     counts = f"{found['parameters']:,} | {found['macs'] / 1e6:.1f} M"
     return f"| `{found['model']}` | {found['pixels']} | {counts} | {found['accuracy']:.1%} | {found['seconds']:.0f} |"
 
 
 def page(rows: dict[str, str], seed: int, threads: int) -> str:
-    """The page with these rows, in the order of the registry."""
+    """The page with these rows, in the order of `list_models`."""
     others = "; ".join(
         f"`{name}` with {', '.join(f'{key}={value}' for key, value in given.items())}" for name, given in OTHERS.items()
     )
@@ -93,14 +92,14 @@ def page(rows: dict[str, str], seed: int, threads: int) -> str:
 
 
 def rows_of(path: Path) -> dict[str, str]:
-    """The rows that a page has, by model."""
+    """The rows of an existing page, by model."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return {match[1]: match[0] for match in re.finditer(r"^\| `(\w+)` \|.*$", text, re.MULTILINE)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", help="these alone")
+    parser.add_argument("--models", nargs="+", help="train only these")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="the page to write the rows into")

@@ -1,8 +1,8 @@
-"""Kills runs at random moments, resumes them, and counts the lost steps: `python benchmarks/kills.py --points 50`.
+"""Kill runs at random points, resume them, and count the lost steps: `python benchmarks/kills.py --points 50`.
 
 A small CvT is trained on thirty digits for two epochs of three steps, with one data worker, Mixup, drop path and a
-moving average of the weights. A moment is before or after a gradient, an update of the weights, a validation batch, a
-link or a rename of a file, or within the writing of one. Every other run writes a checkpoint after each step, the
+moving average of the weights. A point is before or after a gradient, an update of the weights, a validation batch, a
+link or a rename of a file, or during the writing of a file. Every other run writes a checkpoint after each step, the
 others at the end of an epoch only.
 """
 

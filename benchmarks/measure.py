@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing in one process, and peak memory in a process of its own."""
+"""Helpers of the benchmarks: interleaved timing in one process, and peak memory in a separate process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATUS = Path("/proc/self/status")
 
 
 def interleaved(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each run, in turn, `rounds` times after one warm-up: drift of the machine meets all alike."""
+    """Seconds of each run, interleaved over `rounds` after one warm-up, so that drift affects all equally."""
     for run in runs.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -45,11 +45,11 @@ def processor() -> str:
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
-    """Resident memory that `run` adds at its peak to what is held before it; for a process of its own, on Linux."""
+    """Peak resident memory that `run` adds, in bytes. Call it in a separate process, on Linux."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed and is still resident is not held
+    ctypes.CDLL(None).malloc_trim(0)  # returns freed memory to the system
     before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to what is resident now
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the resident size
     run()
     return _status("VmHWM") - before
 
@@ -62,8 +62,8 @@ def _status(field: str) -> int:
 
 
 def in_own_process(script: str, *arguments: str) -> dict[str, float]:
-    """Run a benchmark's own script again with arguments; its last line is JSON."""
+    """Run a benchmark script in a new process; the last line of its output is JSON."""
     env = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, script, *arguments], check=True, capture_output=True, text=True, env=env)
-    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result

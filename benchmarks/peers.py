@@ -1,12 +1,12 @@
-"""Every system that timm or transformers has too, side by side in one run: float32, 2 threads, batch 8, inference.
+"""Compare every family with timm's or transformers' model in one run: float32, 2 threads, batch 8, inference.
 
     python benchmarks/peers.py [--rounds N] [--models NAME ...] [--against timm|transformers] [--json]
 
-Each model at the size that it is built for, with random weights. Prints the processor and, for each model, images per
-second of hexavit's model, of the same after `hexavit.optimize`, and of the other library's, with the ratios to the
-latter (the median over interleaved rounds, above 1 where hexavit is faster); then the lowest ratios and the geometric
-means. Every model runs in a process of its own, because memory that earlier models have left there is faster than fresh
-memory.
+Each model runs at its default image size with random weights. Prints the processor and, for each model, images per
+second of hexavit's model, of the same model after `hexavit.optimize`, and of the other library's model, with the ratios
+to the latter (median over interleaved rounds; above 1 means that hexavit is faster); then the lowest ratios and the
+geometric means. Every model runs in a separate process, because memory that earlier models used is faster than newly
+allocated memory.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import nn
 
 import hexavit
 
-# One size of every system that another library has, by that library. timm's model has the same name, or the one behind
-# the colon; transformers' is built from the configuration that hexavit writes for it.
+# One size of every family that another library has, by library. timm's model has the same name, or the name after the
+# colon; transformers' model is built from the configuration that hexavit writes for it.
 TIMM = (
     "vit_tiny_patch16_224",
     "deit_tiny_patch16_224",
@@ -57,14 +57,14 @@ def ours(name: str) -> hexavit.Backbone:
 
 
 def from_timm(name: str) -> nn.Module:
-    """timm's model, under hexavit's name for it."""
+    """timm's model for hexavit's name."""
     import timm
 
     return timm.create_model(name.rpartition(":")[2])
 
 
 def from_transformers(name: str) -> nn.Module:
-    """transformers' model of the configuration that hexavit writes beside weights in its layout."""
+    """transformers' model, from the configuration that hexavit writes when it converts weights."""
     import transformers
 
     from hexavit.models import LAYOUTS, model_entry
@@ -81,7 +81,7 @@ BUILDERS: dict[str, Callable[[str], nn.Module]] = {"timm": from_timm, "transform
 
 
 def inference(model: nn.Module, size: tuple[int, int]) -> Callable[[], object]:
-    """One batch through a model."""
+    """A forward pass of one batch."""
     model.eval()
     images = torch.randn(BATCH, 3, *size)
 
@@ -93,7 +93,7 @@ def inference(model: nn.Module, size: tuple[int, int]) -> Callable[[], object]:
 
 
 def side_by_side(name: str, library: str, rounds: int) -> dict[str, float]:
-    """Images per second of the three, and the ratios to the other library."""
+    """Images per second of the three models, and the ratios to the other library."""
     torch.manual_seed(0)
     model = ours(name.partition(":")[0])
     size = model.architecture.img_size
@@ -110,10 +110,12 @@ def side_by_side(name: str, library: str, rounds: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--models", nargs="+", help="these alone")
-    parser.add_argument("--against", choices=PEERS, help="one library alone")
+    parser.add_argument("--models", nargs="+", help="measure only these")
+    parser.add_argument("--against", choices=PEERS, help="compare with this library only")
     parser.add_argument("--json", action="store_true", help="print JSON, images per second")
-    parser.add_argument("--one", nargs=2, metavar=("MODEL", "LIBRARY"), help="used by itself, in a process of its own")
+    parser.add_argument(
+        "--one", nargs=2, metavar=("MODEL", "LIBRARY"), help="internal: measure one model in this process"
+    )
     asked = parser.parse_args()
     if asked.one:
         torch.set_num_threads(2)
@@ -137,8 +139,8 @@ def main() -> None:
     if asked.json:
         print(json.dumps({"processor": processor(), "models": found, **summary, "threads": 2, "batch": BATCH}))
         return
-    for each, told in summary.items():
-        print(f"{each}: lowest {told['lowest']:.3f}, geometric mean {told['geometric_mean']:.3f}")
+    for each, ratios in summary.items():
+        print(f"{each}: lowest {ratios['lowest']:.3f}, geometric mean {ratios['geometric_mean']:.3f}")
 
 
 if __name__ == "__main__":

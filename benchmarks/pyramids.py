@@ -1,9 +1,9 @@
-"""Peak memory of pyramids at 1024 x 1024 beside timm's, and how much of the time goes into copies.
+"""Compare the peak memory of pyramids at 1024 x 1024 with timm's, and the fraction of time spent in copies.
 
     python benchmarks/pyramids.py [--models NAME ...] [--size N]
 
-float32, batch 1, eager inference, random weights. Peak memory is that over weights and input, each model in a process
-of its own; the share of copies is that of `aten::copy_` in a profile of one pass at 224, batch 2, one thread.
+float32, batch 1, eager inference, random weights. Peak memory excludes weights and input; each model runs in a
+separate process. The fraction of copies is that of `aten::copy_` in a profile of one pass at 224, batch 2, one thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LIBRARIES = ("hexavit", "optimized", "timm")
 
 
 def build(library: str, name: str, size: int) -> nn.Module:
-    """A model with random weights for images of a size, for inference."""
+    """A model with random weights in evaluation mode."""
     torch.manual_seed(0)
     if library != "timm":
         import hexavit
@@ -38,7 +38,7 @@ def build(library: str, name: str, size: int) -> nn.Module:
 
 
 def inference(model: nn.Module, batch: int, size: int) -> Callable[[], object]:
-    """One pass over random images."""
+    """A forward pass of random images."""
     images = torch.randn(batch, 3, size, size)
 
     def run() -> object:
@@ -49,7 +49,7 @@ def inference(model: nn.Module, batch: int, size: int) -> Callable[[], object]:
 
 
 def copies(library: str, name: str) -> float:
-    """The share of one pass's time that is spent in copies."""
+    """The fraction of the time of one pass that is spent in copies."""
     run = inference(build(library, name, 224), 2, 224)
     run()
     with profile(activities=[ProfilerActivity.CPU]) as seen:
@@ -62,7 +62,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=PYRAMIDS)
     parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--one", nargs=2, metavar=("LIBRARY", "MODEL"), help="used by itself, in a process of its own")
+    parser.add_argument(
+        "--one", nargs=2, metavar=("LIBRARY", "MODEL"), help="internal: measure one model in this process"
+    )
     asked = parser.parse_args()
     if asked.one:
         torch.set_num_threads(1)
@@ -74,10 +76,10 @@ def main() -> None:
         return
     print(processor())
     for name in asked.models:
-        told = {each: in_own_process(__file__, "--one", each, name, "--size", str(asked.size)) for each in LIBRARIES}
+        results = {each: in_own_process(__file__, "--one", each, name, "--size", str(asked.size)) for each in LIBRARIES}
         for library in LIBRARIES:
-            peak, share = told[library]["peak"] / 2**20, told[library]["copies"]
-            part = told[library]["peak"] / told["timm"]["peak"]
+            peak, share = results[library]["peak"] / 2**20, results[library]["copies"]
+            part = results[library]["peak"] / results["timm"]["peak"]
             print(f"{name:22} {library:9} peak {peak:8.1f} MiB ({part:.3f} of timm's)  copies {share:6.1%}", flush=True)
 
 

@@ -3,8 +3,8 @@
     python examples/detection.py                                    # RetinaNet on cvt_13, 20 steps
     python examples/detection.py --detector mask_rcnn --model cvt_nano --steps 100
 
-The scenes are made on the spot: scikit-learn's digits, enlarged, scattered over a dark ground, each with its class,
-its box and its mask. The weights start from random, so this shows that all of it trains, not how well.
+The images are generated: scikit-learn's digits, enlarged and placed on a dark background, each with its class, its box
+and its mask. Training starts from random weights, so the example shows that the detector trains, not its accuracy.
 """
 
 import argparse
@@ -25,7 +25,7 @@ Target = dict[str, Tensor]
 
 
 def scenes(batch: int, side: int, seed: int = 0) -> Iterator[tuple[list[Tensor], list[Target]]]:
-    """Endless batches: images (3, side, side), and of each its boxes (n, 4), labels (n) and masks (n, side, side)."""
+    """Endless batches of images (3, side, side) and targets: boxes (n, 4), labels (n) and masks (n, side, side)."""
     digits = load_digits()
     pixels, labels = torch.tensor(digits.images, dtype=torch.float32) / 16, torch.tensor(digits.target)
     rng = torch.Generator().manual_seed(seed)
@@ -35,7 +35,7 @@ def scenes(batch: int, side: int, seed: int = 0) -> Iterator[tuple[list[Tensor],
 
 
 def scene(pixels: Tensor, labels: Tensor, side: int, rng: torch.Generator) -> tuple[Tensor, Target]:
-    """One image: the quarters of a square hold a digit each, of its own size, at its own place."""
+    """One image with a digit of random size and position in each quarter."""
     image, masks, classes = torch.rand(side, side, generator=rng) * 0.1, [], []
     half = side // 2
     for quarter in range(4):
@@ -63,7 +63,7 @@ def box_of(mask: Tensor) -> Tensor:
 
 
 def detector(kind: str, model: str, side: int) -> nn.Module:
-    """A detector on a model's feature pyramid: for a CvT, maps at strides 4, 8, 16 and 32, of 256 channels each."""
+    """A detector on a model's feature pyramid. CvT gives maps at strides 4, 8, 16 and 32, with 256 channels each."""
     backbone = hexavit.backbone(model, pyramid="fpn")
     levels = len(backbone.names)
     anchors = AnchorGenerator(
@@ -84,7 +84,7 @@ def detector(kind: str, model: str, side: int) -> nn.Module:
 
 
 def train(kind: str, model: str, steps: int, batch: int, side: int) -> tuple[nn.Module, list[float]]:
-    """A detector after some steps of AdamW, and the loss at each."""
+    """Train a detector with AdamW. Returns the detector and the loss of each step."""
     torch.manual_seed(0)
     net = detector(kind, model, side).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)

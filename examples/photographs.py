@@ -3,9 +3,9 @@
     python examples/photographs.py photographs
 
 Two classes are crops of scikit-learn's two photographs, ten are its handwritten digits. The files are JPEG, PNG, 16-bit
-PNG, JPEG with an EXIF rotation, GIF, CMYK, WebP and TIFF; three are broken, and one image of a one is also among the
-sevens. `FOLDER/classes` is for training, `FOLDER/new` for `predict`. Nothing is downloaded, and the result is the same
-every time. See docs/walk-through.md.
+PNG, JPEG with an EXIF rotation, GIF, CMYK, WebP and TIFF; three are broken, and one image of a one is also in the
+class of sevens. `FOLDER/classes` is for training, `FOLDER/new` for `predict`. Nothing is downloaded, and the result is
+deterministic. See docs/walk-through.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def sixteen_bits(image: Image.Image, path: Path) -> None:
 
 
 def exif_rotated(image: Image.Image, path: Path) -> None:
-    """Pixels rotated by 90 degrees, with the EXIF tag that undoes it."""
+    """Pixels rotated by 90 degrees, with the EXIF tag that corrects the rotation."""
     exif = Image.Exif()
     exif[0x0112] = 6
     image.rotate(90, expand=True).save(path.with_suffix(".JPG"), quality=90, exif=exif)
