@@ -88,10 +88,18 @@ class ModelContract:
     """One promise a test, for each of `cases`."""
 
     cases: tuple[Case, ...] = ()
+    once_per_nano = ("test_captured_as_one_graph", "test_exported_with_any_batch_and_size")
+    """Tests of seconds, which are quick for the cases that stand for a nano and slow for the others."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "case" in metafunc.fixturenames:
-            metafunc.parametrize("case", self.cases, ids=str)
+            slow = [
+                metafunc.function.__name__ in self.once_per_nano and not any(name.endswith("_nano") for name in c.names)
+                for c in self.cases
+            ]
+            marks = [pytest.mark.slow if each else () for each in slow]
+            params = [pytest.param(c, marks=m) for c, m in zip(self.cases, marks, strict=True)]
+            metafunc.parametrize("case", params, ids=map(str, self.cases))
 
     @pytest.fixture
     def model(self, case: Case) -> Backbone:
@@ -215,8 +223,10 @@ class ModelContract:
             assert torch.equal(model(images), before)
             return
         if case.tiny.head.name == "class_token":
+            features = model.forward_features(images)
             model.reset_classifier(4, global_pool="token")
-            torch.testing.assert_close(model(images), model(images))
+            assert torch.equal(model.forward_features(images), features)
+            assert model(images).shape == (2, 4)
             before = model.state_dict()
             model.reset_classifier(4, global_pool="avg")
             after = model.state_dict()
@@ -343,6 +353,7 @@ class ModelContract:
         captured = torch.compile(model, fullgraph=True, backend="eager")
         torch.testing.assert_close(captured(images), model(images))
 
+    @pytest.mark.slow
     def test_checkpointing_is_captured_too(self, case: Case, images: torch.Tensor) -> None:
         torch._dynamo.reset()
         model = build(tiny(case.tiny, last=1))

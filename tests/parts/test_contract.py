@@ -5,6 +5,7 @@ import torch
 from tests.parts.contract import Case, PartContract, build, every_part
 from torch import nn
 
+from hexavit import Backbone
 from hexavit.parts import Tokens, register_part
 
 VARIANTS = (
@@ -68,6 +69,10 @@ class TestEveryPart(PartContract):
 
 class TestEveryVariant(PartContract):
     cases = VARIANTS
+
+    @pytest.mark.slow
+    def test_captured_as_one_graph(self, case: Case, model: Backbone, images: torch.Tensor) -> None:
+        super().test_captured_as_one_graph(case, model, images)
 
 
 @pytest.mark.usefixtures("shelves")
