@@ -81,7 +81,8 @@ EVALUATION: tuple[tuple[str, float, str, tuple[tuple[float, ...], tuple[float, .
     ("pvt_v2_*", 0.875, "bicubic", IMAGENET, "whai362/PVT: 256, then 224"),
     ("twins_*", 0.875, "bicubic", IMAGENET, "Meituan-AutoML/Twins: 256, then 224"),
     ("rest_[!n]*", 0.9, "bicubic", IMAGENET, "wofmanaf/ResT: the models' own crop"),
-    ("swin*_384", 1.0, "bicubic", IMAGENET, "microsoft/Swin-Transformer: no crop at 384"),
+    ("swin*384", 1.0, "bicubic", IMAGENET, "microsoft/Swin-Transformer: TEST.CROP false in the configs at 384"),
+    ("swin*", 0.875, "bicubic", IMAGENET, "microsoft/Swin-Transformer, data/build.py: resize by 256 / 224, then crop"),
 )
 
 # Exempt from weight decay among the parameters of more than one axis; of the small models.
@@ -116,6 +117,19 @@ def test_evaluation(name: str, crop: float, interpolation: str, normalisation: t
     assert preprocessing.crop_pct == crop
     assert preprocessing.interpolation == interpolation
     assert (preprocessing.mean, preprocessing.std) == normalisation
+
+
+@pytest.mark.parametrize("name", hexavit.list_models("swin*384"))
+def test_swin_at_384_is_resized_to_the_square(name: str) -> None:
+    assert model_entry(name).preprocessing.crop_mode == "squash"
+
+
+@pytest.mark.parametrize("name", hexavit.list_models("swin*_*_*"))
+def test_weights_of_swin_keep_what_timm_states(name: str) -> None:
+    """timm's `default_cfgs`: crop 0.9, and 1.0 at 384, both from the centre."""
+    for weight in model_entry(name).weights:
+        stated = weight.preprocessing.crop_pct, weight.preprocessing.crop_mode
+        assert stated == (1.0 if name.endswith("384") else 0.9, "center")
 
 
 @pytest.mark.parametrize(("name", "patterns"), [(name, patterns) for name, patterns, _ in WITHOUT_DECAY])

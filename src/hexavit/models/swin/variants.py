@@ -24,7 +24,6 @@ from typing import Any
 from hexavit.architecture import Architecture, Part, Pattern, Stage
 from hexavit.models.registry import Entry, Published, register
 from hexavit.models.swin import weights as swin_weights
-from hexavit.models.weights import Preprocessing
 
 PAPER = "https://arxiv.org/abs/2103.14030"
 _README = "microsoft/Swin-Transformer, README.md"
@@ -176,7 +175,7 @@ for _name, _summary, _dim, _depths, _heads, _window, _size, _drop, _published in
             "swin",
             _summary,
             PAPER,
-            Preprocessing(crop_pct=0.9 if _size == 224 else 1.0),
+            swin_weights.preprocessing(_size),
             _published,
             swin_weights.weights(_name),
         )

@@ -65,6 +65,11 @@ _RELEASED: dict[str, dict[str, tuple[str, float | None]]] = {
 }
 
 
+def preprocessing(img_size: int) -> Preprocessing:
+    """The authors' evaluation: resize by 256 / 224 and crop; at 384 resize to the square, without a crop."""
+    return Preprocessing(crop_pct=1.0, crop_mode="squash") if img_size == 384 else Preprocessing(crop_pct=0.875)
+
+
 def weights(model: str) -> tuple[Weight, ...]:
     """The published weights of the Swin or Swin V2 named `model`."""
     size = int(model.replace("to", "_").rsplit("_", 1)[-1])
@@ -80,7 +85,8 @@ def weights(model: str) -> tuple[Weight, ...]:
             top1=top1,
             source=_README if top1 else None,
             preprocessing=Preprocessing(crop_pct=1.0 if size == 384 else 0.9),
-            note=f"the authors' file is {file}.pth",
+            note=f"the authors' file is {file}.pth; the preprocessing here is timm's, and the published accuracy is with "
+            f"{'a resize to the square' if size == 384 else 'a crop of 0.875'}",
         )
         for tag, (file, top1) in _RELEASED.get(model, {}).items()
     )

@@ -25,7 +25,6 @@ from hexavit.architecture import Architecture, Part, Pattern
 from hexavit.models.registry import Entry, Published, register
 from hexavit.models.swin import weights as swin_weights
 from hexavit.models.swin.variants import swin_stages, window_pair
-from hexavit.models.weights import Preprocessing
 
 PAPER = "https://arxiv.org/abs/2111.09883"
 _README = "microsoft/Swin-Transformer, README.md"
@@ -109,7 +108,7 @@ for _name, _dim, _depths, _heads, _window, _size, _pretrained, _drop, _figures i
             "swin_v2",
             _summary(_name, _window, _size),
             PAPER,
-            Preprocessing(crop_pct=1.0 if _size == 384 else 0.9),
+            swin_weights.preprocessing(_size),
             _published,
             swin_weights.weights(_name),
         )
