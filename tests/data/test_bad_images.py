@@ -49,7 +49,7 @@ def test_what_was_skipped_stays_with_the_run(tmp_path: Path) -> None:
     assert metrics["train_images"] + metrics["held_out_images"] == 15
 
 
-def test_a_class_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
+def test_a_class_without_readable_images_raises_an_error(tmp_path: Path) -> None:
     data = make_folder(tmp_path, 4, ("train", "val"))
     for file in (data / "train" / "two").iterdir():
         file.write_bytes(b"nothing")
@@ -62,7 +62,7 @@ def test_a_class_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
         only_readable(source, make_split(source, 0.5, 0), "skip")
 
 
-def test_a_folder_that_is_taken_is_refused_before_the_images_are_read(tmp_path: Path) -> None:
+def test_an_existing_run_folder_raises_an_error_before_images_are_read(tmp_path: Path) -> None:
     data, _ = harmed(tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").touch()

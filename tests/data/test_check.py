@@ -62,7 +62,7 @@ def test_the_automatic_split_is_the_one_of_training(tmp_path: Path) -> None:
     assert found.classes == {name: {"train": 3, "val": 2} for name in ("one", "two", "zero")}
 
 
-def test_a_class_too_small_to_be_split_is_told(tmp_path: Path) -> None:
+def test_a_class_too_small_to_be_split_is_reported(tmp_path: Path) -> None:
     found = check_data(ImageFolder(make_folder(tmp_path, 1)))
     assert found.split.startswith("none: the class ")
     assert found.classes["one"] == {"all": 1}

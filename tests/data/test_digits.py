@@ -2,7 +2,7 @@ from hexavit.data import Digits
 from hexavit.data.split import make_split
 
 
-def test_a_fifth_of_every_digit_is_held_out() -> None:
+def test_a_fifth_of_every_digit_is_kept_for_validation() -> None:
     digits = Digits()
     split = make_split(digits, 0.2, 0)
     assert sorted(split["train"] + split["val"]) == list(range(1797))

@@ -104,7 +104,7 @@ def test_one_parquet_file_with_images_inside(tmp_path: Path, metadata: bool) -> 
     assert packed.classes == (("one", "two", "zero") if metadata else ("0", "1", "2"))
 
 
-def test_it_is_trained_on_and_judged_in_processes(tmp_path: Path) -> None:
+def test_train_and_evaluate_with_worker_processes(tmp_path: Path) -> None:
     make_folder(tmp_path / "images")
     data = str(save(tmp_path / "packed", table_of(tmp_path / "images")))
     run = train(tiny(data, epochs=1), tmp_path / "run", console=silent()).run
@@ -195,7 +195,7 @@ def test_a_damaged_parquet_file_raises_one_sentence(tmp_path: Path, capfd: pytes
     assert "Failed" not in capfd.readouterr().err
 
 
-def test_bent_files_are_read_or_refused(tmp_path: Path) -> None:
+def test_damaged_files_are_read_or_raise_an_error(tmp_path: Path) -> None:
     make_folder(tmp_path / "images", 3)
     place = save(tmp_path / "packed", table_of(tmp_path / "images"))
     file = place / "data-00000-of-00002.arrow"
@@ -217,7 +217,7 @@ def test_bent_files_are_read_or_refused(tmp_path: Path) -> None:
     assert not any("\n" in sentence for sentence in refused)
 
 
-def test_several_sets_in_one_folder_are_told_apart(tmp_path: Path) -> None:
+def test_several_sets_in_one_folder_are_distinguished(tmp_path: Path) -> None:
     make_folder(tmp_path / "images")
     for name in ("fine", "coarse"):
         (tmp_path / "hub" / name).mkdir(parents=True)
@@ -237,7 +237,7 @@ def test_without_its_package_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
             open_source(str(path))
 
 
-def test_columns_that_are_missing_are_told(tmp_path: Path) -> None:
+def test_missing_columns_are_named(tmp_path: Path) -> None:
     make_folder(tmp_path / "images")
     place = save(tmp_path / "packed", table_of(tmp_path / "images").drop_columns(["label"]))
     with pytest.raises(DataError, match="no column holds labels; there are image"):

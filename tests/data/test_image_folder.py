@@ -58,7 +58,7 @@ def test_a_record_gives_the_split_again_and_misses_what_is_gone(tmp_path: Path) 
         from_record(ImageFolder(folder), record)
 
 
-def test_what_is_no_data_is_refused(tmp_path: Path) -> None:
+def test_a_path_without_data_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither 'digits' nor a folder"):
         open_source(str(tmp_path / "digit"))
     for name in ("a" * 300, "\x00", str(tmp_path / "\udcff")):
@@ -75,7 +75,7 @@ def test_what_is_no_data_is_refused(tmp_path: Path) -> None:
         open_source(str(tmp_path))
 
 
-def test_parts_that_contradict_are_refused(tmp_path: Path) -> None:
+def test_contradicting_parts_raise_an_error(tmp_path: Path) -> None:
     make_folder(tmp_path, 2, ("train", "val"))
     (tmp_path / "val" / "zero").rename(tmp_path / "val" / "nought")
     with pytest.raises(DataError, match="train has no images of the class 'nought'"):

@@ -78,7 +78,7 @@ def test_processes_split_the_very_batches_of_one(world: int, drop_last: bool) ->
         assert max(counted) - min(counted) <= 1
 
 
-def test_a_pass_begins_where_it_is_told_and_the_next_at_its_start() -> None:
+def test_an_epoch_starts_at_the_given_batch_and_the_next_at_its_first() -> None:
     (alone,) = shares(1)
     assert shares(1, begin=(0, 1)) == [alone[1:]]
     sampler = EpochSampler(range(23), seed=3, shuffle=True)

@@ -67,7 +67,7 @@ def test_renamed_images_are_found_by_their_content(tmp_path: Path, moved: bool) 
         assert [renamed.load(number).tobytes() for number in numbers] == expected
 
 
-def test_images_that_were_added_or_removed_are_told_apart(tmp_path: Path) -> None:
+def test_added_and_removed_images_are_distinguished(tmp_path: Path) -> None:
     source, record = recorded(tmp_path / "data")
     copy = shutil.copytree(source.root, tmp_path / "copy")
     gone = record["parts"]["train"][0]

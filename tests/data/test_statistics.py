@@ -39,7 +39,9 @@ def make_bands(folder: Path, per_class: int = 6, suffix: str = ".npy") -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".tif"])
-def test_from_the_folder_to_the_answer(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_and_predict_on_multichannel_files(
+    tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = make_bands(tmp_path / "data", 8, suffix)
     source = open_source(str(data))
     assert source.hints.channels == CHANNELS

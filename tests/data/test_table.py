@@ -36,7 +36,7 @@ def test_a_column_of_parts_is_the_split(tmp_path: Path) -> None:
     assert {part: len(numbers) for part, numbers in table.parts.items()} == {"train": 9, "val": 3, "test": 3}
 
 
-def test_it_is_trained_on_and_judged(tmp_path: Path) -> None:
+def test_train_and_evaluate_on_a_table(tmp_path: Path) -> None:
     data = str(write(tmp_path / "images.csv", "path,label", rows_of(tmp_path)))
     run = train(tiny(data, epochs=1), tmp_path / "run", console=silent()).run
     assert evaluate(run, data, device="cpu").count == 3
@@ -58,7 +58,7 @@ def test_it_is_trained_on_and_judged(tmp_path: Path) -> None:
         ('path,label\n"a.png,x\n', "this table cannot be read"),
     ],
 )
-def test_what_is_no_table_of_images_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
+def test_an_invalid_table_raises_an_error(tmp_path: Path, content: str, sentence: str) -> None:
     (tmp_path / "a.csv").write_text(content)
     with pytest.raises(DataError) as refusal:
         ImageTable(tmp_path / "a.csv")
@@ -66,7 +66,7 @@ def test_what_is_no_table_of_images_is_refused(tmp_path: Path, content: str, sen
     assert "\n" not in str(refusal.value)
 
 
-def test_text_in_another_encoding_is_refused(tmp_path: Path) -> None:
+def test_text_in_another_encoding_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("path,label\na.png,läufer\n".encode("latin-1"))
     with pytest.raises(DataError, match="this table cannot be read"):
         ImageTable(tmp_path / "a.csv")

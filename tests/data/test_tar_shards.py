@@ -61,7 +61,7 @@ def test_one_file_is_trained_on_by_several_workers(tmp_path: Path) -> None:
     assert evaluate(run, data, device="cpu").count == 3
 
 
-def test_what_else_lies_in_a_shard_is_passed_over(tmp_path: Path) -> None:
+def test_other_files_in_a_shard_are_ignored(tmp_path: Path) -> None:
     files = packed(tmp_path / "folder")
     pack(tmp_path / "a.tar", [*files, ("._000.png", b"x"), ("notes.txt", b"x"), ("no-ending", b"x")])
     with tarfile.open(tmp_path / "a.tar", "a") as archive:

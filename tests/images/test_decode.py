@@ -58,20 +58,20 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
         read_image(tmp_path / "half.png")
 
 
-def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_raises_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (100, 100)).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9_000)
     with pytest.raises(DataError, match="decompression bomb"):
         read_image(tmp_path / "large.png")
 
 
-def test_pixels_of_32_bits_are_refused(tmp_path: Path) -> None:
+def test_pixels_of_32_bits_raise_an_error(tmp_path: Path) -> None:
     Image.new("F", (4, 4)).save(tmp_path / "a.tif")
     with pytest.raises(DataError, match="no agreed range"):
         read_image(tmp_path / "a.tif")
 
 
-def test_two_channels_are_refused() -> None:
+def test_two_channels_raise_an_error() -> None:
     with pytest.raises(DataError, match=r"1 channel \(grey\) or 3 \(RGB\), not 2"):
         to_channels(Image.new("L", (2, 2)), 2)
 
@@ -84,7 +84,7 @@ def test_files_are_found_in_order_and_hidden_ones_left(tmp_path: Path) -> None:
     assert find_images([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]  # what is named is meant
 
 
-def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_images_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no image"):
         find_images([tmp_path])
 

@@ -53,13 +53,13 @@ def test_a_file_with_the_name_of_a_pattern_is_itself(photos: Path) -> None:
         ("\x00.jpg", "there is no such file or folder"),
     ],
 )
-def test_what_means_nothing_is_refused_before_anything_is_read(photos: Path, asked: str, sentence: str) -> None:
+def test_an_invalid_path_raises_an_error_before_any_image_is_read(photos: Path, asked: str, sentence: str) -> None:
     with pytest.raises(DataError) as refusal:
         checked(["a.jpg", asked])
     assert sentence in str(refusal.value)
 
 
-def test_the_others_go_on_when_nobody_raises(photos: Path) -> None:
+def test_other_images_are_read_when_errors_are_collected(photos: Path) -> None:
     told: list[DataError] = []
     found = list(iter_images(["empty", "http://a/b.jpg", "gone.jpg", "a.jpg", "*.gif"], told.append))
     assert found == [Path("gone.jpg"), Path("a.jpg")]  # a file that is gone is named when it is read

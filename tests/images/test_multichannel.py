@@ -63,7 +63,7 @@ def test_arrays_that_are_no_images_are_named(tmp_path: Path, array: np.ndarray, 
     assert str(refusal.value) == f"{tmp_path / 'a.npy'}: {sentence}" or sentence in str(refusal.value)
 
 
-def test_a_header_that_lies_takes_no_memory(tmp_path: Path) -> None:
+def test_a_wrong_size_in_a_header_allocates_no_memory(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", noise(40, 40, 5))
     content = (tmp_path / "a.npy").read_bytes()
     (tmp_path / "b.npy").write_bytes(content[:-1])

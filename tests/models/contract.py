@@ -1,4 +1,4 @@
-"""What every model promises, as one inherited test class. A registered model is tested by being registered.
+"""The contract of every model, as one inherited test class. Every registered model is tested.
 
 Each stands here as a tiny one: as published in all its choices, but few blocks, narrow, for small images. Names whose
 tiny models are equal share one.
@@ -29,7 +29,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @dataclass(frozen=True)
 class Case:
-    """A tiny architecture and the names for which it stands."""
+    """A small architecture and the names of the models that it represents."""
 
     tiny: Architecture
     names: tuple[str, ...]
@@ -59,7 +59,7 @@ def tiny(architecture: Architecture, last: int = 2) -> Architecture:
 
 
 def few(column: Part | Pattern, depth: int) -> Part | Pattern:
-    """A column for fewer blocks: exceptions nearest to their end stay, and one block is left without."""
+    """A column for fewer blocks. It keeps the exceptions nearest to the ends and one block without an exception."""
     if isinstance(column, Part):
         return small(column)
     at = sorted((index for index in column.at if -depth <= index < depth), key=lambda i: abs(i + 0.5))
@@ -67,7 +67,7 @@ def few(column: Part | Pattern, depth: int) -> Part | Pattern:
 
 
 def small(part: Part) -> Part:
-    """A part as it is, with little of what it has."""
+    """The same part with smaller sizes."""
     given = {key: value for key, value in SIZES.items() if part.options.get(key) is not None}
     if "channels" in part.options:
         given["channels"] = tuple(8 for _ in part.options["channels"])  # type: ignore[union-attr]  # a list
@@ -75,7 +75,7 @@ def small(part: Part) -> Part:
 
 
 def every_model() -> Iterator[Case]:
-    """Each registered model, tiny; equal ones once."""
+    """A small version of each registered model, without duplicates."""
     found: dict[Architecture, list[str]] = {}
     for name in hexavit.list_models():
         found.setdefault(replace(tiny(resolve(name)), name="tiny"), []).append(name)
@@ -85,7 +85,7 @@ def every_model() -> Iterator[Case]:
 
 @pytest.mark.usefixtures("one_thread")
 class ModelContract:
-    """One promise a test, for each of `cases`."""
+    """One property per test, for each of `cases`."""
 
     cases: tuple[Case, ...] = ()
     once_per_nano = ("test_captured_as_one_graph", "test_exported_with_any_batch_and_size")
@@ -122,10 +122,12 @@ class ModelContract:
         if len(model.head.classifiers) == 1:
             torch.testing.assert_close(model.get_classifier()(vector), logits)
 
-    def test_an_answer_for_each_classifier_in_training(self, model: Backbone, images: torch.Tensor, case: Case) -> None:
-        answers = every_answer(model.train()(images))
-        assert len(answers) == len(model.head.classifiers)
-        assert all((answer.shape[0], answer.shape[-1]) == (2, 5) for answer in answers)
+    def test_one_output_for_each_classifier_in_training(
+        self, model: Backbone, images: torch.Tensor, case: Case
+    ) -> None:
+        outputs = all_outputs(model.train()(images))
+        assert len(outputs) == len(model.head.classifiers)
+        assert all((output.shape[0], output.shape[-1]) == (2, 5) for output in outputs)
 
     def test_a_gradient_reaches_every_parameter(self, model: Backbone, images: torch.Tensor, case: Case) -> None:
         total(model.train()(images)).backward()
@@ -277,7 +279,7 @@ class ModelContract:
 
     # What is told of it
 
-    def test_its_cost_is_told_part_by_part(self, model: Backbone, case: Case) -> None:
+    def test_cost_is_reported_for_each_part(self, model: Backbone, case: Case) -> None:
         counted = hexavit.profile(model)
         held = [*model.parameters(), *(buffer for m in model.modules() for buffer in constant_buffers(m))]
         assert counted.parameters == sum(each.numel() for each in held)
@@ -286,7 +288,7 @@ class ModelContract:
             assert sum(cost.parameters for cost in parts.values()) == counted.parameters
         assert set(counted.by_stage()) == {*map(str, range(len(case.tiny.stages))), "head"}
 
-    def test_its_published_weights_are_listed_or_their_want_is_said(self, case: Case) -> None:
+    def test_published_weights_are_listed_or_their_absence_is_explained(self, case: Case) -> None:
         for name in case.names:
             entry = model_entry(name)
             for weight in entry.weights:
@@ -377,22 +379,22 @@ class ModelContract:
 
 
 def constant_buffers(module: torch.nn.Module) -> list[torch.Tensor]:
-    """Tables that a part computes and its authors keep as parameters."""
+    """Tables that a part computes and that are parameters in the authors' code."""
     return [t for name, t in module.named_buffers(recurse=False) if name in getattr(module, "constants", ())]
 
 
-def every_answer(given: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """The answers of a model in training: one, or those of a head with several classifiers."""
+def all_outputs(given: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The outputs of a model in training: one, or one for each classifier of the head."""
     return given if isinstance(given, tuple) else (given,)
 
 
 def total(given: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """One number of all answers, for a backward pass."""
-    return torch.stack([answer.square().sum() for answer in every_answer(given)]).sum()
+    """A scalar computed from all outputs, for a backward pass."""
+    return torch.stack([output.square().sum() for output in all_outputs(given)]).sum()
 
 
 def pooling_refused(architecture: Architecture) -> str | None:
-    """The sentence by which average pooling is refused, where a part works on extra tokens."""
+    """The error for average pooling if a part works on extra tokens."""
     try:
         check_fits(replace(architecture, num_classes=4, head=Part("pool")))
     except HexavitError as refusal:
@@ -401,7 +403,7 @@ def pooling_refused(architecture: Architecture) -> str | None:
 
 
 def build(architecture: Architecture) -> Backbone:
-    """A model in eval mode, with weights that are the same every time and batch norms that have seen something."""
+    """A model in evaluation mode, with deterministic weights and updated batch norm statistics."""
     torch.manual_seed(0)
     model = Backbone(architecture)
     for module in model.modules():
@@ -416,7 +418,7 @@ def random_images(*shape: int) -> torch.Tensor:
 
 
 def modules_defined_in(package: str) -> Sequence[str]:
-    """Classes of a package's files that are, by the name of a base, neural modules."""
+    """Classes in a package's files with a base class whose name is that of a neural module."""
     spec = importlib.util.find_spec(package)
     found = []
     for folder in spec.submodule_search_locations:

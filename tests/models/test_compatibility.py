@@ -1,4 +1,4 @@
-"""What version 0.1 wrote is read, and means what it meant."""
+"""Files that version 0.1 wrote load with the same results."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from hexavit.models import model_entry
 FILES = Path(__file__).parents[1] / "compatibility" / "v0_1"
 LINES = (FILES / "architectures.jsonl").read_text(encoding="utf-8").splitlines()
 KEYS = json.loads((FILES / "state_dict_keys.json").read_text(encoding="utf-8"))
-"""Of each model the start of the SHA-256 of its state dict's keys and shapes, in their order."""
+"""For each model, the start of the SHA-256 of the keys and shapes of its state dict, in order."""
 
 
 def test_there_are_all() -> None:

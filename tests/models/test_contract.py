@@ -1,4 +1,4 @@
-"""Every registered model keeps the promises of all."""
+"""Run the contract tests on every registered model."""
 
 from tests.models.contract import ModelContract, every_model, modules_defined_in
 

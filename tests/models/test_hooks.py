@@ -1,4 +1,4 @@
-"""What a hook was given stays as it was: nothing is computed in place on a tensor that a module took or returned."""
+"""Tensors that a hook receives do not change: no operation is in place on an input or output of a module."""
 
 import copy
 from collections.abc import Iterator

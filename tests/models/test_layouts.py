@@ -1,4 +1,4 @@
-"""The table mechanism, on tables small enough to see; and promises that every published table keeps."""
+"""Key tables: the mechanism on small tables, and properties of every published table."""
 
 import pytest
 import torch
@@ -76,13 +76,13 @@ def test_tensors_are_renamed_split_joined_reshaped_and_dropped() -> None:
         ({"g": counted(3)}, "g (3,) does not have the form over channels"),
     ],
 )
-def test_a_row_that_applies_in_part_is_told(state: dict[str, Tensor], sentence: str) -> None:
+def test_a_row_that_applies_in_part_raises_an_error(state: dict[str, Tensor], sentence: str) -> None:
     done = TOY.to_ours(state)
     assert not done.state
     assert sentence in done.broken[0]
 
 
-def test_two_tensors_that_mean_one_are_told() -> None:
+def test_two_tensors_with_one_target_raise_an_error() -> None:
     twice = Layout("toy", "toy", {"a": "x", "b": "x"})
     assert twice.to_ours({"a": counted(1), "b": counted(1)}).broken == ["b and a are both x"]
 
@@ -113,7 +113,7 @@ def test_forms_go_both_ways(form: Form, shape: tuple[int, ...], ours: tuple[int,
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda each: f"{each.origin}-{each.family}-{next(iter(each.table))}")
 def test_a_published_table_explains_a_model_both_ways(layout: Layout) -> None:
-    """Every tensor of a model that the layout accepts has a word in it, and comes back as it was."""
+    """Every tensor of a model that the layout accepts has a key in it and survives a round trip."""
     names = [name for name in list_models() if model_entry(name).family == layout.family]
     acts = ("quick_gelu", "gelu", "gelu_tanh", "hardswish")
     architectures = (

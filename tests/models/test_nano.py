@@ -1,4 +1,4 @@
-"""The small members: every mechanism of their system on, and each mechanism changes the output."""
+"""The `*_nano` models have every mechanism of their family, and each mechanism changes the output."""
 
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def test_small_and_whole(name: str) -> None:
     ("name", "mechanism"), [(name, mechanism) for name, found in MECHANISMS.items() for mechanism in found]
 )
 def test_what_is_new_changes_the_output(name: str, mechanism: str) -> None:
-    """With every weight that both have the same."""
+    """All weights that both models have are equal."""
     torch.manual_seed(0)
     model = hexavit.create_model(name).eval()
     with torch.no_grad():
@@ -123,6 +123,6 @@ def test_what_is_new_changes_the_output(name: str, mechanism: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", hexavit.list_models("*_nano"))
 def test_it_learns_the_digits_from_scratch(name: str, tmp_path: Path) -> None:
-    """With the settings of the results table; a new small member comes in by being registered."""
+    """Uses the settings of the results table. Every registered nano model is tested."""
     config = TrainConfig.from_mapping(benchmark("digits").settings(name))
     assert train(config, tmp_path / "run", console=silent()).metrics["accuracy"] >= 0.95

@@ -1,4 +1,4 @@
-"""All small models leave as ONNX, with gradients on and off, and ONNX Runtime gives their logits."""
+"""All nano models export to ONNX with gradients on and off, and ONNX Runtime gives their logits."""
 
 from pathlib import Path
 

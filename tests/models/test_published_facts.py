@@ -1,4 +1,4 @@
-"""What the authors' code and papers say of training and evaluation, written down here and not read from the library.
+"""Training and evaluation settings of the authors' code and papers, written here and not read from the library.
 
 Sources are the authors' repositories at the commits that the models' files name, or the papers if the code is silent.
 """

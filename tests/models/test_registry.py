@@ -31,7 +31,7 @@ def test_names() -> None:
         (lambda: hexavit.create_model("cvt_nano", features_only=True, out_indices=(3,)), "there is no feature map 3"),
     ],
 )
-def test_refusals(call, sentence: str) -> None:
+def test_errors(call, sentence: str) -> None:
     with pytest.raises(HexavitError) as refusal:
         call()
     assert sentence in str(refusal.value)

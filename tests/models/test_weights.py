@@ -1,4 +1,4 @@
-"""Published weights as data: whole, consistent with their models, and as timm has them."""
+"""Published weights: complete, consistent with their models, and equal to timm's entries."""
 
 import re
 
@@ -59,27 +59,27 @@ def test_a_weight_is_whole(name: str) -> None:
 
 
 def test_files_behind_links_have_names_of_their_own() -> None:
-    """They share one folder of the cache."""
+    """The files share one cache folder."""
     files = [link_name(weight.link) for weight in map(find_weight, ALL) if weight.link]
     assert all(re.fullmatch(r"[\w.-]+\.(pth|tar)(\.tar)?", file) for file in files)
     assert len(files) == len(set(files)) > 15
 
 
-def test_a_weight_lies_in_one_place() -> None:
-    told = {"tag": "here", "img_size": 32, "trained_on": ("digits",), "license": "mit", "code_license": "mit"}
+def test_a_weight_has_either_a_repository_or_a_link() -> None:
+    fields = {"tag": "here", "img_size": 32, "trained_on": ("digits",), "license": "mit", "code_license": "mit"}
     for places in ({}, {"hub_id": "a/b", "link": "https://example.org/a.pth"}):
         with pytest.raises(HexavitError, match="need either hub_id or link"):
-            Weight(**told, **places)
+            Weight(**fields, **places)
 
 
-def test_timm_lists_no_weights_of_a_columnar_model_that_are_not_here() -> None:
+def test_all_of_timms_weights_are_listed_except_vits() -> None:
     shared = set(hexavit.list_models()) & set(timm.list_models())
     theirs = {name for model in shared if not model.startswith("vit_") for name in timm.list_pretrained(model)}
     assert theirs - set(ALL) == set()
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if (find_weight(name).hub_id or "").startswith("timm/")])
-def test_timm_says_the_same(name: str) -> None:
+def test_weights_agree_with_timm(name: str) -> None:
     weight, theirs = find_weight(name), timm.models.get_pretrained_cfg(name)
     assert theirs is not None
     ours = build_model(name, overrides=["stages.0.depth=1"]).pretrained_cfg

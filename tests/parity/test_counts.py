@@ -1,4 +1,4 @@
-"""Every published size that was counted: the authors' parameters and multiply-adds, counted here again."""
+"""Parameters and multiply-adds of every published size equal the counts of the authors' models."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""hexavit against other people's implementations, live: their random weights, loaded here; logits and gradients.
+"""Compare logits and gradients with other implementations, whose random weights are loaded here.
 
 Gradients are compared under our names: the peer's gradients go through the same table as its weights.
 """
@@ -24,7 +24,7 @@ LOGITS, GRADIENTS = 5e-6, 1e-10  # of the largest value, in float32 and in float
 
 
 def stirred(peer: nn.Module) -> Any:
-    """The peer with no weight left at 0 or 1, so that none can be confused with another."""
+    """The other model without weights of 0 or 1, so that exchanged weights change the result."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in peer.state_dict().items():
@@ -40,7 +40,7 @@ def images(size: tuple[int, int]) -> Tensor:
 
 def differences(peer: nn.Module, ours: Any, x: Tensor) -> tuple[float, float]:
     """The largest difference of logits in float32 and of any parameter's gradient in float64, each relative to its
-    largest value. In float32 a ReLU that rounding turns on for one of them would move a gradient by a thousandth."""
+    largest value. In float32, rounding can activate a ReLU in one of the models, which changes a gradient by 0.1 %."""
     with torch.no_grad():
         a, b = (getattr(out, "logits", out) for out in (peer(x), ours(x)))
     for model in (peer.double(), ours.double()):
@@ -166,7 +166,7 @@ def test_deit_distilled_is_that_of_transformers() -> None:
 
 @pytest.mark.parametrize("library", ["timm", "transformers"])
 def test_both_heads_of_deit_are_theirs(library: str) -> None:
-    """The class token's answer and the distillation token's, apart, with the gradients of an objective on both."""
+    """Compare the outputs of the class and the distillation token, and the gradients of a loss on both."""
     if library == "timm":
         torch.manual_seed(0)
         name = "deit_tiny_distilled_patch16_224"
@@ -348,7 +348,7 @@ def test_swin_v2_is_that_of_torchvision() -> None:
 
 
 def test_swin_v2_is_that_of_timm() -> None:
-    """With windows that were smaller in an earlier training."""
+    """Windows were smaller in an earlier training run."""
     name = "swinv2_tiny_window8_256"
     torch.manual_seed(0)
     side = {"img_size": 64, "num_classes": 10}
@@ -360,7 +360,7 @@ def test_swin_v2_is_that_of_timm() -> None:
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 160)])
 def test_twins_svt_is_that_of_timm(size: tuple[int, int]) -> None:
-    """None of whose maps windows of 7 divide: both pad."""
+    """Windows of 7 divide none of the maps, so both models pad."""
     torch.manual_seed(0)
     peer = stirred(timm.create_model("twins_svt_small", img_size=size, num_classes=10))
     ours = hexavit.create_model("twins_svt_small", img_size=size, num_classes=10)

@@ -1,4 +1,4 @@
-"""hexavit against what the authors' own code computed: same weights, same input, same logits and stage features.
+"""Compare logits and stage features with outputs of the authors' code for the same weights and input.
 
 The records hold numbers only; `golden.py` makes the weights from the names and shapes of the authors' keys, and
 `load_checkpoint` reads them in the authors' layout (for ViT: timm's, which the authors' JAX agrees with to 1e-6).
@@ -62,7 +62,7 @@ def loaded(record: dict[str, Any]) -> tuple[Any, hexavit.LoadReport]:
 
 
 def feature(name: str, model: Any, seen: dict[str, Tokens]) -> Tensor:
-    """What a record calls `name`, from the tokens that the modules gave."""
+    """The value that a record stores as `name`, computed from the outputs of the modules."""
     stages = len(model.stages)
     if name == "stem" and "stages.0.position" in seen and model.architecture.stages[0].position.name != "learned":
         return seen["stages.0.position"].map  # ResT's ends with its gate
@@ -82,7 +82,7 @@ def feature(name: str, model: Any, seen: dict[str, Tokens]) -> Tensor:
 
 
 def watched(model: nn.Module, seen: dict[str, Tokens]) -> None:
-    """Keep what every part that gives tokens gives, by its path."""
+    """Record the output of every part that returns tokens, by its path."""
 
     def keep(path: str) -> Callable[[nn.Module, Any, Any], None]:
         return lambda _, __, out: seen.update({path: out}) if isinstance(out, Tokens) else None
@@ -92,7 +92,7 @@ def watched(model: nn.Module, seen: dict[str, Tokens]) -> None:
 
 
 def assert_told(found: Tensor, told: dict[str, Any], name: str, channels: bool = False) -> None:
-    """`channels`: the first values of a map are its channels at the first place, not its first row."""
+    """`channels` takes the first values of a map from its channels at the first position, not from its first row."""
     if found.ndim == 3 and len(told["shape"]) == 4:  # a map, as the authors keep it
         found = found.transpose(1, 2).unflatten(2, told["shape"][2:])
     assert list(found.shape) == told["shape"], name
@@ -105,7 +105,7 @@ def assert_told(found: Tensor, told: dict[str, Any], name: str, channels: bool =
         torch.testing.assert_close(first, torch.tensor(told["first"]).double(), rtol=1e-4, atol=1e-4 * scale, msg=name)
 
 
-def test_every_record_is_held_against_something() -> None:
+def test_every_record_is_compared() -> None:
     others = {
         "DeiT/distillation_loss",
         "DeiT/pos_embed_resize",
@@ -122,7 +122,7 @@ def test_every_record_is_held_against_something() -> None:
 
 
 @pytest.mark.parametrize("variant", MODELS)
-def test_same_answers_as_the_authors(variant: str) -> None:
+def test_same_outputs_as_the_authors(variant: str) -> None:
     record = MODELS[variant]
     model, report = loaded(record)
     assert report.origin in ("authors", "timm")
@@ -158,13 +158,13 @@ def constants(model: Any) -> int:
 
 
 def record_last_attention(model: nn.Module, record: dict[str, Any]) -> Any:
-    """The maps of the last block alone: those of the first tokens would be large."""
+    """The maps of the last block only, because the maps of earlier layers are large."""
     last = model.stages[-1].blocks[-1]  # type: ignore[index,union-attr]  # ModuleLists
     return record_attention(last if "last_attention" in record["features"] else nn.Identity())
 
 
 def answers_apart(model: Any, record: dict[str, Any], seen: dict[str, Tokens]) -> None:
-    """The two answers of a head with two classifiers, which evaluation joins."""
+    """The two outputs of a head with two classifiers, which evaluation combines."""
     if "class_head_logits" not in record:
         return
     head = model.head.train()
