@@ -202,7 +202,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "parts.md": parts_page,
     "models.md": models_page,
     "parity.md": parity_page,
-    "../src/hexavit/counted.json": counted,
+    "../src/hexavit/profiling/counted.json": counted,
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Adaptive average pooling that keeps its meaning in a graph whose sizes are not known yet."""
+"""Adaptive average pooling that exports correctly with dynamic sizes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def adaptive_average(image: Tensor, size: Size) -> Tensor:
 def bordered_average(image: Tensor, size: Size) -> Tensor:
     """`adaptive_average` with a row and a column of zeros behind the last: (B, C, h + 1, w + 1).
 
-    For symbols: a size that is 1 where a graph is traced would be taken to be 1 for ever, and no side of this is.
+    For symbolic sizes: with the border no side is 1, which the exporter would specialise.
     """
     return _by_matrices(image, size, 1)
 
 
 def without_borders(sizes: Sequence[Size], device: torch.device) -> Tensor:
-    """Where in grids of (h + 1) x (w + 1), one behind the other, those of h x w stand."""
+    """Indices of the h x w entries in concatenated grids of (h + 1) x (w + 1)."""
     number = torch.arange(sum(h * w for h, w in sizes), device=device)
     place, start, bordered = torch.zeros_like(number), 0, 0
     for h, w in sizes:

@@ -1,4 +1,4 @@
-"""How tokens look at each other."""
+"""Attention parts."""
 
 from hexavit.parts.attention.base import Attention, record_attention, softmax_path
 from hexavit.parts.attention.class_attention import ClassAttention

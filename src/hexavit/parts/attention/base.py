@@ -1,4 +1,4 @@
-"""What every attention part shares: the one way to attend, fused or not, recorded or not."""
+"""Base of attention parts: scaled dot-product attention, fused or explicit, and recording of attention maps."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Scale = Literal["dim", "head_dim"]
 
 
 class Attention(PartModule):
-    """Base of the attention shelf: `forward(tokens) -> tokens`, of the same number unless it says otherwise.
+    """Base of attention parts: `forward(tokens) -> tokens`, the same number unless stated.
 
-    `position` is the part that acts inside, where the attention `offers` a place for it; composition sets it.
+    `position` is the position part inside the attention, set by composition if the attention `offers` a place for it.
     """
 
     offers: ClassVar[frozenset[str]] = frozenset()
-    """Where a position part may act inside: of `logits`, `values`."""
+    """Where a position part may act inside the attention: `logits`, `values`."""
     fused: Literal["always", "eval", "never"] = "always"
-    """When `scaled_dot_product_attention` serves; anything but `always` gives its `fused_reason`. An option may change
+    """When `scaled_dot_product_attention` is used; `fused_reason` is the reason if not `always`. Options may change
     this and the next two."""
     fused_reason: str = ""
     maps_are: Literal["probabilities", "mixed"] = "probabilities"
-    """What `record_attention` gives: rows that sum to 1, or maps mixed across heads, as they meet the values."""
+    """What `record_attention` gives: rows that sum to 1, or maps mixed across heads, as multiplied with the values."""
     last = "proj"
     stride: int = 1
-    """By how much the image tokens that come out are fewer, per axis."""
+    """Factor by which the output grid is smaller than the input grid, per axis."""
 
     def __init__(self, attn_drop: float = 0.0, proj_drop: float = 0.0) -> None:
         super().__init__()

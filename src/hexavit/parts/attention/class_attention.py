@@ -1,4 +1,4 @@
-"""Attention in which the extra tokens alone ask."""
+"""Class attention: queries from the extra tokens alone."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class ClassAttention(Attention):
     """Class attention (CaiT: Touvron et al., ICCV 2021, eq. 6 and 7): queries from the extra tokens, keys and values
     from all.
 
-    New in it: the image tokens stay as they are, so two such blocks end a trunk in which there is no class token.
-    Stands inside the residual `extra_only`, and needs extra tokens (`head=class_token`).
+    New in it: image tokens are unchanged, so that the class token enters for the last two blocks only. Needs the
+    residual `extra_only` and extra tokens (`head=class_token`).
 
     Shapes: (B, P + N, C) to the same, image tokens unchanged. Cost with M = P + N and A = heads x head_dim: parameters
     4 C A + 3 A + C; multiply-adds 2 (P + M) C A + 2 P M A.

@@ -1,4 +1,4 @@
-"""CvT's attention: q, k and v are projected by convolutions, keys and values on a squeezed grid."""
+"""CvT's attention: convolutional projections of q, k and v, with fewer keys and values."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class DepthwiseProjection(nn.Module):
 class ConvProjection(Attention):
     """Attention with convolutional projection (CvT: Wu et al., ICCV 2021, section 3.2, eq. 2).
 
-    New in it: before each linear, the image tokens pass a depth-wise convolution and a batch norm as a map; keys and
-    values with stride `stride_kv`, so the attention map is stride_kv^2 times smaller. Extra tokens skip the
-    convolution and join q, k and v before the linears.
+    New in it: a depth-wise convolution and a batch norm on the image tokens precede each linear, for keys and values
+    with stride `stride_kv`, which makes the attention map stride_kv^2 times smaller. Extra tokens skip the convolution
+    and are joined to q, k and v before the linears.
 
     Options: `method` is `dw_bn` (above), `avg` (q straight to its linear; k and v average-pooled, ceil mode, padding
     counted) or `linear` (three linears on all tokens; kernel, strides and paddings have no effect).
@@ -50,8 +50,8 @@ class ConvProjection(Attention):
     and of the keys (extra ones counted), A = heads x head_dim, k the kernel: parameters 4 C A + 3 A + C and with
     `dw_bn` 3 (k^2 + 2) C; multiply-adds 2 (Q + M) C A + 2 Q M A and with `dw_bn` k^2 C per convolved token.
 
-    Same as microsoft/CvT at f851e681, whose `linear` cannot run as published (q, k, v are never assigned): here it
-    does what it evidently means. Differs from it for `stride_q` above 1.
+    Same as microsoft/CvT at f851e681. Differs: `linear`, which fails there because q, k and v are never assigned, and
+    `stride_q` above 1.
 
     Raises:
         ValueError: an unknown method or scale, a width that the heads do not divide, or a kernel and padding that
@@ -88,7 +88,7 @@ class ConvProjection(Attention):
         if method == "dw_bn" and 2 * padding_q != kernel - 1:
             fits = f"padding_q={kernel // 2}" if kernel % 2 else "an odd kernel"
             raise ValueError(
-                f"kernel={kernel} with padding_q={padding_q} moves the queries off their tokens: use {fits}"
+                f"kernel={kernel} with padding_q={padding_q} shifts the queries against their tokens: use {fits}"
             )
         if method == "avg" and 2 * padding_kv > kernel:
             raise ValueError(

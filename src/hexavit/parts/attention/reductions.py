@@ -28,7 +28,7 @@ class Reduction(Protocol):
 class StridedConv(nn.Module):
     """One convolution of stride R: of kernel R over all channels (PVT), or depth-wise of kernel R + 1 (ResT).
 
-    A map that is smaller than the kernel is padded with zeros to it; the authors' code refuses it.
+    A map smaller than the kernel is padded with zeros; the authors' code raises an error for it.
     """
 
     def __init__(self, dim: int, ratio: int, depthwise: bool) -> None:

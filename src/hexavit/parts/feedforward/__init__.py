@@ -1,4 +1,4 @@
-"""How each token is transformed."""
+"""Feedforward parts."""
 
 from hexavit.parts.feedforward.conv_mlp import ConvMLP
 from hexavit.parts.feedforward.mlp import MLP

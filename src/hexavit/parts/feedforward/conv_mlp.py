@@ -97,7 +97,7 @@ class ConvMLP(PartModule):
         super().__init__()
         hidden = int(dim * ratio)
         if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"kernel={kernel} moves the tokens: use an odd one")
+            raise ValueError(f"kernel must be odd, not {kernel}: an even kernel shifts the tokens")
         if hidden < 1:
             raise ValueError(f"ratio={ratio} leaves no hidden width at dim={dim}")
         self.hidden, self.extra, self.kernel, self.reduction = hidden, extra, kernel, reduction

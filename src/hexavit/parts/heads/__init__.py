@@ -1,4 +1,4 @@
-"""How the last tokens become an answer."""
+"""Head parts: from the last tokens to class logits."""
 
 from hexavit.parts.heads.heads import ClassTokenHead, Head, PoolHead
 from hexavit.parts.heads.layer_class_attention import LayerClassAttention

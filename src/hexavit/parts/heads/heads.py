@@ -1,4 +1,4 @@
-"""How the last tokens become an answer."""
+"""Head parts: from the last tokens to class logits."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hexavit.parts.registry import register_part
 
 
 class Head(PartModule):
-    """Base of the head shelf: `features` ends the trunk, `pooled` gathers one vector, `classify` answers.
+    """Base of heads: `features` applies the final norm, `pooled` gives one vector per image, `classify` the logits.
 
     `extra_tokens` extra tokens enter at stage `enter` (negative counts from the last stage).
     """
 
     extra_tokens: ClassVar[int] = 0
     classifiers: ClassVar[tuple[str, ...]] = ("fc",)
-    """The last linears; a head with several gives as many answers in training."""
+    """Names of the last linears; a head with two gives two outputs in training."""
     enter: int = 0
     pair_in_training: bool = True
     """Whether a head with two classifiers gives both outputs in training."""
@@ -66,7 +66,7 @@ class Head(PartModule):
 
 @register_part("head", "class_token")
 class ClassTokenHead(Head):
-    """A learned token that enters at stage `enter`, attends with the others, and alone is read out
+    """A learned token enters at stage `enter` and is classified
     (ViT: Dosovitskiy et al., ICLR 2021, eq. 4; CvT, section 3: it enters in the last stage).
 
     Final LayerNorm (unless `norm=False`), the class token's row, with `pre_logits` a linear and tanh of the same

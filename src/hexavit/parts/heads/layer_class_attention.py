@@ -1,4 +1,4 @@
-"""CeiT's head: the class tokens of all blocks, attended by the last."""
+"""CeiT's head: attention over the class tokens of all blocks."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hexavit.parts.registry import register_part
 class LayerClassAttention(Head):
     """Layer-wise class-token attention (LCA: CeiT, Yuan et al., ICCV 2021, section 3.3).
 
-    New in it: the class tokens after each of the L blocks, with a learned table over the blocks, pass one more pre-norm
-    block in which the last one alone asks; then the final norm and one linear.
+    New in it: the class tokens after each of the L blocks, plus a learned table, pass one more pre-norm block whose
+    only query is the last class token; then the final norm and one linear.
 
     Shapes: (B, L, C) of class tokens to (B, K). Cost: parameters 12 C^2 + 13 C (ratio 4), L C of the table, 4 C + 2 C
     of norms, C K + K; multiply-adds 2 (1 + L) C^2 + 2 L C + 8 C^2 + C K.

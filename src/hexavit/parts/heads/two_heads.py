@@ -1,4 +1,4 @@
-"""Heads that answer twice: DeiT's for distillation, LV-ViT's for token labels."""
+"""Heads with two outputs: DeiT's for distillation, LV-ViT's for token labels."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hexavit.parts.registry import register_part
 Pair = tuple[Tensor, Tensor]
 
 
-class TwoAnswers(Head):
-    """Base of heads with a second last linear, `fc2`: in training they give the pair of answers."""
+class TwoClassifiers(Head):
+    """Base of heads with a second classifier, `fc2`, which give a pair of outputs in training."""
 
     classifiers = ("fc", "fc2")
 
@@ -24,11 +24,11 @@ class TwoAnswers(Head):
 
 
 @register_part("head", "two_heads")
-class TwoHeads(TwoAnswers):
+class TwoHeads(TwoClassifiers):
     """A class token and a distillation token, each with its own linear (DeiT: Touvron et al., ICML 2021, section 4).
 
-    New in it: the second token learns from a teacher. In training the answer is the pair (class, distillation); in
-    evaluation its mean.
+    New in it: the second token learns from a teacher. The output is the pair (class, distillation) in training, and
+    its mean in evaluation.
 
     Shapes: (B, 2 + N, C) to (B, K), in training twice. Cost with K classes: parameters 2 C + 2 (C K + K) (and 2 C of
     the tokens in their stage); multiply-adds 2 C K.
@@ -55,11 +55,11 @@ class TwoHeads(TwoAnswers):
 
     def classify(self, pooled: Tensor) -> Tensor | Pair:  # type: ignore[override]  # a pair in training
         """(B, 2, C) to (B, K), in training twice."""
-        if isinstance(self.fc, nn.Identity):  # features are asked for, not answers
+        if isinstance(self.fc, nn.Identity):  # num_classes=0: the output is the features
             return self.embedding(pooled)
         pooled = self.drop(pooled)
-        answers: Pair = self.fc(pooled[:, 0]), self.fc2(pooled[:, 1])
-        return answers if self.training and self.pair_in_training else (answers[0] + answers[1]) / 2
+        logits: Pair = self.fc(pooled[:, 0]), self.fc2(pooled[:, 1])
+        return logits if self.training and self.pair_in_training else (logits[0] + logits[1]) / 2
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """2 C K."""
@@ -67,11 +67,11 @@ class TwoHeads(TwoAnswers):
 
 
 @register_part("head", "token_labels")
-class TokenLabelHead(TwoAnswers):
-    """A class token's answer, and one for every image token (LV-ViT: Jiang et al., NeurIPS 2021, section 3.1).
+class TokenLabelHead(TwoClassifiers):
+    """Logits of the class token and of every image token (LV-ViT: Jiang et al., NeurIPS 2021, section 3.1).
 
-    New in it: each patch is classified too. In training the answer is the pair (class (B, K), tokens (B, N, K)); in
-    evaluation class + `weight` max over tokens, per class.
+    New in it: each patch is classified too. The output is the pair (class (B, K), tokens (B, N, K)) in training, and
+    class + `weight` * (maximum over tokens) in evaluation.
 
     Shapes: (B, 1 + N, C) to (B, K), in training also (B, N, K). Cost with K classes: parameters 2 C + 2 (C K + K);
     multiply-adds (1 + N) C K.
@@ -95,7 +95,7 @@ class TokenLabelHead(TwoAnswers):
         self.enter, self.weight = enter, weight
 
     def pooled(self, features: Tensor, prefix: int) -> Tensor:
-        """All rows: each is answered for."""
+        """All rows, as each token is classified."""
         return torch.cat((features[:, :1], features[:, prefix:]), dim=1)
 
     def embedding(self, pooled: Tensor) -> Tensor:
@@ -104,11 +104,11 @@ class TokenLabelHead(TwoAnswers):
 
     def classify(self, pooled: Tensor) -> Tensor | Pair:  # type: ignore[override]  # a pair in training
         """(B, 1 + N, C) to (B, K), in training also (B, N, K)."""
-        if isinstance(self.fc, nn.Identity):  # features are asked for, not answers
+        if isinstance(self.fc, nn.Identity):  # num_classes=0: the output is the features
             return self.embedding(pooled)
         pooled = self.drop(pooled)
-        answers: Pair = self.fc(pooled[:, 0]), self.fc2(pooled[:, 1:])
-        return answers if self.training and self.pair_in_training else answers[0] + self.weight * answers[1].amax(dim=1)
+        logits: Pair = self.fc(pooled[:, 0]), self.fc2(pooled[:, 1:])
+        return logits if self.training and self.pair_in_training else logits[0] + self.weight * logits[1].amax(dim=1)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """(1 + N) C K."""

@@ -1,4 +1,4 @@
-"""How a token knows its place."""
+"""Position parts: tables, relative biases, convolutional encodings."""
 
 from hexavit.parts.positions.none import NoPosition
 from hexavit.parts.positions.peg import PEG

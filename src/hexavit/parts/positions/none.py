@@ -8,8 +8,8 @@ from hexavit.parts.registry import register_part
 
 @register_part("position", "none")
 class NoPosition(PartModule):
-    """Nothing tells a token its place but what the other parts bring along: CvT's zero-padded convolutions do
-    (Wu et al., ICCV 2021, section 4.4 and table 5).
+    """No position encoding. CvT uses none, because its zero-padded convolutions encode positions (Wu et al., ICCV 2021,
+    section 4.4 and table 5).
 
     Shapes: any to the same. Cost: none.
     """

@@ -1,4 +1,4 @@
-"""Conditional position encoding: a depth-wise convolution that reads a token's neighbourhood."""
+"""Conditional position encoding: a depth-wise convolution over neighbouring tokens."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hexavit.parts.registry import register_part
 
 
 class NeighbourhoodPosition(PartModule):
-    """Base of the positions that a depth-wise convolution of odd kernel k reads from a token's neighbourhood.
+    """Base of position parts that are a depth-wise convolution with an odd kernel k.
 
     Raises:
-        ValueError: an even kernel, which would move the tokens.
+        ValueError: an even kernel, which shifts the tokens.
     """
 
     needs = "raster"
@@ -21,7 +21,7 @@ class NeighbourhoodPosition(PartModule):
     def __init__(self, dim: int, *, kernel: int = 3) -> None:
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"kernel={kernel} moves the tokens: use an odd one")
+            raise ValueError(f"kernel must be odd, not {kernel}: an even kernel shifts the tokens")
         self.kernel, self.dim = kernel, dim
         self.conv = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim)
 
@@ -39,15 +39,15 @@ class NeighbourhoodPosition(PartModule):
 class PEG(NeighbourhoodPosition):
     """Position encoding generator (CPVT: Chu et al., ICLR 2023, section 3.2): x + depth-wise convolution of x as a map.
 
-    New in it: position comes from the neighbours and from the zero padding at the border, after a block, so any size
-    computes as at the built one. Extra tokens go round it.
+    New in it: the position comes from neighbouring tokens and from the zero padding at the border, after a block. It
+    works for any size. Extra tokens are unchanged.
 
     Shapes: (B, P + H W, C) to the same. Cost with kernel k: parameters (k^2 + 1) C; multiply-adds k^2 C H W.
-    Same as the generator of Meituan-AutoML/Twins, where it is placed after the first block of every stage, and exempt
-    from weight decay.
+    Same as the generator of Meituan-AutoML/Twins, which is placed after the first block of every stage and has no
+    weight decay.
 
     Raises:
-        ValueError: an even kernel, which would move the tokens.
+        ValueError: an even kernel, which shifts the tokens.
     """
 
     acts = "block"

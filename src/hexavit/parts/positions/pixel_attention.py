@@ -1,4 +1,4 @@
-"""Pixel attention: a gate that a depth-wise convolution computes from a token's neighbourhood."""
+"""Pixel attention: a gate computed by a depth-wise convolution."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ class PixelAttention(NeighbourhoodPosition):
     """x sigmoid(depth-wise convolution of x as a map), at a stage's entry (ResT: Zhang & Yang, NeurIPS 2021, section
     3.3, eq. 6, "PA").
 
-    New in it, against PEG: the neighbourhood scales a token instead of being added to it, once a stage. Extra tokens go
-    round it.
+    New in it, against PEG: the convolution scales the token instead of being added to it, once per stage. Extra tokens
+    are unchanged.
 
     Shapes: (B, P + H W, C) to the same. Cost with kernel k: parameters (k^2 + 1) C; multiply-adds k^2 C H W.
     Same as wofmanaf/ResT.
 
     Raises:
-        ValueError: an even kernel, which would move the tokens.
+        ValueError: an even kernel, which shifts the tokens.
     """
 
     acts = "tokens"

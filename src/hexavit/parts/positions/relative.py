@@ -1,4 +1,4 @@
-"""Relative position biases: added to the logits of an attention, by the offset of query and key on its scope."""
+"""Relative position biases, added to attention logits by the offset between query and key."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class RelativeBias(LogitPosition):
 
     @torch.no_grad()
     def set_size(self, size: Size) -> None:
-        """Make the table one of another scope, its values resized."""
+        """Resize the table to another scope."""
         if size != self.scope:
             self.table = nn.Parameter(self.table_at(size), requires_grad=self.table.requires_grad)
             self.scope = size
@@ -86,7 +86,7 @@ class RelativeBias(LogitPosition):
 
 @register_part("position", "continuous_bias")
 class ContinuousBias(LogitPosition):
-    """A small network of the offset gives each head's bias (Swin V2: Liu et al., CVPR 2022, section 3.3, eq. 3 and 4).
+    """Biases of all heads as a small network of the offset (Swin V2: Liu et al., CVPR 2022, section 3.3, eq. 3 and 4).
 
     New in it: a bias for any window from the same weights. B = 16 sigmoid(W2 relu(W1 t + b1)) with t, for an offset d
     and t' = 8 d / (p - 1) on each axis, sign(t') log2(1 + |t'|) / 3 (`spacing=log`) or t' / 8 (`linear`, the paper's

@@ -1,4 +1,4 @@
-"""Absolute position tables, added to the tokens that enter a stage: learned, or sine-cosine."""
+"""Absolute position tables, learned or sine-cosine, added to the tokens that enter a stage."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Resize = Literal["bilinear", "bilinear_plain", "bicubic", "bicubic_plain"]
 
 @register_part("position", "learned")
 class LearnedPosition(PartModule):
-    """A learned table, a row a token, added to the tokens (ViT: Dosovitskiy et al., ICLR 2021, eq. 1).
+    """A learned table with one row per token, added to the tokens (ViT: Dosovitskiy et al., ICLR 2021, eq. 1).
 
-    Extra tokens that enter with the stage have rows of their own, first, unless `extra_rows=False` (CaiT). At
-    another size than the table's, the grid part is resized, `resize` saying how: `bilinear` with aligned corners is
-    the official way (scipy's zoom), `bilinear_plain` PVT's, `bicubic` timm's, `bicubic_plain` DeiT's. That call is
-    approximate: rows between learned ones were never trained.
+    Extra tokens that enter with the stage have the first rows, unless `extra_rows=False` (CaiT). For another grid, the
+    rows of image tokens are resized by the method `resize`: `bilinear` with aligned corners (ViT's authors, scipy's
+    zoom), `bilinear_plain` (PVT), `bicubic` (timm) or `bicubic_plain` (DeiT). A resized table is approximate, because
+    its rows were not trained.
 
     Shapes: (B, P + N, C) to the same. Cost: parameters (P + N) C; multiply-adds none (N C additions).
 
     Raises:
-        ValueError: an unknown way to resize.
+        ValueError: an unknown resize method.
     """
 
     acts = "tokens"
@@ -46,7 +46,7 @@ class LearnedPosition(PartModule):
     ) -> None:
         super().__init__()
         if resize not in RESIZE_METHODS:
-            raise ValueError(f"there is no way to resize {resize!r}: {nearest(resize, RESIZE_METHODS)}")
+            raise ValueError(f"there is no resize method {resize!r}: {nearest(resize, RESIZE_METHODS)}")
         self.size, self.resize = size, resize
         self.prefix = extra if extra_rows else 0
         self.table = nn.Parameter(torch.empty(1, self.prefix + size[0] * size[1], dim))
@@ -66,13 +66,13 @@ class LearnedPosition(PartModule):
 
     @torch.no_grad()
     def set_size(self, size: Size) -> None:
-        """Make the table one of `size`, its values resized."""
+        """Resize the table to another grid."""
         self.table = nn.Parameter(self.table_at(size).clone(), requires_grad=self.table.requires_grad)
         self.size = size
 
     @torch.no_grad()
     def adopt(self, other: LearnedPosition) -> None:
-        """Take another table's values for this one's size; rows of extra tokens that only one has are left out."""
+        """Copy another table's values, resized; rows of extra tokens that only one of the two has are not copied."""
         shared = min(self.prefix, other.prefix)
         table = other.table_at(self.size)
         self.table[:, self.prefix :] = table[:, other.prefix :]

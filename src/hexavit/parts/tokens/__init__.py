@@ -1,4 +1,4 @@
-"""How an image becomes tokens, and how tokens become other tokens."""
+"""Tokens parts: from an image to tokens, and from tokens to other tokens."""
 
 from hexavit.parts.tokens.conv import ConvTokens
 from hexavit.parts.tokens.conv_stem import ConvStem

@@ -1,4 +1,4 @@
-"""Convolutional stems: a short chain of convolutions before the one that makes tokens."""
+"""Convolutional stems: convolutions before the tokenising one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class ConvStem(PartModule):
     """Early convolutions (ViT-C: Xiao et al., NeurIPS 2021, section 3): convolutions without bias, each with batch norm
     and activation, then one with bias and neither, to the width.
 
-    New in it, against patches: the image is halved step by step. `channels`, `kernels` and `strides` name the chain,
-    every padding kernel // 2; `pool` puts a 3x3 max pool of stride 2 behind it; the last convolution has `last_kernel`
-    and `last_stride`, `last_padding` (0), and a bias unless `last_bias=False`.
+    New in it, against patches: the image is halved in several steps. `channels`, `kernels` and `strides` list the
+    convolutions, each with padding kernel // 2; `pool` adds a 3x3 max pool of stride 2; the last convolution has
+    `last_kernel`, `last_stride`, `last_padding` (0), and a bias unless `last_bias=False`.
 
     ViT-C: 3x3 steps of stride 2, last 1x1. DeepViT-S and LV-ViT: 7x7/2 and 3x3 at 64 channels, last 8x8/8. CeiT's
     image-to-tokens: 7x7/2 without activation, `pool`, last 4x4/4 (Yuan et al., ICCV 2021, section 3.1). ResT: 3x3 steps
@@ -29,7 +29,7 @@ class ConvStem(PartModule):
 
     Raises:
         ValueError: `channels`, `kernels` and `strides` of different lengths, or a size below 1.
-        ArchitectureError: on a call, a grid that is too small for it.
+        ArchitectureError: called with a grid that is too small.
     """
 
     needs = "raster"
@@ -55,11 +55,11 @@ class ConvStem(PartModule):
         super().__init__()
         if not len(channels) == len(kernels) == len(strides) or not channels:
             raise ValueError(
-                "channels, kernels and strides name one chain, and here they are "
-                f"{len(channels)}, {len(kernels)} and {len(strides)} long"
+                "channels, kernels and strides must be of equal length, not "
+                f"{len(channels)}, {len(kernels)} and {len(strides)}"
             )
         if min(*channels, *kernels, *strides, last_kernel, last_stride) < 1 or last_padding < 0:
-            raise ValueError("channels, kernels and strides are at least 1, and last_padding at least 0")
+            raise ValueError("channels, kernels and strides must be at least 1, and last_padding at least 0")
         self.steps = nn.ModuleList()
         for before, after, kernel, stride in zip((in_dim, *channels), channels, kernels, strides, strict=False):
             step = nn.Sequential(
@@ -77,7 +77,7 @@ class ConvStem(PartModule):
         """(B, H, W, C_in) to (B, H', W', C)."""
         if not torch.compiler.is_compiling() and min(self.out_size(tokens.size)) < 1:
             h, w = tokens.size
-            raise ArchitectureError(f"a grid of {h} x {w} is too small for this stem, which ends in {self.conv}")
+            raise ArchitectureError(f"a grid of {h} x {w} is too small for this stem, whose last layer is {self.conv}")
         image = tokens.map
         for step in self.steps:
             image = step(image)

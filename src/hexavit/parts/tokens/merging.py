@@ -1,4 +1,4 @@
-"""Patch merging: neighbours set beside each other, and a linear."""
+"""Patch merging: neighbouring tokens concatenated, and a linear."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hexavit.parts.registry import register_part
 
 @register_part("tokens", "patch_merging")
 class PatchMerging(PartModule):
-    """2 x 2 neighbours as one vector of 4 C_in, then a linear to C without bias (Swin: Liu et al., ICCV 2021,
+    """2 x 2 neighbours concatenated to 4 C_in, then a linear to C without bias (Swin: Liu et al., ICCV 2021,
     section 3.1).
 
-    Their order is (even row, even column), (odd, even), (even, odd), (odd, odd). `norm` stands `before` the linear,
-    over 4 C_in (Swin), or `after` it, over C (Swin V2). An odd map is padded with zeros at the bottom and at the right,
-    as the authors' detection code does; their classification code refuses it.
+    The order is (even row, even column), (odd, even), (even, odd), (odd, odd). `norm` is `before` the linear, over
+    4 C_in (Swin), or `after` it, over C (Swin V2). An odd map is padded with zeros at the bottom and at the right,
+    as the authors' detection code does; their classification code raises an error for it.
 
     Shapes: (B, H, W, C_in) to (B, ceil(H / 2), ceil(W / 2), C). Cost: parameters 4 C_in C, and 8 C_in or 2 C of the
     norm; multiply-adds 4 C_in C H' W'.

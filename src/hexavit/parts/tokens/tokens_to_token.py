@@ -20,7 +20,7 @@ _WINDOWS = ((7, 4, 2), (3, 2, 1), (3, 2, 1))  # kernel, stride, padding
 
 
 class CarriedNorm(nn.LayerNorm):
-    """A norm's two tables, carried and never computed with: LocalViT's code makes them, and its files hold them."""
+    """The weight and bias of a norm that is not applied: LocalViT's code creates it and its checkpoints hold it."""
 
     constants = ("weight", "bias")
 
@@ -38,8 +38,8 @@ class T2TLayer(Attention):
 
     y = v + W_o attend(q, k, v), since the input has another width; out = y + mlp(norm(y)). `transformer`: the scale is
     (input width)^-0.5, q, k, v have no bias. `performer`: no scale; `kqv` has a bias and that order; e / 2 random
-    features; dropout 0.1 behind W_o. `local` puts LocalViT's inverted residual for the MLP; the norm before it is then
-    carried and not called, as in the authors' code.
+    features; dropout 0.1 behind W_o. `local` uses LocalViT's inverted residual as the MLP; the norm before it is then
+    not applied, as in the authors' code.
 
     (B, H W, D) to (B, H W, e).
     """
@@ -84,14 +84,14 @@ class TokensToToken(PartModule):
     """Tokens-to-token (T2T-ViT: Yuan et al., ICCV 2021, section 3.1): unfold 7/4/2, a layer, unfold 3/2/1, a layer,
     unfold 3/2/1, one linear to the width.
 
-    New in it: neighbouring tokens are joined by overlapping soft splits, and a narrow transformer layer (width
-    `token_dim`) stands between them; `kind` is `performer` (Choromanski et al., ICLR 2021) or `transformer`. `local`
+    New in it: overlapping unfolds join neighbouring tokens, with a narrow transformer layer (width `token_dim`) after
+    each of the first two; `kind` is `performer` (Choromanski et al., ICLR 2021) or `transformer`. `local`
     gives these layers LocalViT's convolutional feedforward (Li et al., 2021).
 
     Shapes: (B, H, W, C_in) to (B, H / 16, W / 16, C). Cost: see `T2TLayer` for each layer; the last linear
     9 `token_dim` C at each token.
-    Same as yitu-opensource/T2T-ViT, which takes squares only; here any H x W. Its `w` is a frozen parameter and is
-    loaded, since it is drawn at random.
+    Same as yitu-opensource/T2T-ViT, which takes square images only; here any H x W. Its random features `w` are a
+    frozen parameter of the checkpoint and are loaded.
     """
 
     needs = "raster"
