@@ -65,6 +65,25 @@ WRONG = {
     "data fetch cifr10:OUT": "cifr10:OUT: published data has the form NAME:FOLDER, such as cifar10:data; did you mean",
     "data fetch imagenet:OUT": "imagenet:OUT: this data set cannot be downloaded freely",
     "data check cifar10:OUT": "cifar10:OUT: torchvision finds no complete copy there",
+    "demo extra": "hexavit demo does not take another argument 'extra'",
+    "demo --out DATA --overwrite": "DATA: this folder holds other files than those of a run; choose another folder",
+    "demo --seed 1.5": "--seed takes a whole number, not '1.5'",
+    "parts attention global": "hexavit parts does not take another argument 'global'",
+    "runs RUN --csv --json": "--csv and --json exclude each other: give one of them",
+    "runs OUT": "OUT: there is no such folder",
+    "convert RUN OUT.pth --to nonsense": "there is no layout 'nonsense'",
+    "convert OUT.pth OUT.safetensors --to authors": "OUT.pth cannot be read: No such file or directory",
+    "convert RUN OUT --to authors": "OUT: the layout 'authors' is written as .pth, .safetensors, not as a folder",
+    "convert DATA OUT.pth --to authors": "DATA: it is a folder with none of model.safetensors",
+    "profile cvt_nano --set stages.0.tokens.kernel=99999999999": "there is no memory for weights of these sizes",
+    "profile cvt_nano --set stages.0.feedforward.ratio=1e300": "there is no memory for weights of these sizes",
+    "profile cvt_nano --set stages.0.tokens.padding=1000000000": "cvt_nano cannot take an image of 32x32",
+    "profile cvt_nano --set stages.0.attention=global(heads=[1])": "stages.0.attention.heads takes a whole number",
+    "profile cvt_nano --img-size 1": "an image of (1, 1) is too small",
+    "probe RUN --data DATA --val-fraction -0.1": "the validation fraction must be between 0 and 1, not -0.1",
+    "probe RUN --data DATA --val-fraction nan": "the validation fraction must be between 0 and 1, not nan",
+    "probe RUN --data DATA --k 100000": "k is at most the number of training images, 24, not 100000",
+    "probe RUN --data DATA --cache OUT.txt": "OUT.txt: features are kept in an .npz file",
     "data check nowhere.csv": "nowhere.csv: this table cannot be read",
     "data check nowhere": "nowhere: this data is neither 'digits' nor a folder",
     "list --license gpl": "no weights have license 'gpl': ",
@@ -127,3 +146,13 @@ def test_a_damaged_run_is_named(file: str, content: str, tmp_path: Path, capsys:
     sentence = capsys.readouterr().err
     assert sentence.startswith(f"error: {run / file}: ")
     assert sentence.count("\n") == 1
+
+
+def test_mix_token_needs_one_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = f"train {digits_folder()} --model cvt_nano --img-size 32 --epochs 1 --batch-size 8 --device cpu --workers 0"
+    out = tmp_path / "out"
+    assert main([*call.split(), "--set", "head=token_labels", "--mix-token", "--out", str(out)]) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.startswith("error: mix_token needs a model whose first and last grid are the same")
+    assert sentence.endswith("are 8 x 8 and 2 x 2\n")
+    assert not out.exists()

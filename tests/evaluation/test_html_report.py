@@ -73,6 +73,11 @@ def test_names_are_text_and_nothing_else(tmp_path: Path) -> None:
     assert "<b>" not in page
 
 
+def test_class_names_that_the_font_lacks_are_drawn() -> None:
+    labels = np.arange(2)  # a warning of a missing glyph is an error here
+    draw_confusion(Predictions(labels, labels, labels, np.ones(2), np.ones(2)), ["\u8d70\u308b", "$\U0001f600"])
+
+
 def test_pictures_of_many_classes_and_of_none_wrong(result: DetailedEvaluation) -> None:
     many = np.arange(100)
     answers = Predictions(many, many, many, np.ones(100), np.ones(100))

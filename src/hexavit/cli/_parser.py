@@ -120,7 +120,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise argparse's error as one sentence."""
         if message.startswith("unrecognized arguments: "):
-            raise UsageError(f"{self.prog} does not take another argument {message.split(': ', 1)[1].split()[0]!r}")
+            first = next(each for each in message.split(": ", 1)[1].split() if each != "--")
+            raise UsageError(f"{self.prog} does not take another argument {first!r}")
         if message.startswith("the following arguments are required: "):
             raise UsageError(f"{self.prog} needs {' and '.join(message.split(': ', 1)[1].split(', '))}")
         raise UsageError(re.sub(r"^argument (\S+): ", r"\1 ", " ".join(message.split())))

@@ -12,6 +12,7 @@ import numpy as np
 from hexavit.data.source import Source
 from hexavit.evaluation.predictions import BINS, Predictions
 from hexavit.images.contact_sheet import Cell, contact_sheet
+from hexavit.images.font import drawable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,8 +83,8 @@ def draw_mistakes(predictions: Predictions, classes: Sequence[str], source: Sour
 
 
 def _plain(name: str) -> str:
-    """A name with dollar signs escaped, which matplotlib would read as mathematics."""
-    return name.replace("$", r"\$")
+    """A name that matplotlib draws as text: without missing glyphs, dollar signs (mathematics) escaped."""
+    return drawable(name).replace("$", r"\$")
 
 
 def _png(figure: Figure) -> bytes:

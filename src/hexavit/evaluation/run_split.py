@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hexavit.data.source import Source, Split
-from hexavit.data.split import make_split, match_split
+from hexavit.data.split import check_fraction, make_split, match_split
 from hexavit.errors import DataError, nearest
 
 Part = Literal["auto", "train", "val", "test", "all"]
@@ -79,6 +79,7 @@ def split_to_probe(record: Mapping[str, Any] | None, source: Source, fraction: f
 
     Training images of the run are in no part but ``train``.
     """
+    check_fraction(fraction)
     match = match_split(source, record) if record else None
     if match is not None and not match.added and match.split.get("train") and match.split.get("val"):
         return match.split

@@ -116,7 +116,7 @@ def _load(source: str | Path, model: str | None, weights: Weights, untrained: bo
             return _with_classes(hexavit.from_pretrained(path), str(path), headless=headless)
         return LoadedModel.of_run(Run.open(path), weights)
     if path.is_file():
-        raise HexavitError(f"{source}: of which model are these weights? --model NAME says it{_detected(path)}")
+        raise HexavitError(f"{source}: these weights do not name their model; pass --model NAME{_detected(path)}")
     name = str(source)
     if name.partition(".")[0] in list_models():
         return _published(name, untrained, headless)

@@ -40,7 +40,7 @@ _REGISTRIES: dict[str, dict[str, type[nn.Module]]] = {kind: {} for kind in KINDS
 # Inspecting a constructor costs more than building a small part: once for each class.
 _SIGNATURES: dict[type[nn.Module], dict[str, inspect.Parameter]] = {}
 _HINTS: dict[type[nn.Module], dict[str, Any]] = {}
-_SIZE_ERRORS = re.compile("negative dimension|allocate memory|out of memory", re.IGNORECASE)
+_SIZE_ERRORS = re.compile("negative dimension|allocate memory|out of memory|overflow", re.IGNORECASE)
 _PART = TypeVar("_PART", bound=type[nn.Module])
 
 
@@ -147,13 +147,13 @@ def build_part(kind: str, name: str, chosen: Mapping[str, Any], context: Mapping
     known = {p.name: context[p.name] for p in asked if p.name in context}
     try:
         return cls(**known, **chosen)
-    except (ValueError, TypeError) as error:
-        raise ArchitectureError(f"{where}={name}: {error}") from error
-    except RuntimeError as error:
-        if found := _SIZE_ERRORS.search(str(error)):
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        reason = str(error)
+        if found := _SIZE_ERRORS.search(reason):
             reason = "a size is below 0" if "negative" in found[0] else "there is no memory for weights of these sizes"
-            raise ArchitectureError(f"{where}={name}: {reason}") from error
-        raise
+        elif isinstance(error, RuntimeError):
+            raise
+        raise ArchitectureError(f"{where}={name}: {reason}") from error
 
 
 def _parameters(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:

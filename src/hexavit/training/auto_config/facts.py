@@ -115,7 +115,7 @@ def find_start(source: str, model: str | None = None) -> Start:
     facts = inspect_checkpoint(path)
     name = model or facts.model
     if name is None:
-        raise HexavitError(f"{source}: of which model are these weights? --model NAME says it")
+        raise HexavitError(f"{source}: these weights do not name their model; pass --model NAME")
     return Start(name, (), facts.img_size, facts.in_chans, facts.classes)
 
 

@@ -13,6 +13,7 @@ from hexavit.data.source import Source, Split
 from hexavit.errors import HexavitError
 from hexavit.images.preprocess import InputSpec
 from hexavit.models.registry import list_models
+from hexavit.network.block import out_size
 from hexavit.training.config import TrainConfig
 from hexavit.training.objectives.distillation import Distillation
 from hexavit.training.objectives.label_maps import LabelMaps, check_still
@@ -142,6 +143,14 @@ def _check_head(model: nn.Module, config: TrainConfig) -> None:
     height, width = architecture.img_size
     if config.label_maps is not None and height != width:
         raise HexavitError(f"label_maps needs square images, not {height} x {width}")
+    if config.mix_token:
+        backbone = cast("Any", model)
+        first, last = out_size(backbone.stages[0].tokens, architecture.img_size), backbone.grid_size
+        if first != last:
+            raise HexavitError(
+                "mix_token needs a model whose first and last grid are the same, such as lvvit_nano, and those of "
+                f"{architecture.name} are {first[0]} x {first[1]} and {last[0]} x {last[1]}"
+            )
 
 
 def _of_tokens(config: TrainConfig) -> str | None:
