@@ -58,6 +58,24 @@ def test_a_weight_is_whole(name: str) -> None:
     assert weight.urls[0] == weight.link or weight.urls[0].endswith(f"{weight.hub_id}/resolve/main/model.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("model", "figures"),
+    [
+        ("cvt_13", {"in1k": 0.816, "in1k_384": 0.830, "in22k_ft_in1k_384": 0.833}),
+        ("cvt_21", {"in1k": 0.825, "in1k_384": 0.833, "in22k_ft_in1k_384": 0.849}),
+        ("cvt_w24", {"in22k_ft_in1k_384": 0.876}),
+        ("swin_tiny_patch4_window7_224", {"ms_in1k": 0.812, "ms_in22k_ft_in1k": 0.809}),
+        ("swin_small_patch4_window7_224", {"ms_in1k": 0.832, "ms_in22k_ft_in1k": 0.832}),
+        ("swin_base_patch4_window7_224", {"ms_in1k": 0.835, "ms_in22k_ft_in1k": 0.852}),
+        ("swin_base_patch4_window12_384", {"ms_in1k": 0.845, "ms_in22k_ft_in1k": 0.864}),
+    ],
+)
+def test_accuracies_belong_to_their_weights(model: str, figures: dict[str, float]) -> None:
+    """A model with several published weights; from the README.md of microsoft/CvT and microsoft/Swin-Transformer."""
+    found = {name.partition(".")[2]: find_weight(name).top1 for name in hexavit.list_weights(f"{model}.*")}
+    assert {tag: top1 for tag, top1 in found.items() if top1 is not None} == figures
+
+
 def test_files_behind_links_have_names_of_their_own() -> None:
     """The files share one cache folder."""
     files = [link_name(weight.link) for weight in map(find_weight, ALL) if weight.link]

@@ -35,6 +35,32 @@ def test_schemes_that_draw_convolutions(scheme: str, spread: float) -> None:
     assert (conv.bias.abs().max().item() == 0) == (scheme == "fan_out")
 
 
+@pytest.mark.parametrize("name", ["pvt_v2_nano", "twins_pcpvt_nano", "twins_svt_nano", "rest_nano"])
+def test_convolutions_start_as_the_authors_draw_them(name: str) -> None:
+    """PVT v2 and Twins: normal of variance 2 / (k^2 C_out / groups), bias 0. ResT: truncated normal 0.02."""
+    torch.manual_seed(0)
+    model = hexavit.create_model(name)
+    convs = [each for each in model.modules() if isinstance(each, torch.nn.Conv2d) and each.weight.numel() > 500]
+    assert convs
+    for conv in convs:
+        kernel, outputs = conv.kernel_size[0], conv.out_channels // conv.groups
+        spread = 0.02 if name == "rest_nano" else (2 / (kernel**2 * outputs)) ** 0.5
+        assert conv.weight.std().item() == pytest.approx(spread, rel=0.15)
+        assert name == "rest_nano" or conv.bias is None or not conv.bias.any()
+
+
+def test_swin_v2_starts_as_the_identity() -> None:
+    """As ``_init_respostnorm`` of microsoft/Swin-Transformer: the norms behind the branches start at 0."""
+    torch.manual_seed(0)
+    model = hexavit.create_model("swin_v2_nano")
+    for block in (block for stage in model.stages for block in stage.blocks):
+        for norm in (block.attention_residual.norm, block.feedforward_residual.norm):
+            assert not norm.weight.any()
+            assert not norm.bias.any()
+    x = torch.randn(2, 64, 32)
+    assert torch.equal(model.stages[0].blocks[1].eval()(x, size=(8, 8)), x)
+
+
 @pytest.mark.parametrize(
     ("name", "edits", "branches", "last", "scaled"),
     [

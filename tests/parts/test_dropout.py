@@ -1,5 +1,7 @@
 """Dropout acts where an option says so, in training alone, and scales what it keeps."""
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -17,6 +19,7 @@ from hexavit.parts.attention import (
 from hexavit.parts.feedforward import MLP
 from hexavit.parts.heads import ClassTokenHead, PoolHead, TokenLabelHead, TwoHeads
 from hexavit.parts.positions import LearnedPosition
+from hexavit.parts.tokens.tokens_to_token import T2TLayer
 
 ATTENTION = {
     "global": lambda **o: GlobalAttention(8, heads=2, **o),
@@ -90,3 +93,16 @@ def test_position_dropout_stands_behind_the_sum() -> None:
     torch.manual_seed(0)
     out = LearnedPosition(8, (6, 6), 1, drop=0.5).train()(tokens()).sequence
     assert 0.3 < (out == 0).float().mean() < 0.7
+
+
+@pytest.mark.parametrize(("kind", "rate"), [("performer", 0.1), ("transformer", 0.0)])
+def test_tokens_to_token_drops_a_tenth_behind_the_performer(
+    kind: Literal["performer", "transformer"], rate: float
+) -> None:
+    """yitu-opensource/T2T-ViT, token_performer.py: ``dp1 = 0.1``; token_transformer.py drops nothing."""
+    torch.manual_seed(0)
+    layer = T2TLayer(8, 8, 1e-5, kind).train()
+    seen: list[torch.Tensor] = []
+    layer.proj_drop.register_forward_hook(lambda _, given, out: seen.append(out))
+    layer(Tokens(torch.randn(8, 400, 8), (20, 20)))
+    assert (seen[0] == 0).float().mean().item() == pytest.approx(rate, abs=0.01)

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from hexavit.parts import Tokens
+from hexavit.parts.attention import PerformerAttention
 from hexavit.parts.attention.performer import performer_attention, performer_map, random_features
 
 
@@ -51,3 +53,13 @@ def test_rows_of_the_map_sum_to_one(drawn: tuple[torch.Tensor, ...]) -> None:
     with torch.autocast("cpu", torch.float16):
         found = performer_map(q, k, w)
     torch.testing.assert_close(found.sum(-1), torch.ones(20))
+
+
+def test_the_part_scales_queries_and_keys_by_the_fourth_root() -> None:
+    """Choromanski et al., ICLR 2021, eq. 5: q k^T / sqrt(d) is shared by both; 16^-0.25 = 1 / 2."""
+    torch.manual_seed(0)
+    part = PerformerAttention(16, heads=1)
+    x = 3 * torch.randn(12, 16)
+    q, k, v = part.qkv(x).detach().chunk(3, dim=1)
+    expected = part.proj(written_out(q / 2, k / 2, v, part.w.detach()).float())
+    torch.testing.assert_close(part(Tokens(x[None], (4, 3))).image[0], expected, rtol=1e-3, atol=1e-5)

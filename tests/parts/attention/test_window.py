@@ -164,3 +164,17 @@ def test_cosine_attention_does_not_depend_on_lengths_under_autocast(dtype: torch
     with torch.autocast("cpu", dtype):
         found = part(tokens((5, 7))).image
     torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.05 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize(("stored", "scale"), [(math.log(10), 10.0), (4.0, 54.598150), (7.0, 100.0)])
+@torch.no_grad()
+def test_cosine_attention_scales_by_at_most_100(stored: float, scale: float) -> None:
+    """Swin V2, section 3.2: the temperature is not below 0.01."""
+    part, given = attention((3, 3), "none", window=3, cosine=True), tokens((3, 3))
+    assert part.logit_scale is not None
+    part.logit_scale.fill_(stored)
+    q, k, _ = part.qkv(given.image).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)  # (B, h, N, d) each
+    lengths = q.norm(dim=3)[..., None] * k.norm(dim=3)[:, :, None]
+    with record_attention(part) as maps:
+        part(given)
+    torch.testing.assert_close(maps[""][0], (scale * (q @ k.mT) / lengths).softmax(dim=3), rtol=1e-3, atol=1e-5)
