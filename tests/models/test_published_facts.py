@@ -96,6 +96,19 @@ WITHOUT_DECAY: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("twins_svt_nano", ("*.position.conv.weight",), "Meituan-AutoML/Twins: the position generators"),
 )
 
+# Pattern, eps of the blocks' and the head's LayerNorm, source; of all models. The first pattern that matches counts.
+NORM_EPS: tuple[tuple[str, float, str], ...] = (
+    ("localvit_t2t_*", 1e-5, "ofsoundof/LocalViT, t2t_vit.py: nn.LayerNorm as it is"),
+    ("localvit_swin_*", 1e-5, "ofsoundof/LocalViT, swin_transformer.py: nn.LayerNorm as it is"),
+    ("vit_[cp]_*", 1e-5, "Early convolutions, pycls: the library's default"),
+    ("cvt_*", 1e-5, "microsoft/CvT, cls_cvt.py"),
+    ("lvvit_*", 1e-5, "zihangJiang/TokenLabeling: nn.LayerNorm as it is"),
+    ("t2t_vit_*", 1e-5, "yitu-opensource/T2T-ViT, t2t_vit.py: nn.LayerNorm as it is"),
+    ("rest_*", 1e-5, "wofmanaf/ResT: nn.LayerNorm as it is"),
+    ("swin*", 1e-5, "microsoft/Swin-Transformer: nn.LayerNorm as it is"),
+    ("*", 1e-6, "google-research/vision_transformer, and the authors who pass partial(nn.LayerNorm, eps=1e-6)"),
+)
+
 
 def named(table: tuple[tuple, ...]) -> list[tuple]:
     """Each published model with the first row whose pattern it matches."""
@@ -139,6 +152,11 @@ def test_exemptions_from_weight_decay(name: str, patterns: tuple[str, ...]) -> N
     exempt = {n for n in matrices if any(fnmatch(n, pattern) for pattern in patterns)}
     assert exempt
     assert model.no_weight_decay() & matrices == exempt
+
+
+@pytest.mark.parametrize(("name", "eps"), named(NORM_EPS))
+def test_norm_eps(name: str, eps: float) -> None:
+    assert model_entry(name).architecture.norm_eps == eps
 
 
 def test_rates_rise_by_block() -> None:

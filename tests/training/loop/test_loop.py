@@ -1,5 +1,6 @@
 """Mixing, frozen stages and validation of the training loop, outside a run."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,19 @@ def test_validation_does_not_depend_on_the_batch_size(tmp_path: Path, micro_batc
         found = made(tmp_path, val_batch=size, micro_batch=micro_batch).validate()
         assert found["loss"] == pytest.approx(sum(losses) / 6, rel=1e-5), size
         assert found["accuracy"] == pytest.approx(sum(right) / 6), size
+
+
+def test_a_resumed_loop_has_the_moving_average_of_the_checkpoint(tmp_path: Path) -> None:
+    loop = made(tmp_path, ema=0.5, lr=0.1, warmup_epochs=0)
+    for batch in loop.train_loader:
+        loop.training_step(*batch)
+        loop.state.add(1.0, 8)
+    state = copy.deepcopy(loop.state_dict())
+    averaged = state["ema"]["head.fc.weight"]
+    assert not torch.equal(averaged, state["model"]["head.fc.weight"])
+    resumed = made(tmp_path, ema=0.5)
+    resumed.load_state_dict(state)
+    assert torch.equal(resumed.evaluated_model.state_dict()["head.fc.weight"], averaged)
 
 
 def test_float16_skips_a_step_that_overflows(tmp_path: Path) -> None:
