@@ -539,3 +539,18 @@ def _(bench: Bench) -> None:
     bench.monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     bench.history(wandb="project", epochs=1)
     assert begun == ["project"]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_validation_is_without_augmentation_and_label_smoothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, monkeypatch)
+    plain, other = (
+        bench.loop(augment=kind, erasing=share, label_smoothing=0.4) for kind, share in (("none", 0.0), ("rand", 1.0))
+    )
+    for (images, labels), (same, theirs) in zip(plain.val_loader, other.val_loader, strict=True):
+        assert torch.equal(images, same)
+        assert torch.equal(labels, theirs)
+    loss = other.validation_loss(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
+    assert loss.item() == pytest.approx(0.126928, abs=1e-6)  # log(1 + exp(-2))
