@@ -33,10 +33,8 @@ FORBIDDEN = {
 STILL_THERE: dict[str, set[str]] = {
     "docs/add-a-part.md": {"refuse", "shelf"},
     "docs/checkpoints.md": {"refuse"},
-    "docs/contract.md": {"house", "refuse", "shelf", "told"},
     "hexavit/checkpoints": {"answer", "nobody", "refuse", "told"},
     "hexavit/evaluation": {"judge"},  # the old name of a function
-    "hexavit/models": {"refuse", "told"},  # layouts.py, registry.py
     "hexavit/training": {"a training", "answer", "lesson", "nobody", "refuse", "room", "told"},
 }
 """Words that a package or page still has; to shrink to nothing."""

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 Weights = Literal["best", "last"]
+
+
+def _inside(*names: str) -> cached_property[Path]:
+    """An attribute: a path inside the run folder."""
+    return cached_property(lambda run: run.path.joinpath(*names))
 
 
 @dataclass(frozen=True)
@@ -19,65 +25,30 @@ class RunPaths:
 
     path: Path
 
-    @property
-    def config(self) -> Path:
-        """All settings of the run. A folder with this file is a run folder."""
-        return self.path / "config.yaml"
-
-    @property
-    def architecture(self) -> Path:
-        """The model as data."""
-        return self.path / "architecture.json"
-
-    @property
-    def classes_file(self) -> Path:
-        """Class names in the order of the logits."""
-        return self.path / "classes.json"
-
-    @property
-    def input_file(self) -> Path:
-        """Preprocessing of images."""
-        return self.path / "input.json"
-
-    @property
-    def split_file(self) -> Path:
-        """Names of the training, validation and skipped images."""
-        return self.path / "split.json"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The complete training state, read by ``--resume``."""
-        return self.path / "checkpoints" / "last.ckpt"
-
-    @property
-    def history(self) -> Path:
-        """Metrics, one row per epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def metrics(self) -> Path:
-        """The final metrics, written when the run has finished."""
-        return self.path / "metrics.json"
-
-    @property
-    def curves(self) -> Path:
-        """Plot of loss and accuracy over the epochs."""
-        return self.path / "curves.png"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Event files for TensorBoard."""
-        return self.path / "tensorboard"
-
-    @property
-    def wandb(self) -> Path:
-        """Files of Weights & Biases, if the run logs to it."""
-        return self.path / "wandb"
-
-    @property
-    def examples(self) -> Path:
-        """Validation images that the demo writes for ``hexavit predict``."""
-        return self.path / "examples"
+    config = _inside("config.yaml")
+    """All settings of the run. A folder with this file is a run folder."""
+    architecture = _inside("architecture.json")
+    """The model as data."""
+    classes_file = _inside("classes.json")
+    """Class names in the order of the logits."""
+    input_file = _inside("input.json")
+    """Preprocessing of images."""
+    split_file = _inside("split.json")
+    """Names of the training, validation and skipped images."""
+    checkpoint = _inside("checkpoints", "last.ckpt")
+    """The complete training state, read by ``--resume``."""
+    history = _inside("metrics.csv")
+    """Metrics, one row per epoch."""
+    metrics = _inside("metrics.json")
+    """The final metrics, written when the run has finished."""
+    curves = _inside("curves.png")
+    """Plot of loss and accuracy over the epochs."""
+    tensorboard = _inside("tensorboard")
+    """Event files for TensorBoard."""
+    wandb = _inside("wandb")
+    """Files of Weights & Biases, if the run logs to it."""
+    examples = _inside("examples")
+    """Validation images that the demo writes for ``hexavit predict``."""
 
     def weights(self, which: Weights) -> Path:
         """Weights of the epoch with the best validation accuracy, or of the last epoch."""

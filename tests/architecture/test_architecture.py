@@ -53,11 +53,11 @@ def test_json_holds_patterns() -> None:
         ({"img_size": [0, 3]}, "img_size is a side or (H, W) in pixels, not [0, 3]"),
     ],
 )
-def test_json_is_refused_in_one_sentence(change: dict, sentence: str) -> None:
+def test_invalid_json_raises_one_sentence(change: dict, sentence: str) -> None:
     data = {**json.loads(architecture().to_json()), **change}
-    with pytest.raises(ArchitectureError) as refusal:
+    with pytest.raises(ArchitectureError) as error:
         Architecture.from_json(json.dumps(data))
-    assert sentence in str(refusal.value)
+    assert sentence in str(error.value)
 
 
 def test_json_names_a_missing_field() -> None:
@@ -69,7 +69,7 @@ def test_json_names_a_missing_field() -> None:
         Architecture.from_json("{")
 
 
-def test_a_row_tells_each_part_once_with_what_its_stages_share() -> None:
+def test_one_row_lists_each_part_once_with_shared_options() -> None:
     row = architecture("cvt_nano").with_(head=Part("pool", drop=0.1)).row()
     assert row[2] == f"conv_projection(stride_kv={architecture().stages[0].column('attention').options['stride_kv']})"
     assert row[1] == "none"
@@ -135,7 +135,7 @@ def test_image_size(value: object, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("value", [0, (1,), (1, 2, 3), "32", True, (1.5, 2), None])
-def test_image_size_is_refused(value: object) -> None:
+def test_invalid_image_size_raises(value: object) -> None:
     with pytest.raises(ArchitectureError, match="img_size is a side or"):
         image_size(value)
 
@@ -150,7 +150,7 @@ def test_image_size_is_refused(value: object) -> None:
         ({"attention": "global"}, "attention is a Part or a Pattern, as in"),
     ],
 )
-def test_a_stage_refuses(fields: dict, sentence: str) -> None:
+def test_invalid_stage_raises(fields: dict, sentence: str) -> None:
     good = {"dim": 8, "depth": 1, "tokens": Part("conv", kernel=4, stride=4), "attention": Part("global", heads=1)}
     with pytest.raises(ArchitectureError, match=sentence):
         Stage(**{**good, **fields})

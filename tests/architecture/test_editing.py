@@ -1,4 +1,4 @@
-"""Edits by paths: every one builds and trains, or is refused with the nearest that would."""
+"""Edits by paths: every one builds and trains, or raises an error that names the nearest valid choice."""
 
 import pytest
 import torch
@@ -83,10 +83,10 @@ def test_mapping_and_fields() -> None:
         ("stages.0.attention=global(head_dim=4, heads=true)", "heads takes a whole number, not True"),
     ],
 )
-def test_refused_in_one_sentence(edit: str, sentence: str) -> None:
-    with pytest.raises(ArchitectureError) as refusal:
+def test_invalid_edit_raises_one_sentence(edit: str, sentence: str) -> None:
+    with pytest.raises(ArchitectureError) as error:
         CVT.override([edit])
-    assert sentence in str(refusal.value)
+    assert sentence in str(error.value)
 
 
 def test_a_required_option_is_asked_for() -> None:

@@ -29,7 +29,7 @@ def shapes(name: str) -> dict[str, tuple[int, ...]]:
 
 def authors(architecture: Architecture, name: str) -> Layout | None:
     """The layout of a model's authors, else the first that has words for it, if any has."""
-    fitting = [e for e in LAYOUTS if e.family == model_entry(name).family and not e.refuses(architecture)]
+    fitting = [e for e in LAYOUTS if e.family == model_entry(name).family and not e.unsupported(architecture)]
     return next((each for each in fitting if each.origin == "authors"), fitting[0] if fitting else None)
 
 

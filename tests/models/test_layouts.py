@@ -121,7 +121,7 @@ def test_a_published_table_explains_a_model_both_ways(layout: Layout) -> None:
         for name in names
         for act in acts
     )
-    architecture = next(each for each in architectures if not layout.refuses(each))
+    architecture = next(each for each in architectures if not layout.unsupported(each))
     state = hexavit.create_model(architecture).state_dict()
     heads = architecture.stages[0].column("attention", 0).options["heads"]
     written = layout.to_theirs(state, lambda key: int(str(heads)))

@@ -1,4 +1,4 @@
-"""What fits together is built; what does not is refused with a sentence that names both parts."""
+"""What fits together is built; what does not raises an error that names both parts."""
 
 import re
 
@@ -10,7 +10,7 @@ from hexavit import Architecture, HexavitError, Part, Stage
 from hexavit.errors import ArchitectureError
 
 
-def refusal(*edits: str, name: str = "cvt_nano") -> str:
+def error_of(*edits: str, name: str = "cvt_nano") -> str:
     with pytest.raises(HexavitError) as error:
         hexavit.create_model(name, overrides=edits)
     sentence = str(error.value)
@@ -40,8 +40,8 @@ def refusal(*edits: str, name: str = "cvt_nano") -> str:
         (["init=foo"], ("there is no init 'foo'",)),
     ],
 )
-def test_refusals_name_both(edits: list[str], named: tuple[str, ...]) -> None:
-    sentence = refusal(*edits)
+def test_errors_name_both_parts(edits: list[str], named: tuple[str, ...]) -> None:
+    sentence = error_of(*edits)
     for part in named:
         assert part in sentence
 
@@ -77,7 +77,7 @@ def test_cvt_drops_in_its_last_stage_only() -> None:
     assert rates[2] == pytest.approx([0.1 * k / 9 for k in range(10)])
 
 
-def test_images_that_do_not_fit_are_refused() -> None:
+def test_images_that_do_not_fit_raise() -> None:
     model = hexavit.create_model("cvt_nano").eval()
     assert model(torch.randn(1, 3, 5, 3)).shape == (1, 1000)
     with pytest.raises(ArchitectureError, match="a grid of 2 x 9 is too small for a 7 x 7 convolution"):
@@ -87,13 +87,13 @@ def test_images_that_do_not_fit_are_refused() -> None:
 
 
 @pytest.mark.usefixtures("shelves")
-def test_a_part_that_asks_for_what_its_kind_is_not_given_is_refused() -> None:
+def test_unknown_context_parameter_raises() -> None:
     @hexavit.register_part("feedforward", "asking")
     class Asking(hexavit.PartModule):
         def __init__(self, dim: int, num_classes: int) -> None:
             super().__init__()
 
-    sentence = refusal("stages.1.feedforward=asking")
+    sentence = error_of("stages.1.feedforward=asking")
     assert sentence == (
         "stages.1.blocks.0.feedforward=asking: a feedforward part is not given 'num_classes', which its constructor "
         "asks for"

@@ -62,7 +62,7 @@ def test_each_place_is_its_parts_formula() -> None:
 
 
 @pytest.mark.parametrize("name", ["cvt_nano", "vit_tiny_patch16_224"])
-def test_the_same_whatever_the_model_does_at_the_time(name: str) -> None:
+def test_count_does_not_depend_on_mode_dtype_or_recording(name: str) -> None:
     model = hexavit.create_model(name, img_size=64, overrides=["stages.*.depth=1"])
     plain = profile(model)
     model.set_grad_checkpointing()
@@ -116,7 +116,7 @@ def test_activation_bytes_are_what_autograd_keeps(name: str, edits: tuple[str, .
     logits.sum().backward()
 
 
-def test_feature_backbones_leave_the_head_out() -> None:
+def test_feature_backbones_have_no_head_cost() -> None:
     whole = profile("cvt_nano")
     features = profile(hexavit.create_model("cvt_nano", features_only=True, out_indices=(0, 1)))
     assert features.by_stage().keys() == {"0", "1", "head"}
@@ -166,7 +166,7 @@ def test_a_part_of_ones_own_is_counted() -> None:
 
 
 @pytest.mark.usefixtures("shelves")
-def test_work_that_depends_on_values_is_refused() -> None:
+def test_work_that_depends_on_values_raises() -> None:
     @register_part("feedforward", "fickle")
     class Fickle(PartModule):
         """Does nothing to cold images."""
@@ -179,7 +179,7 @@ def test_work_that_depends_on_values_is_refused() -> None:
         profile(architecture)
 
 
-def test_refusals_are_one_sentence() -> None:
+def test_errors_are_one_sentence() -> None:
     with pytest.raises(hexavit.HexavitError, match="there is no model 'cvt_31': did you mean 'cvt_21'"):
         profile("cvt_31")
     with pytest.raises(hexavit.HexavitError, match="profile takes a model's name, an Architecture or a model"):

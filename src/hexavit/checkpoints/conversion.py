@@ -158,7 +158,7 @@ def _layout(to: str, family: str, architecture: Architecture | None) -> Layout |
         return None
     found = [layout for layout in LAYOUTS if (layout.origin, layout.family) == (to, family)]
     if found:
-        fitting = (layout for layout in found if architecture is not None and not layout.refuses(architecture))
+        fitting = (layout for layout in found if architecture is not None and not layout.unsupported(architecture))
         return next(fitting, found[0])
     known = [layout.origin for layout in LAYOUTS if layout.family == family]
     raise CheckpointError(f"there is no layout {to!r} of {family}, only {', '.join(dict.fromkeys(known))} and hexavit")
@@ -173,7 +173,7 @@ def _written(
             raise CheckpointError("no named model has tensors of these shapes: say whose they are with model=")
         notes.append("no named model has tensors of these shapes: its options are not held against the layout")
     else:
-        if refused := layout.refuses(architecture):
+        if refused := layout.unsupported(architecture):
             raise CheckpointError(f"the layout {layout.origin!r} of {layout.family} has no word for {listed(refused)}")
         for said, choice, here in layout.differs(architecture):
             option, _, value = choice.partition("=")

@@ -119,7 +119,7 @@ class Layout:
 
     `origin` is the word for it (`authors`, `huggingface`, `timm`, `torchvision`, `vit_pytorch`, `hexavit`); two
     layouts may share it, and the first is the one that is written. `only` lists, by a path ending of
-    `Architecture.leaves`, the values that the layout's library can compute; anything else is refused when writing.
+    `Architecture.leaves`, the values that the layout's library can compute; anything else raises an error when writing.
     `says` is a sentence on what it computes in its own way, by such an ending and the value that it computes with.
     `base` is the prefix that keys lack in the file of a model without a head; `suffixes` are those of its files,
     where they are not the origin's usual ones: an empty one is a folder with the configuration that `config` makes
@@ -137,8 +137,8 @@ class Layout:
     config: Callable[[Architecture], dict[str, Any]] | None = None
     computed: Callable[[Architecture], dict[str, Tensor]] | None = None
 
-    def refuses(self, architecture: Architecture) -> list[str]:
-        """The choices of an architecture that the layout has no word for, as `path=value`."""
+    def unsupported(self, architecture: Architecture) -> list[str]:
+        """The choices of an architecture that the layout cannot express, as `path=value`."""
         leaves = [(_CYCLE.sub("", path), value) for path, value in architecture.leaves().items()]
         found = [
             f"{path}={value}"

@@ -215,7 +215,7 @@ def pretrained_cfg(architecture: Architecture, weight: Weight | None = None) -> 
 
     Args:
         architecture: of the model.
-        weight: whose preprocessing and licence are told; None for the model's own preprocessing.
+        weight: gives the preprocessing and the licence; None for the model's own preprocessing.
     """
     entry = _MODELS.get(architecture.name)
     preprocessing = weight.preprocessing if weight else entry.preprocessing if entry else Preprocessing()

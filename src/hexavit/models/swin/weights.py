@@ -85,8 +85,8 @@ def weights(model: str) -> tuple[Weight, ...]:
             top1=top1,
             source=_README if top1 else None,
             preprocessing=Preprocessing(crop_pct=1.0 if size == 384 else 0.9),
-            note=f"the authors' file is {file}.pth; the preprocessing here is timm's, and the published accuracy is with "
-            f"{'a resize to the square' if size == 384 else 'a crop of 0.875'}",
+            note=f"the authors' file is {file}.pth; the preprocessing here is timm's, and the published accuracy is "
+            f"with {'a resize to the square' if size == 384 else 'a crop of 0.875'}",
         )
         for tag, (file, top1) in _RELEASED.get(model, {}).items()
     )
