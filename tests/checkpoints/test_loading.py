@@ -197,6 +197,17 @@ def test_position_tables_for_other_sizes_and_models_without_a_class_token() -> N
     assert "1 more for extra tokens" in report.adapted["stages.0.position.table"]
 
 
+def test_a_table_with_a_row_for_distillation_gives_the_class_tokens_row() -> None:
+    """Row 0 is the class token's, row 1 the distillation token's; the image's rows follow."""
+    state = hexavit.create_model("deit_nano", num_classes=3).state_dict()
+    state["stages.0.position.table"] = torch.arange(18.0)[None, :, None].expand(1, 18, 96).clone()
+    model = hexavit.create_model("deit_nano", num_classes=3, overrides=["head=class_token"])
+    start = model.stages[0].class_token.detach().clone()
+    hexavit.load_checkpoint(model, state, adapt="position", partial=True)
+    assert model.stages[0].position.table[0, :, 0].tolist() == [0.0, *(float(n) for n in range(2, 18))]
+    assert torch.equal(model.stages[0].class_token, start)  # of another shape, so not loaded
+
+
 def test_an_unknown_adaptation_is_refused() -> None:
     with pytest.raises(CheckpointError, match="did you mean 'classes'"):
         hexavit.load_checkpoint(nano(), authors(nano()), adapt="class")

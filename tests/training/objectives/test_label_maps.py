@@ -98,6 +98,18 @@ def test_maps_are_read_with_their_images(tmp_path: Path) -> None:
         MappedImages(images, maps, spec, "shift")
 
 
+def test_a_map_is_mirrored_from_left_to_right_with_its_image(tmp_path: Path) -> None:
+    source = open_source(str(digits_folder()))
+    spec = InputSpec((32, 32), 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9, "center")
+    maps = LabelMaps(write_maps(tmp_path / "maps", form="pt"), source, [0])
+    plain = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+    maps.load = lambda number: torch.stack((plain, 10 * plain))  # type: ignore[method-assign]
+    images = MappedImages(Images(source, [0], spec.transform(), seed=0), maps, spec, "crop")
+    found = [images[Draw(epoch, 0)][1] for epoch in range(12)]
+    assert {tuple(one.logits.flatten().tolist()) for one in found} == {(1, 2, 3, 4), (2, 1, 4, 3)}
+    assert all(torch.equal(one.classes, 10 * one.logits) for one in found)
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
