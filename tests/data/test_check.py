@@ -15,8 +15,8 @@ from hexavit.data.scan import scan
 from hexavit.errors import DataError
 from hexavit.images.contact_sheet import Cell, contact_sheet
 from hexavit.images.font import drawable
-from hexavit.training.auto_config.facts import look
-from hexavit.training.auto_config.rules import choose
+from hexavit.training.auto_config.facts import gather_facts
+from hexavit.training.auto_config.rules import choose_settings
 
 
 def harmed(path: Path) -> Path:
@@ -133,7 +133,7 @@ def test_the_sheet_shows_the_augmentation_that_train_chooses(tmp_path: Path, mon
     monkeypatch.setattr("hexavit.data.preview.draw_data", lambda *_, **settings: drawn.update(settings))
     data = str(make_folder(tmp_path / "data", 6))
     assert main(["data", "check", data, "--sheet", str(tmp_path / "a.png")]) == 0
-    config, _ = choose(look({"data": data}), {"data": data})
+    config, _ = choose_settings(gather_facts({"data": data}), {"data": data})
     assert drawn == {"augment": config.augment, "magnitude": config.magnitude, "erasing": config.erasing}
     assert drawn["augment"] == "crop"  # few images: light augmentation, not the data's own RandAugment
     assert main(["data", "check", data, "--sheet", str(tmp_path / "b.png"), "--augment", "rand"]) == 0

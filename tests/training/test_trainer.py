@@ -19,7 +19,7 @@ from hexavit.cli import main
 from hexavit.errors import CheckpointError, DataError, HexavitError, RunError
 from hexavit.inference import Run
 from hexavit.training import TrainConfig, limits, resume, train
-from hexavit.training.auto_config.rules import Machine
+from hexavit.training.auto_config.fact_types import Machine
 from hexavit.training.config import ConfigError
 from hexavit.training.loop.checkpoints import previous_checkpoint, read_checkpoint, write_checkpoint
 from hexavit.training.loop.loop import TrainingLoop

@@ -64,8 +64,8 @@ def _draw(source: Source, args: Namespace) -> None:
     """Draw the sheet with the settings that `hexavit train` would choose."""
     from hexavit.data.preview import draw_data, input_of
     from hexavit.errors import DataError
-    from hexavit.training.auto_config.facts import look
-    from hexavit.training.auto_config.rules import SMALL_MODEL, choose
+    from hexavit.training.auto_config.facts import gather_facts
+    from hexavit.training.auto_config.rules import SMALL_MODEL, choose_settings
     from hexavit.training.config import TrainConfig
 
     given: dict[str, Any] = {"data": args.data, "val_fraction": args.val_fraction, "split_seed": args.split_seed}
@@ -73,7 +73,7 @@ def _draw(source: Source, args: Namespace) -> None:
     given |= {"img_size": size} if (size := img_size_of(args)) is not None else {}
     given |= {"augment": args.augment} if args.augment != "auto" else {}
     try:
-        config, _ = choose(look(given, source), given)
+        config, _ = choose_settings(gather_facts(given, source), given)
     except DataError:  # no training is possible yet; the check says why
         config = TrainConfig.from_mapping({"model": SMALL_MODEL, **given})
     draw_data(

@@ -29,7 +29,7 @@ SECTIONS = {
 
 
 def add_arguments(parser: Parser) -> None:
-    from hexavit.training.auto_config.rules import CHOSEN
+    from hexavit.training.auto_config.rules import AUTOMATIC_SETTINGS
 
     # With SUPPRESS, the parsed arguments hold only what was given.
     common: dict[str, Any] = {"default": argparse.SUPPRESS}
@@ -52,7 +52,7 @@ def add_arguments(parser: Parser) -> None:
             add_overrides(parser, section=listed[name], **options)
             continue
         flag, text = "from" if name == "start" else name.replace("_", "-"), setting.text
-        if name in CHOSEN:
+        if name in AUTOMATIC_SETTINGS:
             text = f"{text.partition('; by default')[0]}; by default chosen automatically"
         elif isinstance(setting.default, str | int | float) and not isinstance(setting.default, bool):
             text += f" (default: {setting.default})"
@@ -103,15 +103,15 @@ def _take_data(given: dict[str, Any]) -> None:
 
 def _completed(given: dict[str, Any], source: Source) -> TrainConfig:
     """The settings, with the missing ones chosen automatically; prints those and the reasons."""
-    from hexavit.training.auto_config.rules import CHOSEN, choose
+    from hexavit.training.auto_config.rules import AUTOMATIC_SETTINGS, choose_settings
 
-    if given.keys() >= CHOSEN:
+    if given.keys() >= AUTOMATIC_SETTINGS:
         return TrainConfig.from_mapping(given)
 
-    from hexavit.training.auto_config.facts import look
+    from hexavit.training.auto_config.facts import gather_facts
     from hexavit.training.setup import check_settings
 
-    config, reasons = choose(look(given, source), given)
+    config, reasons = choose_settings(gather_facts(given, source), given)
     if _is_first_process():
         check_settings(config, source)  # before it prints reasons for a run that cannot start
         print("\n".join(("settings chosen automatically; override any with the option of the same name:", *reasons)))

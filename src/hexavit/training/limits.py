@@ -8,11 +8,9 @@ from dataclasses import replace
 from hexavit.architecture import Architecture
 from hexavit.errors import ArchitectureError
 from hexavit.training.auto_config.facts import this_machine
-from hexavit.training.auto_config.rules import counted
+from hexavit.training.auto_config.rules import STATE_BYTES, model_cost
 from hexavit.training.config import ConfigError, TrainConfig
 
-_STATE_BYTES = 16
-"""Bytes per parameter: the float32 weight, its gradient and two moments of AdamW."""
 _SIDE = 32
 """Image sizes are suggested in multiples of this."""
 
@@ -59,8 +57,8 @@ def check_fits(config: TrainConfig, architecture: Architecture, images: int) -> 
 
 def _step_bytes(architecture: Architecture, images: int, precision: str) -> float:
     """Bytes of weights, optimizer state and activations of a training step."""
-    cost = counted(architecture)
-    return _STATE_BYTES * cost.parameters + images * cost.activation_bytes * (1 if precision == "float32" else 0.5)
+    cost = model_cost(architecture)
+    return STATE_BYTES * cost.parameters + images * cost.activation_bytes * (1 if precision == "float32" else 0.5)
 
 
 def _fits(needed: Callable[[int], float], side: int, available: float) -> bool:

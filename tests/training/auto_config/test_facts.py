@@ -6,14 +6,15 @@ from tests.using import digits_folder, trained
 
 import hexavit
 from hexavit.errors import DataError, HexavitError
-from hexavit.training.auto_config.facts import candidates, find_start, look, this_machine
-from hexavit.training.auto_config.rules import SMALL, Start, choose
+from hexavit.training.auto_config.fact_types import SMALL, StartingWeights
+from hexavit.training.auto_config.facts import candidates, gather_facts, inspect_starting_weights, this_machine
+from hexavit.training.auto_config.rules import choose_settings
 
 
 def test_data_is_looked_at() -> None:
-    facts = look({"data": "digits", "device": "cpu"}).data
+    facts = gather_facts({"data": "digits", "device": "cpu"}).data
     assert (facts.images, facts.classes, facts.channels, facts.size, facts.mirrored) == (1438, 10, 1, (32, 32), False)
-    facts = look({"data": str(digits_folder()), "val_fraction": 0.5, "device": "cpu"}).data
+    facts = gather_facts({"data": str(digits_folder()), "val_fraction": 0.5, "device": "cpu"}).data
     assert (facts.images, facts.classes, facts.side, facts.mirrored) == (15, 3, 8, True)
 
 
@@ -23,7 +24,7 @@ def test_the_size_is_that_of_the_readable(tmp_path: Path) -> None:
         for number in range(5):
             Image.new("RGB", (200 + number, 100)).save(tmp_path / label / f"{number}.png")
     (tmp_path / "a" / "0.png").write_bytes(b"")
-    assert look({"data": str(tmp_path), "device": "cpu"}).data.side == 100
+    assert gather_facts({"data": str(tmp_path), "device": "cpu"}).data.side == 100
 
 
 def test_the_machine() -> None:
@@ -45,11 +46,11 @@ def test_candidates_learn_from_labels_and_have_convolutions() -> None:
 
 
 def test_the_weights_at_hand(tmp_path: Path) -> None:
-    assert find_start(str(trained().path)) == Start("cvt_nano", (), (32, 32), 3, 3)
-    assert find_start("cvt_13.in1k_384") == Start("cvt_13", (), (384, 384), 3, 1000)
+    assert inspect_starting_weights(str(trained().path)) == StartingWeights("cvt_nano", (), (32, 32), 3, 3)
+    assert inspect_starting_weights("cvt_13.in1k_384") == StartingWeights("cvt_13", (), (384, 384), 3, 1000)
     place = hexavit.save_pretrained(trained().model(), tmp_path / "saved", class_names=trained().classes())
-    assert find_start(str(place)) == Start("cvt_nano", (), (32, 32), 3, 3)
-    file = find_start(str(trained().weights("best")))
+    assert inspect_starting_weights(str(place)) == StartingWeights("cvt_nano", (), (32, 32), 3, 3)
+    file = inspect_starting_weights(str(trained().weights("best")))
     assert (file.model, file.channels, file.classes) == ("cvt_nano", 3, 3)
 
 
@@ -57,18 +58,18 @@ def test_the_weights_at_hand(tmp_path: Path) -> None:
     ("given", "sentence"),
     [
         ({"start": "cvt_31"}, "cvt_31: there is no such run folder, file or model to start from: did you mean"),
-        ({"device": "mps"}, "the device 'mps' is not there"),
+        ({"device": "mps"}, "this machine has no device 'mps'"),
         ({"in_chans": 2}, "the model takes 2 channels"),
         ({"data": "nowhere"}, "nowhere: this data is neither"),
     ],
 )
 def test_refusals(given: dict[str, object], sentence: str) -> None:
     with pytest.raises((HexavitError, DataError), match=sentence):
-        look({"data": "digits", **given})
+        gather_facts({"data": "digits", **given})
 
 
 def test_a_run_is_fine_tuned_as_it_was() -> None:
     given = {"data": str(digits_folder()), "start": str(trained().path), "device": "cpu"}
-    config, reasons = choose(look(given), given)
+    config, reasons = choose_settings(gather_facts(given), given)
     assert (config.model, config.img_size, config.head_lr, config.layer_decay) == ("cvt_nano", (32, 32), 1.0, 0.75)
-    assert reasons[0] == "model cvt_nano, img_size 32 x 32: those of the weights"
+    assert reasons[0] == "model cvt_nano, img_size 32 x 32: of the initial weights"

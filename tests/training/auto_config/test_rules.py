@@ -5,21 +5,17 @@ from typing import Any
 import pytest
 
 from hexavit.architecture import Architecture
+from hexavit.duration import in_words
+from hexavit.training.auto_config.fact_types import Candidate, DataFacts, Facts, Machine, StartingWeights
 from hexavit.training.auto_config.rules import (
+    AUTOMATIC_SETTINGS,
     CAPACITY,
-    CHOSEN,
     LEARNING_RATES,
     SCHEDULES,
     SIDES,
     STRENGTHS,
-    Candidate,
-    Counted,
-    DataFacts,
-    Machine,
-    Situation,
-    Start,
-    choose,
-    in_words,
+    ModelCost,
+    choose_settings,
 )
 from hexavit.training.config import TrainConfig, read_recipe
 from hexavit.training.demo import RECIPE
@@ -38,16 +34,16 @@ MODELS = (
 SIZES = {"nano": (0.6, 4e6, 4e5), "tiny": (6.4, 1.2e9, 6e7), "_13": (20, 4.5e9, 9e7), "_21": (32, 7.1e9, 1.5e8)}
 
 
-def roughly(architecture: Architecture) -> Counted:
+def roughly(architecture: Architecture) -> ModelCost:
     """A model's cost in round figures, without counting it."""
     millions, macs, kept = next(cost for part, cost in SIZES.items() if part in architecture.name)
     side = 32 if "nano" in architecture.name else 224
     share = architecture.img_size[0] * architecture.img_size[1] / side**2
-    return Counted(int(millions * 1e6), int(macs * share) + len(architecture.name), int(kept * share))
+    return ModelCost(int(millions * 1e6), int(macs * share) + len(architecture.name), int(kept * share))
 
 
-def chosen(data: DataFacts, machine: Machine, weights: Start | None = None, **given: Any) -> TrainConfig:
-    return choose(Situation(data, machine, MODELS, weights), {"data": "data", **given}, roughly)[0]
+def chosen(data: DataFacts, machine: Machine, weights: StartingWeights | None = None, **given: Any) -> TrainConfig:
+    return choose_settings(Facts(data, machine, MODELS, weights), {"data": "data", **given}, roughly)[0]
 
 
 def test_small_images_get_a_small_model_at_their_size() -> None:
@@ -98,7 +94,7 @@ def test_the_batch_fits_the_memory() -> None:
 
 
 def test_fine_tuning_is_slower_shorter_and_by_layers() -> None:
-    start = Start("cvt_13", (), (224, 224), 3, 1000)
+    start = StartingWeights("cvt_13", (), (224, 224), 3, 1000)
     scratch, fine = chosen(PHOTOS, GPU), chosen(PHOTOS, GPU, start, start="cvt_13")
     assert (fine.model, fine.img_size, fine.in_chans) == ("cvt_13", (224, 224), 3)
     assert fine.lr * fine.head_lr > fine.lr
@@ -111,21 +107,23 @@ def test_fine_tuning_is_slower_shorter_and_by_layers() -> None:
 
 
 def test_weights_bring_their_edits_channels_and_size() -> None:
-    start = Start("cvt_nano", ("head=pool",), (48, 48), 3, 10)
+    start = StartingWeights("cvt_nano", ("head=pool",), (48, 48), 3, 10)
     config = chosen(DIGITS, CPU, start, start="run")
     assert (config.overrides, config.img_size, config.in_chans) == (("head=pool",), (48, 48), 3)
     other = chosen(DIGITS, CPU, start, start="run", model="ceit_nano")
     assert (other.overrides, other.img_size) == ((), (32, 32))
 
 
-def test_what_is_given_stands_and_is_not_told() -> None:
+def test_what_is_given_stands_and_is_not_named() -> None:
     given = {"model": "cvt_nano", "lr": 0.3, "epochs": 7, "batch_size": 3, "augment": "none", "in_chans": 3}
-    config, reasons = choose(Situation(DIGITS, CPU, MODELS), {"data": "digits", **given}, roughly)
+    config, reasons = choose_settings(Facts(DIGITS, CPU, MODELS), {"data": "digits", **given}, roughly)
     assert {name: getattr(config, name) for name in given} == given
     assert config.warmup_epochs == pytest.approx(0.7)
-    told = {name for line in reasons for name in CHOSEN if line.startswith(name + " ") or f", {name} " in line}
-    assert not told & set(given)
-    assert {"img_size", "weight_decay", "precision"} <= told
+    named = {
+        name for line in reasons for name in AUTOMATIC_SETTINGS if line.startswith(name + " ") or f", {name} " in line
+    }
+    assert not named & set(given)
+    assert {"img_size", "weight_decay", "precision"} <= named
 
 
 @pytest.mark.parametrize(("data", "machine"), [(DIGITS, CPU), (PHOTOS, CPU), (PHOTOS, GPU)])
@@ -133,21 +131,21 @@ def test_nothing_is_chosen_anew_from_a_run(tmp_path: Path, data: DataFacts, mach
     config = chosen(data, machine)
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     recipe = read_recipe(tmp_path / "config.yaml")
-    assert recipe.keys() >= CHOSEN
-    other = Situation(replace(data, images=77), GPU if machine is CPU else CPU, MODELS)
-    assert choose(other, recipe, roughly) == (config, ())
+    assert recipe.keys() >= AUTOMATIC_SETTINGS
+    other = Facts(replace(data, images=77), GPU if machine is CPU else CPU, MODELS)
+    assert choose_settings(other, recipe, roughly) == (config, ())
 
 
 def test_the_recipe_of_the_digits_is_completed_as_it_was_measured() -> None:
     recipe = read_recipe(Path(__file__).parents[3] / "recipes" / "digits.yaml")
-    config, _ = choose(Situation(DIGITS, CPU, MODELS), recipe, roughly)
+    config, _ = choose_settings(Facts(DIGITS, CPU, MODELS), recipe, roughly)
     same = {"img_size": (32, 32), "in_chans": 1, "augment": "shift", "erasing": 0.0}  # what these come to
     assert asdict(config) == {**asdict(RECIPE), **same}
 
 
 def test_a_guess_is_kept_below_the_hour() -> None:
-    lines = choose(Situation(PHOTOS, CPU, MODELS), {"data": "photos"}, roughly)[1]
-    assert any(line.startswith("epochs ") and "what 10 min allow" in line for line in lines)
+    lines = choose_settings(Facts(PHOTOS, CPU, MODELS), {"data": "photos"}, roughly)[1]
+    assert any(line.startswith("epochs ") and "limited to 10 min" in line for line in lines)
 
 
 def test_durations() -> None:
@@ -165,8 +163,8 @@ def test_the_page_tells_the_tables() -> None:
     page = (Path(__file__).parents[3] / "docs" / "auto-config.md").read_text(encoding="utf-8")
     for _, _, row in STRENGTHS:
         cells = (row.get(name, "") for name in ("magnitude", "erasing", "mixup", "cutmix", "drop_path"))
-        told = " | ".join(f"{value:g}" if value != "" else "" for value in cells).replace("|  |", "| |")
-        assert f"| `{row['augment']}` | {told} |".replace("  ", " ") in page
+        named = " | ".join(f"{value:g}" if value != "" else "" for value in cells).replace("|  |", "| |")
+        assert f"| `{row['augment']}` | {named} |".replace("  ", " ") in page
     assert all(f"{rate:g}" in page or f"{rate:.5f}" in page for _, rate in LEARNING_RATES)
     assert ", ".join(map(str, SIDES)) in page
     assert all(f"{count:,}" in page and f"{most} M" in page for count, most in CAPACITY)

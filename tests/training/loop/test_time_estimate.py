@@ -8,8 +8,8 @@ from tests.using import digits_folder, tiny
 
 from hexavit.cli import main
 from hexavit.training import train
-from hexavit.training.auto_config.alternatives import Smaller, smaller_choices
-from hexavit.training.auto_config.rules import Candidate
+from hexavit.training.auto_config.alternatives import Alternative, shorter_alternatives
+from hexavit.training.auto_config.fact_types import Candidate
 from hexavit.training.config import TrainConfig
 from hexavit.training.loop import time_estimate
 
@@ -41,7 +41,7 @@ def test_a_shorter_run_prints_no_estimate(tmp_path: Path) -> None:
 def test_over_an_hour_shorter_runs_are_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time_estimate, "in_words", lambda seconds: "long")
     monkeypatch.setattr(time_estimate, "HOUR", 0.0)
-    monkeypatch.setattr(time_estimate, "smaller_choices", lambda *_: [Smaller("--epochs 1", 60.0)])
+    monkeypatch.setattr(time_estimate, "shorter_alternatives", lambda *_: [Alternative("--epochs 1", 60.0)])
     lines = shown(tmp_path, epochs=8)
     (place,) = (number for number, line in enumerate(lines) if line.startswith("about "))
     run = tmp_path / "my run"
@@ -57,7 +57,7 @@ def test_over_an_hour_shorter_runs_are_suggested(tmp_path: Path, monkeypatch: py
 
 def test_suggestions_are_computed_from_the_measured_time() -> None:
     config = TrainConfig(model="cvt_13", data="photos", epochs=20)
-    found = smaller_choices(config, 3 * 3600, (224, 224), 4.5e9, MODELS)
+    found = shorter_alternatives(config, 3 * 3600, (224, 224), 4.5e9, MODELS)
     assert [each.option for each in found] == [
         "--epochs 6 --warmup-epochs 0.6",
         "--img-size 128",
@@ -69,6 +69,6 @@ def test_suggestions_are_computed_from_the_measured_time() -> None:
 
 def test_a_run_from_weights_keeps_their_model() -> None:
     config = TrainConfig(model="cvt_13", data="photos", epochs=4, start="cvt_13")
-    found = smaller_choices(config, 30 * 3600, (224, 224), 4.5e9, MODELS)
+    found = shorter_alternatives(config, 30 * 3600, (224, 224), 4.5e9, MODELS)
     assert [each.option for each in found] == ["--img-size 96"]
-    assert smaller_choices(TrainConfig(model="cvt_nano", data="x"), 9e9, (32, 32), 4e6, MODELS) == []
+    assert shorter_alternatives(TrainConfig(model="cvt_nano", data="x"), 9e9, (32, 32), 4e6, MODELS) == []

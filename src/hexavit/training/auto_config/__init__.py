@@ -1,1 +1,1 @@
-"""What a training is told to be, where nobody says."""
+"""Settings chosen automatically from the data, the machine and the initial weights."""

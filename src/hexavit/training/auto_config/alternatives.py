@@ -1,4 +1,4 @@
-"""Trainings like one that takes too long, which take less: by the rate that was measured."""
+"""Shorter alternatives to a long run, estimated from its measured speed."""
 
 from __future__ import annotations
 
@@ -6,37 +6,38 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hexavit.parts.contract import Size
-from hexavit.training.auto_config.rules import HOUR, SIDES, SMALL, Candidate
+from hexavit.training.auto_config.fact_types import SMALL, Candidate
+from hexavit.training.auto_config.rules import HOUR, SIDES
 from hexavit.training.config import TrainConfig
 
 
-class Smaller(NamedTuple):
-    """An option that makes a training smaller, and about how many seconds are left with it."""
+class Alternative(NamedTuple):
+    """Options of a shorter run, and its estimated time in seconds."""
 
     option: str
     seconds: float
 
 
-def smaller_choices(
+def shorter_alternatives(
     config: TrainConfig, seconds: float, size: Size, macs: float, models: Sequence[Candidate]
-) -> list[Smaller]:
-    """What would bring a training below an hour, or nearest to it: fewer epochs, smaller images, a smaller model.
+) -> list[Alternative]:
+    """Changes that bring a run below an hour, or nearest to it: fewer epochs, smaller images, another model.
 
     Args:
-        config: its settings.
-        seconds: that it will take, as measured.
-        size: of its images.
+        config: settings of the run.
+        seconds: its time, extrapolated from measured steps.
+        size: its image size.
         macs: multiply-adds of its model for one image.
-        models: that may be chosen instead.
+        models: models that may be chosen instead.
     """
     found = []
     epochs = int(0.95 * config.epochs * HOUR / seconds)
     if epochs >= 3:
         warmup = config.warmup_epochs * epochs / config.epochs
         option = f"--epochs {epochs} --warmup-epochs {warmup:.2g}"
-        found.append(Smaller(option, seconds * epochs / config.epochs))
+        found.append(Alternative(option, seconds * epochs / config.epochs))
     sides = [side for side in SIDES if side < min(size)]
-    by_side = [Smaller(f"--img-size {side}", seconds * side * side / (size[0] * size[1])) for side in sides]
+    by_side = [Alternative(f"--img-size {side}", seconds * side * side / (size[0] * size[1])) for side in sides]
     if by_side:
         found.append(next((each for each in by_side if each.seconds <= HOUR), by_side[-1]))
     area = size[0] * size[1]
@@ -45,5 +46,5 @@ def smaller_choices(
     if others and min(size) > SMALL and config.start is None and not config.overrides:
         within = [(each, time) for each, time in others if time <= HOUR]
         best = max(within, key=lambda o: (o[0].top1, o[0].name)) if within else min(others, key=lambda o: o[1])
-        found.append(Smaller(f"--model {best[0].name}", best[1]))
+        found.append(Alternative(f"--model {best[0].name}", best[1]))
     return found

@@ -1,44 +1,62 @@
-"""The settings that a good colleague would choose, as a function of what there is: facts in, settings and reasons out.
+"""Rules that choose the settings of a run from facts about the data, the machine and the initial weights.
 
-Nothing here reads a file or asks the machine: :mod:`hexavit.training.auto_config.facts` does. The tables are the rules;
-``docs/auto-config.md`` says where each comes from.
+Nothing here reads a file or queries the machine: :mod:`hexavit.training.auto_config.facts` does. The rules are tables;
+``docs/auto-config.md`` has the source of each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from math import ceil, sqrt
-from typing import Any, Literal, NamedTuple
+from math import ceil, inf, sqrt
+from typing import Any, NamedTuple
 
+from hexavit._deprecated import renamed
 from hexavit.architecture import Architecture
 from hexavit.duration import in_words
 from hexavit.models.registry import resolve
-from hexavit.parts.contract import Size
+from hexavit.training.auto_config.fact_types import SMALL, Candidate, Facts, StartingWeights
 from hexavit.training.config import TrainConfig, checked_value
 
+_TYPES = "hexavit.training.auto_config.fact_types"
+__getattr__ = renamed(
+    __name__,
+    {
+        "choose": f"{__name__}.choose_settings",
+        "DataFacts": f"{_TYPES}.DataFacts",
+        "Machine": f"{_TYPES}.Machine",
+        "Situation": f"{_TYPES}.Facts",
+    },
+)
+
 HOUR = 3600.0
-SMALL = 64
-"""Up to this side in pixels, images are for the models that are built for small ones."""
 SMALL_MODEL = "cvt_nano"
-"""Its model: the demo's, whose result is measured over five seeds."""
+"""The model for small images: that of `hexavit demo`, measured over five seeds."""
 SIDES = (224, 160, 128, 96)
-"""Sides at which photographs are shown, best first; each costs a little more than half of the one before."""
+"""Image sizes for photographs, best first; each costs a little more than half of the one before."""
 MANY = 100_000
-"""From so many images on, a day on an accelerator is well spent."""
+"""From this many images on, the time limit on an accelerator is a day."""
 RATES = {"cpu": 4e9, "mps": 5e11, "cuda": 1e13}
-"""Multiply-adds a second in training, roughly: of one core of a CPU, or of an accelerator."""
+"""Rough multiply-adds per second in training: of one CPU core, or of an accelerator."""
 READING, HANDLING = 8e-3, 1e-4
-"""Seconds of a core to read and vary a photograph, and to do anything with an image at all."""
+"""Seconds of one core to read and augment a photograph, and to process an image of any size."""
 CAPACITY = ((2_000, 10), (20_000, 30), (200_000, 60))
-"""Up to so many images, so many millions of parameters."""
+"""Number of images, and the largest model for up to that many in millions of parameters."""
 LARGEST_BATCH = {"cpu": 64, "mps": 64, "cuda": 256}
-LEARNING_RATES = ((2, 2e-3), (10, 5e-4), (float("inf"), 2.5e-4))
-"""Up to so many millions of parameters, the learning rate from scratch at a batch of 64; others by the square root."""
+LEARNING_RATES = ((2, 2e-3), (10, 5e-4), (inf, 2.5e-4))
+"""Millions of parameters, and the learning rate from scratch for up to that many, at a batch of 64."""
+STATE_BYTES = 16
+"""Bytes per parameter: the float32 weight, its gradient and two moments of AdamW."""
 
 
 class Schedule(NamedTuple):
-    """How long to train: steps to aim at, fewest and most epochs for that, and fewest where time is short."""
+    """The length of a run.
+
+    Attributes:
+        steps: number of steps to aim at.
+        fewest: lower limit of the epochs for that.
+        most: upper limit of the epochs for that.
+        least: lower limit of the epochs if the time limit requires fewer.
+    """
 
     steps: int
     fewest: int
@@ -52,7 +70,7 @@ SCHEDULES = {  # by (accelerator, from weights)
     (True, False): Schedule(10_000, 30, 300, 30),
     (True, True): Schedule(2_000, 10, 50, 10),
 }
-STRENGTHS: tuple[tuple[float, str, dict[str, Any]], ...] = (  # up to so many images shown
+STRENGTHS: tuple[tuple[float, str, dict[str, Any]], ...] = (  # up to this many images shown
     (2e5, "light", {"augment": "crop", "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0, "drop_path": 0.0}),
     (
         2e7,
@@ -60,309 +78,241 @@ STRENGTHS: tuple[tuple[float, str, dict[str, Any]], ...] = (  # up to so many im
         {"augment": "rand", "magnitude": 7, "erasing": 0.1, "mixup": 0.2, "cutmix": 0.0, "drop_path": 0.05},
     ),
     (
-        float("inf"),
+        inf,
         "DeiT's",
         {"augment": "rand", "magnitude": 9, "erasing": 0.25, "mixup": 0.8, "cutmix": 1.0, "drop_path": 0.1},
     ),
 )
 
 
-@dataclass(frozen=True)
-class DataFacts:
-    """Of the data: images to train on, classes, channels; ``side`` is the median of a sample's shorter sides in pixels,
-    ``size`` what the data itself suggests, ``mirrored`` whether its images may be flipped and cut."""
-
-    images: int
-    classes: int
-    channels: int
-    side: int
-    size: Size | None = None
-    mirrored: bool = True
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where to train: the kind of device, the CPU's cores, bytes free in its memory and in the accelerator's, and
-    whether that computes in bfloat16."""
-
-    device: Literal["cpu", "mps", "cuda"]
-    cores: int
-    memory: int
-    device_memory: int | None = None
-    bfloat16: bool = False
-
-
-@dataclass(frozen=True)
-class Start:
-    """Weights at hand: of which model, with what edits, seen at which size, with how many channels and classes."""
-
-    model: str
-    overrides: tuple[str, ...] = ()
-    size: Size | None = None
-    channels: int | None = None
-    classes: int | None = None
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A named model that learns from images and labels alone: the side that it is built for and, unless it is a small
-    one, millions of parameters, multiply-adds at that side, published ImageNet-1k top-1 as a fraction of 1."""
-
-    name: str
-    side: int
-    params_m: float = 0.0
-    macs: float = 0.0
-    top1: float = 0.0
-
-
-@dataclass(frozen=True)
-class Situation:
-    """All that the choice depends on."""
-
-    data: DataFacts
-    machine: Machine
-    models: tuple[Candidate, ...]
-    start: Start | None = None
-
-
-class Counted(NamedTuple):
-    """A model's cost for one image: parameters, multiply-adds, bytes kept for the backward pass in float32."""
+class ModelCost(NamedTuple):
+    """Parameters of a model, and for one image multiply-adds and bytes kept for the backward pass in float32."""
 
     parameters: int
     macs: int
     activation_bytes: int
 
 
-def counted(architecture: Architecture) -> Counted:
-    """By :func:`hexavit.profile`."""
+def model_cost(architecture: Architecture) -> ModelCost:
+    """The cost as counted by :func:`hexavit.profile`."""
     from hexavit.profiling import profile
 
     total = profile(architecture).total
-    return Counted(total.parameters, total.macs, total.activation_bytes)
+    return ModelCost(total.parameters, total.macs, total.activation_bytes)
 
 
-Chosen = tuple[dict[str, Any], str]
-Cost = Callable[[Architecture], Counted]
+Choice = tuple[dict[str, Any], str]
+"""Settings by name, and the reason."""
+CostFunction = Callable[[Architecture], ModelCost]
 
 
-def choose(situation: Situation, given: Mapping[str, Any], cost: Cost = counted) -> tuple[TrainConfig, tuple[str, ...]]:
-    """Settings for a training, and a line of reason for each group of them.
+def choose_settings(
+    facts: Facts, given: Mapping[str, Any], cost: CostFunction = model_cost
+) -> tuple[TrainConfig, tuple[str, ...]]:
+    """Choose the settings of a run that are not given.
 
     Args:
-        situation: the facts.
-        given: settings that stand as they are.
-        cost: of a model for one image.
+        facts: facts about data, machine, models and initial weights.
+        given: settings by name, which are kept as they are.
+        cost: function from an architecture to its cost.
+
+    Returns:
+        The settings, and one line with the reason for each group of chosen settings.
 
     Raises:
-        ConfigError: a setting that makes no sense.
-        ArchitectureError: an unknown model, or edits that do not fit it.
+        ConfigError: the value of a setting is not valid.
+        ArchitectureError: the model is unknown, or the overrides do not fit it.
     """
-    settled = {name: checked_value(name, value) for name, value in given.items()}
+    settings = {name: checked_value(name, value) for name, value in given.items()}
     reasons: list[str] = []
-    _settle(settled, reasons, _model(situation, settled, cost))
-    for rule in (_channels, _precision):
-        _settle(settled, reasons, rule(situation, settled))
+
+    def add(choice: Choice) -> None:
+        values, why = choice
+        new = {name: value for name, value in values.items() if name not in settings}
+        if new:
+            settings.update(new)
+            reasons.append(", ".join(f"{name} {_format(value)}" for name, value in new.items()) + f": {why}")
+
+    add(_choose_model(facts, settings, cost))
+    add(_choose_channels(facts))
+    add(_choose_precision(facts))
     architecture = resolve(
-        settled["model"],
-        num_classes=situation.data.classes,
-        in_chans=settled["in_chans"] or situation.data.channels,
-        img_size=settled["img_size"] or situation.data.size,
-        overrides=settled.get("overrides", ()),
+        settings["model"],
+        num_classes=facts.data.classes,
+        in_chans=settings["in_chans"] or facts.data.channels,
+        img_size=settings["img_size"] or facts.data.size,
+        overrides=settings.get("overrides", ()),
     )
     model = cost(architecture)
-    for with_cost in (_batch, _length, _rates, _strength):
-        _settle(settled, reasons, with_cost(situation, settled, model))
-    return TrainConfig.from_mapping(settled), tuple(reasons)
+    for rule in (_choose_batch, _choose_epochs, _choose_learning_rates, _choose_regularization):
+        add(rule(facts, settings, model))
+    return TrainConfig.from_mapping(settings), tuple(reasons)
 
 
-def _settle(settled: dict[str, Any], reasons: list[str], chosen: Chosen) -> None:
-    values, why = chosen
-    fresh = {name: value for name, value in values.items() if name not in settled}
-    if fresh:
-        settled |= fresh
-        reasons.append(", ".join(f"{name} {_written(value)}" for name, value in fresh.items()) + f": {why}")
-
-
-def _written(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, tuple):
         return " x ".join(map(str, value)) if value and isinstance(value[0], int) else ", ".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _model(situation: Situation, settled: Mapping[str, Any], cost: Cost) -> Chosen:
-    """The model and its size, of the weights at hand, else what the images deserve and the time allows."""
-    data, start = situation.data, situation.start
-    if start is not None and settled.get("model", start.model) == start.model:
-        return _of_weights(situation, start, cost)
-    images = f"{data.images:,} images of {data.side} pixels or so"
-    if "model" in settled:
-        return {"img_size": data.size or resolve(settled["model"]).img_size}, f"the model's own; {images}"
-    if settled.get("img_size"):
-        sides: tuple[int, ...] = (round(sqrt(settled["img_size"][0] * settled["img_size"][1])),)
+def _choose_model(facts: Facts, settings: Mapping[str, Any], cost: CostFunction) -> Choice:
+    """Model and image size: those of the initial weights, else by image size, number of images and time limit."""
+    data, start = facts.data, facts.start
+    if start is not None and settings.get("model", start.model) == start.model:
+        return _model_of_weights(facts, start, cost)
+    images = f"{data.images:,} images of about {data.side} pixels"
+    if "model" in settings:
+        return {"img_size": data.size or resolve(settings["model"]).img_size}, f"size of the model; {images}"
+    if settings.get("img_size"):
+        sides: tuple[int, ...] = (round(sqrt(settings["img_size"][0] * settings["img_size"][1])),)
     elif data.size or data.side <= SMALL:
         sides = (max(data.size) if data.size else 32 * ceil(data.side / 32),)
     else:
         sides = tuple(side for side in SIDES if side - 32 < data.side) or SIDES[-1:]
     if sides[0] <= SMALL:
         size = data.size or (sides[0], sides[0])
-        return {"model": SMALL_MODEL, "img_size": size}, f"{images}, as the demo's"
-    found, side, why = _best(situation, sides)
+        return {"model": SMALL_MODEL, "img_size": size}, f"{images}; the model of `hexavit demo`"
+    found, side, why = _best_candidate(facts, sides)
     return {"model": found.name, "img_size": (side, side)}, f"{images}; {why}"
 
 
-def _of_weights(situation: Situation, start: Start, cost: Cost) -> Chosen:
-    values: dict[str, Any] = {"model": start.model}
-    if start.overrides:
-        values["overrides"] = start.overrides
-    size = start.size or resolve(start.model).img_size
-    if situation.machine.device == "cpu":
+def _model_of_weights(facts: Facts, start: StartingWeights, cost: CostFunction) -> Choice:
+    size, why = start.size or resolve(start.model).img_size, "of the initial weights"
+    if not facts.accelerated:
         macs = cost(resolve(start.model, img_size=size, overrides=start.overrides)).macs
-        for side in SIDES:
-            if _fits(situation, macs * side**2 / (size[0] * size[1]), SCHEDULES[False, True].least):
-                break
+        per_pixel, epochs = macs / (size[0] * size[1]), SCHEDULES[False, True].least
+        side = next((side for side in SIDES if _fits_time(facts, per_pixel * side**2, epochs)), SIDES[-1])
         if side < min(size) and max(size) > SMALL:
-            return {
-                **values,
-                "img_size": (side, side),
-            }, f"those of the weights, but for the time below {_written(size)}"
-    return {**values, "img_size": size}, "those of the weights"
+            size, why = (side, side), f"of the initial weights, at less than their {_format(size)} to save time"
+    edits = {"overrides": start.overrides} if start.overrides else {}
+    return {"model": start.model, **edits, "img_size": size}, why
 
 
-def _best(situation: Situation, sides: tuple[int, ...]) -> tuple[Candidate, int, str]:
-    """The best published model that the time allows, at the largest side that it allows any."""
-    images, accelerated = situation.data.images, situation.machine.device != "cpu"
-    most = next((limit for count, limit in CAPACITY if images <= count), float("inf"))
-    large = [each for each in situation.models if each.side > SMALL and each.params_m <= most]
-    epochs = SCHEDULES[accelerated, False].fewest
+def _best_candidate(facts: Facts, sides: tuple[int, ...]) -> tuple[Candidate, int, str]:
+    """The most accurate candidate within the time limit, at the largest size at which there is one, and the reason."""
+    most = next((limit for count, limit in CAPACITY if facts.data.images <= count), inf)
+    large = [each for each in facts.models if each.side > SMALL and each.params_m <= most]
+    epochs = SCHEDULES[facts.accelerated, False].fewest
     for side in sides:
-        fits = [each for each in large if _fits(situation, each.macs * (side / each.side) ** 2, epochs)]
+        fits = [each for each in large if _fits_time(facts, each.macs * (side / each.side) ** 2, epochs)]
         if fits:
             best = max(fits, key=lambda each: (each.top1, -each.macs))
-            size = f" and {most} M parameters" if most < float("inf") else ""
-            time = in_words(_budget(situation))
-            return best, side, f"the best on ImageNet within {time} for {epochs} epochs{size}"
+            size = f", up to {most} M parameters" if most < inf else ""
+            limit = in_words(_time_limit(facts))
+            return best, side, f"the most accurate on ImageNet with {epochs} epochs within {limit}{size}"
     cheapest = min(large, key=lambda each: (each.macs / each.side**2, each.name))
-    return cheapest, sides[-1], "the cheapest at the smallest size, as this machine is slow for so many"
+    return cheapest, sides[-1], f"the cheapest model; none has {epochs} epochs within {in_words(_time_limit(facts))}"
 
 
-def _budget(situation: Situation) -> float:
-    """Seconds that a training may take; on a CPU the guess may be wrong by six before that is an hour."""
-    if situation.machine.device == "cpu":
+def _time_limit(facts: Facts) -> float:
+    """Seconds for a run. On a CPU the estimate may be wrong by a factor of six, which would be an hour."""
+    if not facts.accelerated:
         return HOUR / 6
-    return HOUR if situation.data.images < MANY else 24 * HOUR
+    return HOUR if facts.data.images < MANY else 24 * HOUR
 
 
-def _fits(situation: Situation, macs: float, epochs: int) -> bool:
-    return epochs * _epoch(situation, macs) <= _budget(situation)
+def _fits_time(facts: Facts, macs: float, epochs: int) -> bool:
+    return epochs * _epoch_seconds(facts, macs) <= _time_limit(facts)
 
 
-def _epoch(situation: Situation, macs: float) -> float:
-    """Seconds for the images once, forward and backward, by a rough guess."""
-    machine, photographs = situation.machine, situation.data.side > SMALL
-    rate = RATES[machine.device] * (machine.cores if machine.device == "cpu" else 1)
-    reading = READING / machine.cores if photographs else HANDLING
-    return situation.data.images * max(3 * macs / rate, reading)
+def _epoch_seconds(facts: Facts, macs: float) -> float:
+    """Rough estimate of an epoch, for a model with these multiply-adds per image."""
+    machine = facts.machine
+    rate = RATES[machine.device] * (1 if facts.accelerated else machine.cores)
+    reading = READING / machine.cores if facts.data.side > SMALL else HANDLING
+    return facts.data.images * max(3 * macs / rate, reading)
 
 
-def _channels(situation: Situation, settled: Mapping[str, Any]) -> Chosen:
-    start = situation.start
-    if start is not None and start.channels in (1, 3) and situation.data.channels in (1, 3):
-        return {"in_chans": start.channels}, "those of the weights"
-    return {"in_chans": situation.data.channels}, "those of the images"
+def _choose_channels(facts: Facts) -> Choice:
+    start = facts.start
+    if start is not None and start.channels in (1, 3) and facts.data.channels in (1, 3):
+        return {"in_chans": start.channels}, "of the initial weights"
+    return {"in_chans": facts.data.channels}, "of the images"
 
 
-def _precision(situation: Situation, settled: Mapping[str, Any]) -> Chosen:
-    machine = situation.machine
-    if machine.device == "cuda":
-        if machine.bfloat16:
-            return {"precision": "bfloat16"}, "this GPU computes in it, at twice the speed or more"
-        return {"precision": "float16"}, "this GPU has no bfloat16; losses are scaled"
-    return {"precision": "float32"}, f"on {machine.device}, where halves gain little"
+def _choose_precision(facts: Facts) -> Choice:
+    if facts.machine.device != "cuda":
+        return {"precision": "float32"}, f"16-bit types gain little on {facts.machine.device}"
+    if facts.machine.bfloat16:
+        return {"precision": "bfloat16"}, "this GPU supports it; at least twice as fast as float32"
+    return {"precision": "float16"}, "this GPU has no bfloat16; the loss is scaled"
 
 
-def _batch(situation: Situation, settled: Mapping[str, Any], model: Counted) -> Chosen:
-    """A power of two that leaves 20 steps an epoch, and fits the memory."""
-    data, machine = situation.data, situation.machine
-    halved = 1.0 if settled["precision"] == "float32" else 0.6
-    room = machine.memory * 0.25 if machine.device_memory is None else machine.device_memory * 0.6
-    fitting = max(1.0, (room - 16 * model.parameters) / (halved * model.activation_bytes))
-    most = min(max(8, data.images // 20), data.images, LARGEST_BATCH[machine.device])
-    batch = _power_of_two(min(most, fitting))
+def _choose_batch(facts: Facts, settings: Mapping[str, Any], model: ModelCost) -> Choice:
+    """A power of two that leaves 20 steps an epoch and fits into a part of the memory."""
+    data, machine = facts.data, facts.machine
+    per_image = model.activation_bytes * (1.0 if settings["precision"] == "float32" else 0.6)
+    available = machine.memory * 0.25 if machine.device_memory is None else machine.device_memory * 0.6
+    fitting = max(1.0, (available - STATE_BYTES * model.parameters) / per_image)
+    most = min(max(8, data.images // 20), data.images, LARGEST_BATCH[machine.device], fitting)
+    batch = 1 << max(0, int(most).bit_length() - 1)
     steps = max(1, data.images // batch)
-    why = f"{steps:,} step{'s' * (steps > 1)} an epoch"
-    taken = (16 * model.parameters + batch * halved * model.activation_bytes) / 1e6
-    memory = f"{taken / 1000:.1f} GB" if taken > 999 else f"{taken:.0f} MB"
-    return {"batch_size": batch}, f"{why}, and {memory} of memory or so"
+    needed = (STATE_BYTES * model.parameters + batch * per_image) / 1e6
+    memory = f"{needed / 1000:.1f} GB" if needed > 999 else f"{needed:.0f} MB"
+    return {"batch_size": batch}, f"{steps:,} step{'s' * (steps > 1)} per epoch, about {memory} of memory"
 
 
-def _power_of_two(most: float) -> int:
-    return 1 << max(0, int(most).bit_length() - 1)
-
-
-def _length(situation: Situation, settled: Mapping[str, Any], model: Counted) -> Chosen:
-    """Epochs for a number of steps, fewer where an hour is not enough; a tenth of them is warm-up, five at most."""
-    data = situation.data
-    schedule = SCHEDULES[situation.machine.device != "cpu", situation.start is not None]
-    steps = max(1, data.images // settled["batch_size"])
+def _choose_epochs(facts: Facts, settings: Mapping[str, Any], model: ModelCost) -> Choice:
+    """Epochs for a number of steps, fewer if the time limit requires it; a tenth of them, at most 5, is warm-up."""
+    schedule = SCHEDULES[facts.accelerated, facts.start is not None]
+    steps = max(1, facts.data.images // settings["batch_size"])
     epochs = min(max(ceil(schedule.steps / steps), schedule.fewest), schedule.most)
-    second, budget = _epoch(situation, model.macs), _budget(situation)
-    why = f"{schedule.steps:,} steps, but {schedule.fewest} to {schedule.most} epochs"
-    if epochs * second > budget:
-        epochs = max(schedule.least, int(budget / second))
-        why = f"what {in_words(budget)} allow, but {schedule.least} at least"
-    if "epochs" in settled:
-        epochs, why = settled["epochs"], "a tenth of the epochs, 5 at most"
-    return {"epochs": epochs, "warmup_epochs": min(5.0, epochs / 10)}, f"{why}; {in_words(epochs * second)} or so"
+    seconds, limit = _epoch_seconds(facts, model.macs), _time_limit(facts)
+    why = f"about {schedule.steps:,} steps, in {schedule.fewest} to {schedule.most} epochs"
+    if epochs * seconds > limit:
+        epochs = max(schedule.least, int(limit / seconds))
+        why = f"limited to {in_words(limit)}, but at least {schedule.least} epochs"
+    if "epochs" in settings:
+        epochs, why = settings["epochs"], "a tenth of the epochs, at most 5"
+    return {"epochs": epochs, "warmup_epochs": min(5.0, epochs / 10)}, f"{why}; about {in_words(epochs * seconds)}"
 
 
-def _rates(situation: Situation, settled: Mapping[str, Any], model: Counted) -> Chosen:
-    batch, start = settled["batch_size"], situation.start
-    scale = sqrt(batch / 64)
-    millions = model.parameters / 1e6
+def _choose_learning_rates(facts: Facts, settings: Mapping[str, Any], model: ModelCost) -> Choice:
+    start, batch = facts.start, settings["batch_size"]
+    scale, millions = sqrt(batch / 64), model.parameters / 1e6
     rate = next(rate for most, rate in LEARNING_RATES if millions <= most)
     if start is None:
-        why = f"AdamW from scratch, {millions:.1f} M parameters, batches of {batch}"
-        if situation.data.side > SMALL and situation.data.images < MANY:
+        why = f"AdamW from scratch, {millions:.1f} M parameters, batch size {batch}"
+        if facts.data.side > SMALL and facts.data.images < MANY:
             why += "; --from NAME would start from published weights"
         return {"lr": _two_digits(rate * scale), "weight_decay": 0.05}, why
-    new_head = start.classes != situation.data.classes
-    why = "fine-tuning: what is learnt moves less the earlier its layer" + (
-        ", and the new head learns faster" if new_head else ""
-    )
-    fine = {
+    new_head = start.classes != facts.data.classes
+    fine_tuning = {
         "lr": _two_digits(max(rate / 2, LEARNING_RATES[-1][1]) * scale),
         "head_lr": 4.0 if new_head else 1.0,
         "layer_decay": 0.75,
+        "weight_decay": 0.05,
     }
-    return {**fine, "weight_decay": 0.05}, why
+    head = ", and a higher rate for the new head" if new_head else ""
+    return fine_tuning, f"fine-tuning: lower rates for earlier layers{head}"
 
 
 def _two_digits(value: float) -> float:
     return float(f"{value:.1e}")
 
 
-def _strength(situation: Situation, settled: Mapping[str, Any], model: Counted) -> Chosen:
-    data = situation.data
-    shown = settled["epochs"] * data.images
+def _choose_regularization(facts: Facts, settings: Mapping[str, Any], model: ModelCost) -> Choice:
+    flips, augment = facts.data.mirrored, settings.get("augment")
+    shown = settings["epochs"] * facts.data.images
     name, values = next((name, values) for most, name, values in STRENGTHS if shown <= most)
-    if settled.get("augment") == "none":  # who wants none wants nothing erased or mixed either
+    if augment == "none":  # then without erasing and mixing too
         name, values = STRENGTHS[0][1:]
-    if not data.mirrored:
+    why = f"{name} augmentation for {shown:,} images shown in total"
+    values = dict(values)
+    if not flips:
         values = {**STRENGTHS[0][2], "augment": "shift"}
         del values["drop_path"]  # the model's own
-    if settled.get("augment") not in (None, "auto", "rand"):
-        values = {key: value for key, value in values.items() if key != "magnitude"}
-    if settled.get("label_maps") or settled.get("mix_token"):
-        values = {**values, "augment": "rand" if data.mirrored else "none", "mixup": 0.0, "cutmix": 0.0}
-    why = f"{name} for {shown:,} images shown in all"
-    if not data.mirrored:
-        why = "characters must not be mirrored, nor cut, nor mixed"
+        why = "characters must not be mirrored, cropped or mixed"
+    if augment not in (None, "auto", "rand"):
+        values.pop("magnitude", None)
+    if settings.get("label_maps") or settings.get("mix_token"):
+        values |= {"augment": "rand" if flips else "none", "mixup": 0.0, "cutmix": 0.0}
     return {**values, "label_smoothing": 0.1}, why
 
 
-CHOSEN = frozenset(
+AUTOMATIC_SETTINGS = frozenset(
     {"model", "img_size", "in_chans", "precision", "batch_size", "epochs", "warmup_epochs", "lr", "head_lr"}
     | {"layer_decay", "weight_decay", "label_smoothing", "drop_path"}
     | {"augment", "magnitude", "erasing", "mixup", "cutmix"}
 )
-"""Names of the settings that are chosen; where all are given there is nothing to look at."""
+"""Names of the settings that are chosen. If all are given, the data is not inspected."""

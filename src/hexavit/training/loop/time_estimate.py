@@ -10,9 +10,9 @@ from rich.console import Console
 
 from hexavit.duration import in_words
 from hexavit.runs.run_folder import Run
-from hexavit.training.auto_config.alternatives import smaller_choices
+from hexavit.training.auto_config.alternatives import shorter_alternatives
 from hexavit.training.auto_config.facts import candidates
-from hexavit.training.auto_config.rules import HOUR, counted
+from hexavit.training.auto_config.rules import HOUR, model_cost
 from hexavit.training.config import TrainConfig
 from hexavit.training.loop.listener import Listener
 from hexavit.training.loop.train_state import TrainState
@@ -61,8 +61,8 @@ def shorter_runs(run: Run, config: TrainConfig, model: Any) -> Callable[[float],
     """For :class:`TimeEstimate`: commands for similar runs that take less time."""
 
     def alternatives(left: float) -> Sequence[str]:
-        macs = counted(model.architecture).macs
-        found = smaller_choices(config, left, model.architecture.img_size, macs, candidates())
+        macs = model_cost(model.architecture).macs
+        found = shorter_alternatives(config, left, model.architecture.img_size, macs, candidates())
         if not found:
             return []
         again = f"hexavit train --config {shlex.quote(str(run.config))}"
