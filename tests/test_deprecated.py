@@ -30,6 +30,7 @@ def test_a_submodule_moves_with_its_package() -> None:
         ("hexavit.inference", "start_from", "load_starting_weights"),
         ("hexavit.training.auto_config.rules", "choose", "choose_settings"),
         ("hexavit.training.auto_config.rules", "Situation", "Facts"),
+        ("hexavit.training.objectives.losses", "EveryAnswer", "MeanCrossEntropy"),
         ("hexavit.training.auto_config.facts", "look", "gather_facts"),
         ("hexavit.evaluation.evaluate", "judge", "evaluate_with_predictions"),
         ("hexavit.evaluation.evaluate", "Judged", "DetailedEvaluation"),

@@ -35,7 +35,6 @@ STILL_THERE: dict[str, set[str]] = {
     "docs/checkpoints.md": {"refuse"},
     "hexavit/checkpoints": {"answer", "nobody", "refuse", "told"},
     "hexavit/evaluation": {"judge"},  # the old name of a function
-    "hexavit/training": {"a training", "answer", "lesson", "nobody", "refuse", "room", "told"},
 }
 """Words that a package or page still has; to shrink to nothing."""
 

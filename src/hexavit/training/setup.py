@@ -28,7 +28,7 @@ from hexavit.training.config import ConfigError, TrainConfig
 from hexavit.training.limits import check_fits
 from hexavit.training.loop.checkpoints import Checkpoint, newest_checkpoint
 from hexavit.training.loop.optimizer import freeze
-from hexavit.training.objectives.objective import Lesson, make_lesson
+from hexavit.training.objectives.objective import Objective, make_objective
 
 Tell = Callable[[str], None]
 
@@ -43,7 +43,7 @@ class PreparedRun:
         source: the data.
         split: its training, validation and test images.
         model: the model with its initial weights.
-        lesson: the objective.
+        objective: computes the loss.
         checkpoint: the checkpoint to continue from, if any.
     """
 
@@ -52,7 +52,7 @@ class PreparedRun:
     source: Source
     split: Split
     model: nn.Module
-    lesson: Lesson
+    objective: Objective
     checkpoint: Checkpoint | None = None
 
 
@@ -79,7 +79,7 @@ def prepare_run(
     if config.start is not None:
         tell(str(load_starting_weights(model, config.start)))
     input_spec = _input_spec(config, source, model)
-    lesson = make_lesson(model, config, source, split, input_spec)
+    objective = make_objective(model, config, source, split, input_spec)
     check_run_folder(out, overwrite=overwrite)  # before the checks that take longer
     split, skipped = only_readable(source, split, config.on_bad_image, config.workers)
     input_spec = suited_to(source, split["train"], input_spec)
@@ -95,7 +95,7 @@ def prepare_run(
         tell(f"16-bit images use values up to {input_spec.white:,}: this value is white")
     if skipped:
         tell(f"broken images left out: {len(skipped)}, named in {run.split_file}")
-    return PreparedRun(run, config, source, split, model, lesson)
+    return PreparedRun(run, config, source, split, model, objective)
 
 
 def check_settings(config: TrainConfig, source: Source) -> Split:
@@ -131,8 +131,8 @@ def open_run(run: Run, config: TrainConfig, tell: Tell) -> PreparedRun:
         model = run.build()
     if config.start is not None and checkpoint is None:
         load_starting_weights(model, config.start)
-    lesson = make_lesson(model, config, source, split, run.input_spec())
-    return PreparedRun(run, config, source, split, model, lesson, checkpoint)
+    objective = make_objective(model, config, source, split, run.input_spec())
+    return PreparedRun(run, config, source, split, model, objective, checkpoint)
 
 
 def absolute_paths(config: TrainConfig) -> TrainConfig:

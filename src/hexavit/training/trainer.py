@@ -199,7 +199,7 @@ def _fit(prepared: PreparedRun, console: Console, launch: Launch) -> Trained:
             train_images,
             training=True,
             begin=(0, 0) if state is None else (state.epoch, state.step),
-            halo=prepared.lesson.mixture is not None,
+            halo=prepared.objective.mixture is not None,
             **loading,
         )
         val_loader = make_loader(val_images, training=False, **loading)
@@ -209,7 +209,9 @@ def _fit(prepared: PreparedRun, console: Console, launch: Launch) -> Trained:
             listeners = [make_progress(console), TimeEstimate(console, ratio, shorter_runs(run, config, model))]
             listeners += [WandbLogger(run, config)] if config.wandb is not None else []
         classes = len(prepared.source.classes)
-        loop = TrainingLoop(fabric, model, config, prepared.lesson, classes, train_loader, val_loader, run, listeners)
+        loop = TrainingLoop(
+            fabric, model, config, prepared.objective, classes, train_loader, val_loader, run, listeners
+        )
         if prepared.checkpoint is not None:
             loop.load_state_dict(prepared.checkpoint)
         try:
@@ -259,12 +261,12 @@ def _fabric_defaults(seed: int) -> Iterator[None]:
 
 def _make_images(prepared: PreparedRun) -> tuple[Images, Images]:
     """The training images, augmented, and the validation images."""
-    config, source, lesson, spec = prepared.config, prepared.source, prepared.lesson, prepared.run.input_spec()
+    config, source, objective, spec = prepared.config, prepared.source, prepared.objective, prepared.run.input_spec()
     augment = source.hints.augment if config.augment == "auto" else config.augment
     strength: dict[str, Any] = {"magnitude": config.magnitude, "erasing": config.erasing}
     images = Images(source, prepared.split["train"], training_transform(spec, augment, **strength), config.seed)
-    if lesson.maps is not None:
-        images = MappedImages(images, lesson.maps, spec, augment, **strength)
+    if objective.maps is not None:
+        images = MappedImages(images, objective.maps, spec, augment, **strength)
     return images, Images(source, prepared.split["val"], spec.transform(), config.seed)
 
 

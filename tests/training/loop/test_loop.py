@@ -18,7 +18,7 @@ from hexavit.data.split import make_split
 from hexavit.inference import Run
 from hexavit.processes import Processes
 from hexavit.training.loop.loop import TrainingLoop
-from hexavit.training.objectives.objective import Lesson
+from hexavit.training.objectives.objective import Objective
 
 
 def made(tmp_path: Path, val_batch: int = 8, fabric: Fabric | None = None, **settings: Any) -> TrainingLoop:
@@ -35,7 +35,7 @@ def made(tmp_path: Path, val_batch: int = 8, fabric: Fabric | None = None, **set
     )
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
     fabric.launch()
-    return TrainingLoop(fabric, model, config, Lesson(model, config, 3), 3, *loaders, Run(tmp_path / "run"))
+    return TrainingLoop(fabric, model, config, Objective(model, config, 3), 3, *loaders, Run(tmp_path / "run"))
 
 
 @pytest.mark.parametrize("settings", [{"mixup": 0.2}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])

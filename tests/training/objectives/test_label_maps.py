@@ -94,7 +94,7 @@ def test_maps_are_read_with_their_images(tmp_path: Path) -> None:
         assert torch.equal(images[Draw(0, 7)][0], image)
         assert 0 <= float(crop[0]) <= 1
         assert not torch.equal(images[Draw(1, 7)][0], image)
-    with pytest.raises(DataError, match="shift would turn images under their maps"):
+    with pytest.raises(DataError, match="cannot follow the rotations of shift"):
         MappedImages(images, maps, spec, "shift")
 
 
@@ -114,10 +114,10 @@ def test_a_map_is_mirrored_from_left_to_right_with_its_image(tmp_path: Path) -> 
     ("content", "sentence"),
     [
         (b"nonsense", "this label map is damaged or not safe to read"),
-        (torch.zeros(3, 4), "a label map is (2, k, n, n) of finite numbers"),
-        (torch.full((2, 2, 6, 6), 3.0), "names the class 3 of 3"),
-        (torch.zeros(2, 2, 5, 5), "this label map is (2, 2, 5, 5), and others are (2, 2, 6, 6)"),
-        (None, "of 30 images 1 have no label map, such as zero/0000.png, whose map would be zero/0000.pt"),
+        (torch.zeros(3, 4), "a label map holds finite numbers of shape (2, k, n, n)"),
+        (torch.full((2, 2, 6, 6), 3.0), "label map with class index 3: indices are 0 to 2"),
+        (torch.zeros(2, 2, 5, 5), "label map of shape (2, 2, 5, 5), where others have (2, 2, 6, 6)"),
+        (None, "1 of 30 images have no label map, such as zero/0000.png, whose map would be zero/0000.pt"),
     ],
 )
 def test_wrong_maps_are_named(tmp_path: Path, content: object, sentence: str) -> None:
@@ -128,17 +128,17 @@ def test_wrong_maps_are_named(tmp_path: Path, content: object, sentence: str) ->
         file.write_bytes(content)
     elif content is not None:
         torch.save(content, file)
-    with pytest.raises(DataError) as refusal:
+    with pytest.raises(DataError) as raised:
         LabelMaps(tmp_path / "maps", source, range(30)).load(source.names.index("zero/0000.png"))
-    assert sentence in str(refusal.value)
+    assert sentence in str(raised.value)
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("more", [[], ["--mix-token"], ["--augment", "rand", "--magnitude", "5"]])
 def test_token_labels_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]) -> None:
     maps = write_maps(tmp_path / "maps")
-    told = train_by_command(capsys, tmp_path / "run", "--model", "lvvit_nano", "--label-maps", maps, *more)
-    assert "validation accuracy" in told
+    printed = train_by_command(capsys, tmp_path / "run", "--model", "lvvit_nano", "--label-maps", maps, *more)
+    assert "validation accuracy" in printed
     run = Run.open(tmp_path / "run")
     assert f"label_maps: {maps}" in run.config.read_text()
     assert run.model().eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
@@ -158,16 +158,19 @@ def test_mix_token_without_maps(tmp_path: Path, capsys: pytest.CaptureFixture[st
             "with mixup or cutmix: set these to 0",
         ),
         (["--model", "lvvit_nano", "--label-maps", "nowhere"], "nowhere: there is no such folder of label maps"),
-        (["--model", "lvvit_nano", "--label-maps", "MAPS", "--augment", "shift"], "shift would turn images under"),
+        (
+            ["--model", "lvvit_nano", "--label-maps", "MAPS", "--augment", "shift"],
+            "cannot follow the rotations of shift",
+        ),
         (
             ["--model", "lvvit_nano", "--mix-token", "--teacher", "x"],
             "teacher needs another head",
         ),
     ],
 )
-def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], sentence: str) -> None:
+def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], sentence: str) -> None:
     maps = write_maps(tmp_path / "maps")
-    told = train_by_command(capsys, tmp_path / "run", *(maps if each == "MAPS" else each for each in arguments))
-    assert sentence in told
-    assert told.count("\n") == 1
+    printed = train_by_command(capsys, tmp_path / "run", *(maps if each == "MAPS" else each for each in arguments))
+    assert sentence in printed
+    assert printed.count("\n") == 1
     assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ from tests.parity import golden
 import hexavit
 from hexavit.errors import HexavitError
 from hexavit.training.objectives.distillation import Distillation
-from hexavit.training.objectives.losses import CrossEntropy, EveryAnswer
+from hexavit.training.objectives.losses import CrossEntropy, MeanCrossEntropy
 from hexavit.training.objectives.token_labels import Box, TokenLabels, mixed_tokens, token_label_targets
 
 REFERENCE = Path(__file__).parents[2] / "parity" / "reference"
@@ -35,12 +35,12 @@ def drawn(seed: int, *shape: int) -> torch.Tensor:
     ],
 )
 def test_distillation_is_the_authors(name: str, kind: Any, alpha: float, tau: float) -> None:
-    told = record("DeiT/distillation_loss.json")
-    answers = (drawn(5, 4, 1000), drawn(6, 4, 1000))
+    stored = record("DeiT/distillation_loss.json")
+    outputs = (drawn(5, 4, 1000), drawn(6, 4, 1000))
     loss = Distillation(CrossEntropy(), kind, alpha, tau)(
-        answers, torch.tensor(told["inputs"]["labels"]), 2 * drawn(7, 4, 1000)
+        outputs, torch.tensor(stored["inputs"]["labels"]), 2 * drawn(7, 4, 1000)
     )
-    assert loss.item() == pytest.approx(told["loss"][name], rel=1e-6)
+    assert loss.item() == pytest.approx(stored["loss"][name], rel=1e-6)
 
 
 def targets(size: int = 14, **options: Any) -> torch.Tensor:
@@ -57,22 +57,22 @@ def targets(size: int = 14, **options: Any) -> torch.Tensor:
     )
 
 
-def assert_told(found: torch.Tensor, told: dict[str, Any]) -> None:
-    assert list(found.shape) == told["shape"]
-    assert found.double().mean().item() == pytest.approx(told["mean"], rel=1e-5)
-    assert found.double().norm().item() == pytest.approx(told["norm"], rel=1e-5)
-    torch.testing.assert_close(found.flatten()[:4], torch.tensor(told["first"]), rtol=1e-4, atol=0)
+def assert_as_stored(found: torch.Tensor, stored: dict[str, Any]) -> None:
+    assert list(found.shape) == stored["shape"]
+    assert found.double().mean().item() == pytest.approx(stored["mean"], rel=1e-5)
+    assert found.double().norm().item() == pytest.approx(stored["norm"], rel=1e-5)
+    torch.testing.assert_close(found.flatten()[:4], torch.tensor(stored["first"]), rtol=1e-4, atol=0)
 
 
 def test_token_label_targets_are_the_authors() -> None:
-    told = record("LV-ViT/token_label_loss.json")
+    stored = record("LV-ViT/token_label_loss.json")
     found = targets()
-    assert_told(found, told["targets"])
-    assert_told(0.7 * found + 0.3 * found.flip(0), told["targets_mixed_lam_0.7"])
-    assert_told(targets(size=1), told["targets_label_size_1"])
+    assert_as_stored(found, stored["targets"])
+    assert_as_stored(0.7 * found + 0.3 * found.flip(0), stored["targets_mixed_lam_0.7"])
+    assert_as_stored(targets(size=1), stored["targets_label_size_1"])
     columns = {"class_token_target_top3": 1, "patch0_target_top3": 2, "patch13_target_top3": 15}
     for name, column in {**columns, "patch182_target_top3": 184}.items():
-        for image, best in enumerate(told[name]):
+        for image, best in enumerate(stored[name]):
             for place, value in best:
                 assert found[image, place, column].item() == pytest.approx(value, rel=1e-4)
 
@@ -82,41 +82,41 @@ def test_rows_and_columns_of_a_crop_as_they_are() -> None:
 
 
 def test_token_label_loss_is_the_authors() -> None:
-    told = record("LV-ViT/token_label_loss.json")
-    answers = (drawn(3, 2, 1000), drawn(4, 2, 196, 1000))
+    stored = record("LV-ViT/token_label_loss.json")
+    outputs = (drawn(3, 2, 1000), drawn(4, 2, 196, 1000))
     box, target = Box(2, 3, 9, 12), targets()
-    assert TokenLabels()(answers, target, box).item() == pytest.approx(told["loss"], rel=1e-6)
-    assert TokenLabels()(answers, target).item() == pytest.approx(told["loss_without_mix_token"], rel=1e-6)
-    assert TokenLabels(0.5)(answers, target, box).item() == pytest.approx(told["loss_dense_weight_0.5"], rel=1e-6)
-    truth = TokenLabels(truth=True)(answers, target, box)
-    assert truth.item() == pytest.approx(told["loss_with_ground_truth"], rel=1e-6)
+    assert TokenLabels()(outputs, target, box).item() == pytest.approx(stored["loss"], rel=1e-6)
+    assert TokenLabels()(outputs, target).item() == pytest.approx(stored["loss_without_mix_token"], rel=1e-6)
+    assert TokenLabels(0.5)(outputs, target, box).item() == pytest.approx(stored["loss_dense_weight_0.5"], rel=1e-6)
+    truth = TokenLabels(truth=True)(outputs, target, box)
+    assert truth.item() == pytest.approx(stored["loss_with_ground_truth"], rel=1e-6)
 
 
 def test_labels_hold_for_every_token_where_there_is_no_map() -> None:
-    answers = (drawn(3, 2, 5), drawn(4, 2, 6, 5))
+    outputs = (drawn(3, 2, 5), drawn(4, 2, 6, 5))
     labels = torch.tensor([1, 4])
-    expected = CrossEntropy()(answers[0], labels) + CrossEntropy()(
-        answers[1].flatten(0, 1), labels.repeat_interleave(6)
+    expected = CrossEntropy()(outputs[0], labels) + CrossEntropy()(
+        outputs[1].flatten(0, 1), labels.repeat_interleave(6)
     )
-    torch.testing.assert_close(TokenLabels()(answers, labels), expected)
-    torch.testing.assert_close(EveryAnswer()(answers, labels), expected / 2)
+    torch.testing.assert_close(TokenLabels()(outputs, labels), expected)
+    torch.testing.assert_close(MeanCrossEntropy()(outputs, labels), expected / 2)
     mixed = torch.nn.functional.one_hot(labels, 5).float()
-    torch.testing.assert_close(EveryAnswer()(answers, mixed), expected / 2)
+    torch.testing.assert_close(MeanCrossEntropy()(outputs, mixed), expected / 2)
 
 
 def test_mix_token_is_the_authors() -> None:
-    told, base = record("LV-ViT/mix_token.json"), record("LV-ViT/lvvit_t_224.json")
+    stored, base = record("LV-ViT/mix_token.json"), record("LV-ViT/lvvit_t_224.json")
     model = hexavit.create_model("lvvit_t_224").eval()
     hexavit.load_checkpoint(model, golden.state_of(base))
-    model.head.train()  # both answers, with batch norms on their running statistics
-    (top, bottom), (left, right) = told["box"]["rows"], told["box"]["columns"]
-    x = golden.image(told["input"])
+    model.head.train()  # both outputs, with batch norms on their running statistics
+    (top, bottom), (left, right) = stored["box"]["rows"], stored["box"]["columns"]
+    x = golden.image(stored["input"])
     with torch.no_grad(), mixed_tokens(model, Box(top, left, bottom, right)):
         first, tokens = model(x)
-    torch.testing.assert_close(first[:, :8], torch.tensor(told["class_logits"]), rtol=2e-5, atol=2e-5)
-    assert_told(tokens, told["token_logits"])
+    torch.testing.assert_close(first[:, :8], torch.tensor(stored["class_logits"]), rtol=2e-5, atol=2e-5)
+    assert_as_stored(tokens, stored["token_logits"])
     with torch.no_grad():
-        assert_told(model(x)[1], told["token_logits_without_mixing"])
+        assert_as_stored(model(x)[1], stored["token_logits_without_mixing"])
 
 
 def test_boxes() -> None:
@@ -135,9 +135,9 @@ def test_boxes() -> None:
         (lambda x: Distillation(CrossEntropy())(x, x, x), "use head=two_heads"),
         (lambda x: TokenLabels()(x, x), "use head=token_labels"),
         (lambda x: Distillation(CrossEntropy(), tau=0), "its tau above 0"),
-        (lambda x: CrossEntropy()((x, x), x), "this model gives several"),
+        (lambda x: CrossEntropy()((x, x), x), "this model returns several"),
     ],
 )
-def test_refusals(call: Any, sentence: str) -> None:
+def test_errors(call: Any, sentence: str) -> None:
     with pytest.raises(HexavitError, match=sentence):
         call(torch.zeros(2, 3))

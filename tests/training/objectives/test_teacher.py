@@ -8,56 +8,56 @@ import hexavit
 from hexavit.errors import HexavitError
 from hexavit.inference import InputSpec, LoadedModel, Run
 from hexavit.training import resume
-from hexavit.training.objectives.teacher import Teacher, open_teacher
+from hexavit.training.objectives.teacher import Teacher, load_teacher
 
 SPEC = InputSpec((32, 32), 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9, "center")
 
 
-def ready(classes: tuple[str, ...], spec: InputSpec = SPEC) -> LoadedModel:
+def untrained(classes: tuple[str, ...], spec: InputSpec = SPEC) -> LoadedModel:
     torch.manual_seed(0)
     model = hexavit.create_model("cvt_nano", num_classes=len(classes), in_chans=spec.channels, img_size=spec.size)
     return LoadedModel(model, classes, spec, "best")
 
 
-def test_answers_stand_in_the_order_of_the_data() -> None:
-    of_teacher = ready(("c", "a", "b"))
+def test_logits_are_in_the_order_of_the_data() -> None:
+    loaded = untrained(("c", "a", "b"))
     images = torch.randn(2, 3, 32, 32)
-    found = Teacher(of_teacher, ("a", "b", "c"), SPEC, "it")(images)
-    torch.testing.assert_close(found, of_teacher.model(images)[:, [1, 2, 0]].detach())
+    found = Teacher(loaded, ("a", "b", "c"), SPEC, "it")(images)
+    torch.testing.assert_close(found, loaded.model(images)[:, [1, 2, 0]].detach())
     assert not found.requires_grad
-    few = Teacher(of_teacher, ("c", "b"), SPEC, "it")(images)
-    torch.testing.assert_close(few, of_teacher.model(images)[:, [0, 2]].detach())
-    with pytest.raises(HexavitError, match="it: this teacher knows no class 'd', which the data has"):
-        Teacher(of_teacher, ("a", "d"), SPEC, "it")
+    few = Teacher(loaded, ("c", "b"), SPEC, "it")(images)
+    torch.testing.assert_close(few, loaded.model(images)[:, [0, 2]].detach())
+    with pytest.raises(HexavitError, match="it: the teacher has no class 'd', which the data has"):
+        Teacher(loaded, ("a", "d"), SPEC, "it")
 
 
-def test_nameless_classes_are_taken_in_their_order() -> None:
-    of_teacher = ready(("class 0", "class 1"))
-    assert Teacher(of_teacher, ("x", "y"), SPEC, "it").columns.tolist() == [0, 1]
-    with pytest.raises(HexavitError, match="knows no class 'x'"):
-        Teacher(of_teacher, ("x", "y", "z"), SPEC, "it")
+def test_classes_without_names_are_matched_by_index() -> None:
+    loaded = untrained(("class 0", "class 1"))
+    assert Teacher(loaded, ("x", "y"), SPEC, "it").columns.tolist() == [0, 1]
+    with pytest.raises(HexavitError, match="has no class 'x'"):
+        Teacher(loaded, ("x", "y", "z"), SPEC, "it")
 
 
-def test_images_are_made_anew_for_the_teacher() -> None:
+def test_images_are_preprocessed_for_the_teacher() -> None:
     own = InputSpec((48, 48), 1, (0.3,), (0.2,), "bicubic", 0.9, "center")
-    of_teacher = ready(("a", "b"), own)
+    loaded = untrained(("a", "b"), own)
     seen: list[torch.Tensor] = []
-    of_teacher.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    Teacher(of_teacher, ("a", "b"), SPEC, "it")((torch.full((2, 3, 32, 32), 0.8) - 0.5) / 0.5)
+    loaded.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    Teacher(loaded, ("a", "b"), SPEC, "it")((torch.full((2, 3, 32, 32), 0.8) - 0.5) / 0.5)
     assert seen[0].shape == (2, 1, 48, 48)
     torch.testing.assert_close(seen[0], torch.full_like(seen[0], (0.8 - 0.3) / 0.2), rtol=1e-3, atol=1e-3)
     grey = InputSpec((32, 32), 1, (0.5,), (0.5,), "bilinear", 0.9, "center")
     seen.clear()
-    colour = ready(("a", "b"))
+    colour = untrained(("a", "b"))
     colour.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     Teacher(colour, ("a", "b"), grey, "it")(torch.zeros(2, 1, 32, 32))
     assert seen[0].shape == (2, 3, 32, 32)
 
 
-def test_a_file_of_weights_teaches(tmp_path: Path) -> None:
+def test_a_teacher_from_a_file(tmp_path: Path) -> None:
     spec = trained().input_spec()
     images = torch.randn(2, 3, 32, 32)
-    by_run, by_file = (open_teacher(str(s), CLASSES, spec) for s in (trained().path, trained().weights("best")))
+    by_run, by_file = (load_teacher(str(s), CLASSES, spec) for s in (trained().path, trained().weights("best")))
     assert by_file.columns.tolist() == by_run.columns.tolist() == [0, 1, 2]
     assert by_file(images).shape == by_run(images).shape
 
@@ -77,8 +77,8 @@ def test_distillation_on_the_command_line(
         return answer(self, images)
 
     monkeypatch.setattr(Teacher, "__call__", counted)
-    told = train_by_command(capsys, tmp_path / "run", "--model", "deit_nano", "--teacher", trained().path, *more)
-    assert "validation accuracy" in told
+    printed = train_by_command(capsys, tmp_path / "run", "--model", "deit_nano", "--teacher", trained().path, *more)
+    assert "validation accuracy" in printed
     assert asked == [12, 12]
     run = Run.open(tmp_path / "run")
     assert f"teacher: {trained().path}" in run.config.read_text()
@@ -86,7 +86,7 @@ def test_distillation_on_the_command_line(
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_taught_training_resumes_with_its_teacher(
+def test_a_distilled_run_resumes_with_its_teacher(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = "--model", "deit_nano", "--teacher", trained().path, "--epochs", 2
@@ -107,10 +107,10 @@ def test_a_taught_training_resumes_with_its_teacher(
         (["--model", "deit_nano", "--teacher", "RUN", "--distillation-tau", 0], "distillation_tau is above 0"),
     ],
 )
-def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], sentence: str) -> None:
-    told = train_by_command(
+def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], sentence: str) -> None:
+    printed = train_by_command(
         capsys, tmp_path / "run", *(trained().path if each == "RUN" else each for each in arguments)
     )
-    assert sentence in told
-    assert told.count("\n") == 1
+    assert sentence in printed
+    assert printed.count("\n") == 1
     assert not (tmp_path / "run").exists()

@@ -32,7 +32,7 @@ from hexavit.training.loop.schedule import scheduled_factor, set_learning_rate
 from hexavit.training.loop.signals import Interrupted, SignalListener
 from hexavit.training.loop.train_state import TrainState
 from hexavit.training.objectives.losses import CrossEntropy
-from hexavit.training.objectives.objective import Lesson
+from hexavit.training.objectives.objective import Objective
 
 Loader = DataLoader[tuple[Tensor, int]]
 
@@ -82,7 +82,7 @@ class TrainingLoop:
         fabric: Fabric,
         model: nn.Module,
         config: TrainConfig,
-        objective: Lesson,
+        objective: Objective,
         num_classes: int,
         train_loader: Loader,
         val_loader: Loader,

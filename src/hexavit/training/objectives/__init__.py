@@ -1,1 +1,1 @@
-"""What a model learns from a batch, and how far it is from it."""
+"""Training objectives: losses and their targets."""

@@ -1,4 +1,4 @@
-"""Learning from a teacher's answers: DeiT's hard and soft distillation."""
+"""DeiT's hard and soft distillation."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from hexavit.errors import HexavitError
 
 
 class Distillation(nn.Module):
-    """Labels for the class token, a teacher for the distillation token (DeiT: Touvron et al., ICML 2021, section 4).
+    """Cross-entropy on the class logits, distillation on the distillation logits.
 
-    (1 - alpha) base(class logits, target) + alpha D(distillation logits, teacher logits), where D is the cross-entropy
-    with the teacher's best class (`hard`), or tau^2 KL(teacher || student) of softmaxes at temperature tau (`soft`).
+    DeiT: Touvron et al., ICML 2021, section 4.
+
+    loss = (1 - alpha) base(class logits, target) + alpha D(distillation logits, teacher logits). D is the cross-entropy
+    with the teacher's most probable class (`hard`), or tau^2 KL(teacher || student) of softmaxes at temperature tau
+    (`soft`).
 
     Args:
-        base: the loss against the labels.
-        kind: `hard` is what the published distilled models learnt with (alpha 0.5); `soft` had alpha 0.1 and tau 3.
-        alpha: the teacher's share.
-        tau: the temperature of `soft`.
+        base: loss of the class logits against the labels.
+        kind: `hard` (alpha 0.5 in the published distilled models) or `soft` (alpha 0.1, tau 3 in the paper).
+        alpha: weight of the distillation term.
+        tau: temperature of `soft`.
 
     Shapes:
-        answers: (class, distillation), each (B, K); teacher (B, K); loss ().
+        logits: (class, distillation), each (B, K); teacher (B, K); loss ().
 
     Same as facebookresearch/deit's `DistillationLoss`: `soft` divides by B K, not by B.
 
     Raises:
-        HexavitError: on a call, a model with one answer.
+        HexavitError: an option is not valid; on a call, the model has one output.
     """
 
     def __init__(
@@ -41,14 +44,14 @@ class Distillation(nn.Module):
             )
         self.base, self.kind, self.alpha, self.tau = base, kind, alpha, tau
 
-    def forward(self, answers: tuple[Tensor, Tensor], target: Tensor, teacher: Tensor) -> Tensor:
-        if isinstance(answers, Tensor):
-            raise HexavitError("distillation needs a class and a distillation answer: use head=two_heads")
-        labelled, distilled = answers
+    def forward(self, logits: tuple[Tensor, Tensor], target: Tensor, teacher: Tensor) -> Tensor:
+        if isinstance(logits, Tensor):
+            raise HexavitError("distillation needs class and distillation logits: use head=two_heads")
+        class_logits, distilled = logits
         if self.kind == "hard":
-            taught = F.cross_entropy(distilled.float(), teacher.argmax(dim=1))
+            term = F.cross_entropy(distilled.float(), teacher.argmax(dim=1))
         else:
-            student, told = ((x.float() / self.tau).log_softmax(dim=1) for x in (distilled, teacher))
-            taught = F.kl_div(student, told, reduction="sum", log_target=True) * self.tau**2 / student.numel()
-        loss: Tensor = (1 - self.alpha) * self.base(labelled, target) + self.alpha * taught
+            student, wanted = ((x.float() / self.tau).log_softmax(dim=1) for x in (distilled, teacher))
+            term = F.kl_div(student, wanted, reduction="sum", log_target=True) * self.tau**2 / student.numel()
+        loss: Tensor = (1 - self.alpha) * self.base(class_logits, target) + self.alpha * term
         return loss

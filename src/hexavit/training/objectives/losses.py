@@ -1,4 +1,4 @@
-"""What a training makes small: objectives take the model's output and the target, and give one loss."""
+"""Cross-entropy for models with one output and with several."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hexavit._deprecated import renamed
 from hexavit.errors import ArchitectureError
+
+__getattr__ = renamed(__name__, {"EveryAnswer": f"{__name__}.MeanCrossEntropy"})
 
 
 class CrossEntropy(nn.Module):
-    """Softmax cross-entropy against a class, or against a mixture of classes as Mixup and CutMix give.
+    """Softmax cross-entropy with class indices, or with class probabilities as Mixup and CutMix make them.
 
     Args:
-        label_smoothing: share of the target that is spread evenly over all classes.
+        label_smoothing: share of the target spread evenly over the classes.
 
     Shapes:
         logits (B, K); target (B,) of class indices or (B, K) of probabilities; loss ().
@@ -26,33 +29,35 @@ class CrossEntropy(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         if not isinstance(logits, Tensor):
             raise ArchitectureError(
-                f"cross-entropy needs one answer, and this model gives several, as a {type(logits).__name__}"
+                f"cross-entropy needs one tensor of logits; this model returns several, as a {type(logits).__name__}"
             )
         return F.cross_entropy(logits.float(), target, label_smoothing=self.label_smoothing)
 
 
-class EveryAnswer(nn.Module):
-    """The mean of cross-entropies of all answers against one target: DeiT's control, a second class token that learns
-    from the labels as the first does (Touvron et al., ICML 2021, table 3); LV-ViT's tokens without label maps.
+class MeanCrossEntropy(nn.Module):
+    """Mean over all outputs of the cross-entropy with one target.
+
+    It trains models with several outputs on labels alone: DeiT's control, whose second class token learns from the
+    labels (Touvron et al., ICML 2021, table 3), and LV-ViT without label maps.
 
     Args:
         label_smoothing: as in :class:`CrossEntropy`.
 
     Shapes:
-        answers (B, K) or (B, N, K) each, where every token has the image's target; target as in :class:`CrossEntropy`.
+        outputs (B, K) or (B, N, K) each: every token has the target of its image; target as in :class:`CrossEntropy`.
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.one = CrossEntropy(label_smoothing)
+        self.cross_entropy = CrossEntropy(label_smoothing)
 
-    def forward(self, answers: tuple[Tensor, ...] | Tensor, target: Tensor) -> Tensor:
-        each = (answers,) if isinstance(answers, Tensor) else answers
-        return torch.stack([self._loss(answer, target) for answer in each]).mean()
+    def forward(self, outputs: tuple[Tensor, ...] | Tensor, target: Tensor) -> Tensor:
+        each = (outputs,) if isinstance(outputs, Tensor) else outputs
+        return torch.stack([self._loss(logits, target) for logits in each]).mean()
 
-    def _loss(self, answer: Tensor, target: Tensor) -> Tensor:
-        if answer.ndim == 3:
-            target = target.repeat_interleave(answer.shape[1], dim=0)
-            answer = answer.flatten(0, 1)
-        loss: Tensor = self.one(answer, target)
+    def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        if logits.ndim == 3:
+            target = target.repeat_interleave(logits.shape[1], dim=0)
+            logits = logits.flatten(0, 1)
+        loss: Tensor = self.cross_entropy(logits, target)
         return loss

@@ -1,4 +1,4 @@
-"""What a model learns from a batch: labels, a teacher's answers, or a label for every token."""
+"""The objective of a run: from the model and a batch to the loss."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ from hexavit.models.registry import list_models
 from hexavit.network.block import out_size
 from hexavit.training.config import TrainConfig
 from hexavit.training.objectives.distillation import Distillation
-from hexavit.training.objectives.label_maps import LabelMaps, check_still
-from hexavit.training.objectives.losses import CrossEntropy, EveryAnswer
-from hexavit.training.objectives.teacher import open_teacher
+from hexavit.training.objectives.label_maps import LabelMaps, check_augmentation
+from hexavit.training.objectives.losses import CrossEntropy, MeanCrossEntropy
+from hexavit.training.objectives.teacher import load_teacher
 from hexavit.training.objectives.token_labels import Box, TokenLabels, mixed_tokens, token_label_targets
 
 
-class Lesson(nn.Module):
-    """Labels, mixed or not, for every answer of the model. A batch goes through :meth:`mixed` once, and what comes out,
-    whole or in parts, through :meth:`loss`.
+class Objective(nn.Module):
+    """Cross-entropy of every output of the model with the labels, which Mixup or CutMix may have mixed.
+
+    :meth:`mixed` is called once per batch; :meth:`loss` with its result, whole or in parts.
 
     Args:
-        model: that will learn.
+        model: the model to train.
         config: the settings.
         num_classes: K.
 
     Attributes:
-        maps: the label maps that the images must bring, if any.
+        maps: label maps of the images, if the objective needs them.
+        mixture: Mixup or CutMix, if set.
+        criterion: the loss of the model's output and the target.
     """
 
     maps: LabelMaps | None = None
@@ -40,21 +43,23 @@ class Lesson(nn.Module):
     def __init__(self, model: nn.Module, config: TrainConfig, num_classes: int) -> None:
         super().__init__()
         several = len(getattr(getattr(model, "head", None), "classifiers", ())) > 1
-        self.objective: nn.Module = (EveryAnswer if several else CrossEntropy)(config.label_smoothing)
+        self.criterion: nn.Module = (MeanCrossEntropy if several else CrossEntropy)(config.label_smoothing)
         self.mixture = _mixture(config, num_classes)
 
     def mixed(self, images: Tensor, target: Any) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) and what the data gives with them, to images and one target tensor of B rows."""
+        """Apply Mixup or CutMix to images (B, C, H, W) and their target; the new target has B rows."""
         return (images, target) if self.mixture is None else self.mixture(images, target)
 
     def loss(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
-        """Of images and their rows of the target: ()."""
-        return cast("Tensor", self.objective(model(images), target))
+        """The loss () of images and their rows of the target."""
+        return cast("Tensor", self.criterion(model(images), target))
 
 
-class TaughtLesson(Lesson):
-    """Labels for the class token, a teacher's answers for the distillation token; both see the same images, mixed ones
-    too (DeiT: Touvron et al., ICML 2021)."""
+class DistillationObjective(Objective):
+    """Distillation: the class token learns from labels, the distillation token from a teacher.
+
+    Teacher and student see the same images, mixed ones included (DeiT: Touvron et al., ICML 2021).
+    """
 
     def __init__(
         self, model: nn.Module, config: TrainConfig, num_classes: int, teacher: Callable[[Tensor], Tensor]
@@ -62,21 +67,23 @@ class TaughtLesson(Lesson):
         super().__init__(model, config, num_classes)
         self.teacher = teacher
         base = CrossEntropy(config.label_smoothing)
-        self.objective = Distillation(base, config.distillation, config.distillation_alpha, config.distillation_tau)
+        self.criterion = Distillation(base, config.distillation, config.distillation_alpha, config.distillation_tau)
 
     def loss(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
-        return cast("Tensor", self.objective(model(images), target, self.teacher(images)))
+        return cast("Tensor", self.criterion(model(images), target, self.teacher(images)))
 
 
-class TokenLesson(Lesson):
-    """A label for every token, from maps where the target has them, with MixToken where that is asked for (LV-ViT:
-    Jiang et al., NeurIPS 2021). The target is labels (B,), or a batch of :class:`~.label_maps.Mapped`."""
+class TokenLabelObjective(Objective):
+    """Token labels and MixToken (LV-ViT: Jiang et al., NeurIPS 2021).
+
+    The target is labels (B,), or a batch of :class:`~.label_maps.Mapped`.
+    """
 
     def __init__(self, model: nn.Module, config: TrainConfig, num_classes: int, maps: LabelMaps | None = None) -> None:
         super().__init__(model, config, num_classes)
         self.maps = maps
         self.num_classes, self.smoothing, self.mixes = num_classes, config.label_smoothing, config.mix_token
-        self.objective = TokenLabels(label_smoothing=config.label_smoothing)
+        self.criterion = TokenLabels(label_smoothing=config.label_smoothing)
         described = cast("Any", model)
         self.grid = described.stages[0].tokens.out_size(described.architecture.img_size)
 
@@ -85,11 +92,11 @@ class TokenLesson(Lesson):
 
     def loss(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
         if not self.mixes:
-            return cast("Tensor", self.objective(model(images), target))
+            return cast("Tensor", self.criterion(model(images), target))
         box = Box.draw(self.grid)
         with mixed_tokens(model, box):
-            answers = model(images)
-        return cast("Tensor", self.objective(answers, target, box))
+            outputs = model(images)
+        return cast("Tensor", self.criterion(outputs, target, box))
 
     def _targets(self, labels: Tensor, logits: Tensor, classes: Tensor, crop: Tensor) -> Tensor:
         side = math.isqrt(self.grid[0] * self.grid[1])
@@ -101,39 +108,39 @@ class TokenLesson(Lesson):
             num_classes=self.num_classes,
             size=side,
             smoothing=self.smoothing,
-            swapped=False,  # where each token truly lies
+            swapped=False,  # the position of each token in the image
         )
 
 
-def make_lesson(model: nn.Module, config: TrainConfig, source: Source, split: Split, spec: InputSpec) -> Lesson:
-    """What the settings ask for.
+def make_objective(model: nn.Module, config: TrainConfig, source: Source, split: Split, spec: InputSpec) -> Objective:
+    """The objective that the settings define.
 
     Args:
-        model: that will learn.
+        model: the model to train.
         config: the settings.
         source: the data.
-        split: of it.
-        spec: of the model.
+        split: the split of the data.
+        spec: preprocessing of the model's input.
 
     Raises:
-        HexavitError: one of its kinds, when the model's head is not made for it, the teacher cannot be had, or an image
-            has no label map.
+        HexavitError: the model has another head than the objective needs, the teacher cannot be loaded, or an image has
+            no label map.
     """
     _check_head(model, config)
     count = len(source.classes)
     if config.teacher is not None:
-        return TaughtLesson(model, config, count, open_teacher(config.teacher, source.classes, spec))
+        return DistillationObjective(model, config, count, load_teacher(config.teacher, source.classes, spec))
     if config.label_maps is not None:
-        check_still(source.hints.augment if config.augment == "auto" else config.augment)
-        return TokenLesson(model, config, count, LabelMaps(config.label_maps, source, split["train"]))
-    return (TokenLesson if config.mix_token else Lesson)(model, config, count)
+        check_augmentation(source.hints.augment if config.augment == "auto" else config.augment)
+        return TokenLabelObjective(model, config, count, LabelMaps(config.label_maps, source, split["train"]))
+    return (TokenLabelObjective if config.mix_token else Objective)(model, config, count)
 
 
 def _check_head(model: nn.Module, config: TrainConfig) -> None:
-    """Refuse settings that the model's head is not made for, and name the head that would be right."""
+    """Raise if the model has another head than the settings need."""
     architecture = cast("Any", model).architecture
-    asked = {"two_heads": config.teacher and "a teacher", "token_labels": _of_tokens(config)}
-    for head, what in asked.items():
+    needed = {"two_heads": config.teacher and "a teacher", "token_labels": _of_tokens(config)}
+    for head, what in needed.items():
         if what and architecture.head.name != head:
             examples = ", ".join(list_models("*_nano", head=head) or list_models(head=head)[:2])
             raise HexavitError(
@@ -158,7 +165,7 @@ def _of_tokens(config: TrainConfig) -> str | None:
 
 
 def _mixture(config: TrainConfig, num_classes: int) -> v2.Transform | None:
-    """Mixup, CutMix, either by the toss of a coin, or neither."""
+    """Mixup, CutMix, one of both at random per batch, or None."""
     kinds = [
         kind(alpha=alpha, num_classes=num_classes)
         for kind, alpha in ((v2.MixUp, config.mixup), (v2.CutMix, config.cutmix))

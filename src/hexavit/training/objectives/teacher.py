@@ -1,4 +1,4 @@
-"""A teacher: a trained model whose answers another learns from, asked on the very images that the other sees."""
+"""The teacher of distillation: its logits for the images of the student."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from hexavit.errors import HexavitError
 from hexavit.images.preprocess import InputSpec
 from hexavit.inference.load_model import LoadedModel, load_model
 
-_GREY = (0.299, 0.587, 0.114)  # of red, green and blue, as Pillow weighs them
+_GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue, as in Pillow
 
 
 class Teacher:
-    """Logits of a trained model for images that were made teacher for another one.
+    """Logits of a trained model for images that were preprocessed for another model.
 
-    It is no module, so that it is neither trained nor written to checkpoints.
+    It is not an `nn.Module`, so that it is neither trained nor written to checkpoints.
 
     Args:
-        teacher: the model, its classes and its input.
-        classes: of the data: the columns that are wanted, found by their names; where the teacher's have none, and are
-            as many, in their order.
-        spec: for which the images were made teacher.
-        name: by which a refusal calls it.
+        teacher: the trained model with its classes and preprocessing.
+        classes: classes of the data, matched with the teacher's by name; by index if the teacher's classes have no
+            names and are as many.
+        spec: preprocessing of the images.
+        name: name of the teacher in error messages.
 
     Raises:
-        HexavitError: it does not know one of the classes.
+        HexavitError: the teacher lacks a class of the data.
     """
 
     def __init__(self, teacher: LoadedModel, classes: Sequence[str], spec: InputSpec, name: str) -> None:
@@ -43,10 +43,10 @@ class Teacher:
         """(B, C, H, W) to logits (B, K), on the device of the images."""
         self.model.to(images.device)
         self.columns = self.columns.to(images.device)
-        logits: Tensor = self.model(self._prepared(images.float()))
+        logits: Tensor = self.model(self._preprocessed(images.float()))
         return logits[:, self.columns].float()
 
-    def _prepared(self, images: Tensor) -> Tensor:
+    def _preprocessed(self, images: Tensor) -> Tensor:
         pixels = images * _column(self.spec.std, images) + _column(self.spec.mean, images)
         if self.own.channels < self.spec.channels:
             pixels = (pixels * _column(_GREY, images)).sum(1, keepdim=True)
@@ -58,11 +58,16 @@ class Teacher:
         return (pixels - _column(self.own.mean, images)) / _column(self.own.std, images)
 
 
-def open_teacher(source: str, classes: Sequence[str], spec: InputSpec) -> Teacher:
-    """The teacher that a user names: a run, a saved folder, a model with published weights, or a file of weights.
+def load_teacher(source: str, classes: Sequence[str], spec: InputSpec) -> Teacher:
+    """Load a teacher.
+
+    Args:
+        source: a run folder, a saved folder, a model with published weights, or a file of weights.
+        classes: classes of the data.
+        spec: preprocessing of the student's images.
 
     Raises:
-        HexavitError: one of its kinds, when there is no such thing, or it does not know the classes.
+        HexavitError: the source does not exist or cannot be loaded, or lacks a class.
     """
     model = None
     if Path(source).is_file():
@@ -70,7 +75,7 @@ def open_teacher(source: str, classes: Sequence[str], spec: InputSpec) -> Teache
 
         model = inspect_checkpoint(source).model
         if model is None:
-            raise HexavitError(f"{source}: nobody can know of which model these weights are; name a run or a folder")
+            raise HexavitError(f"{source}: the model of these weights is unknown: pass a run folder or a saved folder")
     return Teacher(load_model(source, model=model), classes, spec, source)
 
 
@@ -78,11 +83,11 @@ def _columns(teacher: LoadedModel, classes: Sequence[str], name: str) -> list[in
     nameless = all(given == f"class {number}" for number, given in enumerate(teacher.classes))
     if nameless and len(teacher.classes) == len(classes):
         return list(range(len(classes)))
-    places = {**teacher.synonyms, **{given: number for number, given in enumerate(teacher.classes)}}
+    indices = {**teacher.synonyms, **{given: number for number, given in enumerate(teacher.classes)}}
     for each in classes:
-        if each not in places:
-            raise HexavitError(f"{name}: this teacher knows no class {each!r}, which the data has")
-    return [places[each] for each in classes]
+        if each not in indices:
+            raise HexavitError(f"{name}: the teacher has no class {each!r}, which the data has")
+    return [indices[each] for each in classes]
 
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""LV-ViT's training: a label for every token, and tokens of two images mixed in one."""
+"""LV-ViT's token labels and MixToken."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def token_label_targets(
     smoothing: float = 0.1,
     swapped: bool = True,
 ) -> Tensor:
-    """Soft targets from an annotator's map of each whole image, for the crop that was cut out of it.
+    """Soft targets for a crop, from the annotator's label map of the whole image.
 
-    The map's five best classes a cell, at their logits among zeros, are averaged over the crop's places (RoIAlign),
-    then softmax and smoothing (LV-ViT: Jiang et al., NeurIPS 2021, section 3.1; ReLabel: Yun et al., CVPR 2021).
+    The map holds the logits of the five most probable classes of each cell; the others are 0. RoIAlign averages them
+    over the cells of each token of the crop; then softmax and smoothing (LV-ViT: Jiang et al., NeurIPS 2021, section
+    3.1; ReLabel: Yun et al., CVPR 2021).
 
     Args:
         logits: the highest logits (B, 5, h, w).
@@ -38,12 +39,12 @@ def token_label_targets(
         crop: top, left, height and width (B, 4) as fractions of the image.
         labels: the true classes (B,).
         num_classes: K.
-        size: s, tokens per side; with 1 there is no separate column for the class token.
-        smoothing: share spread evenly over the classes.
-        swapped: read the crop's rows as columns, as the authors' code does (and ReLabel's, from which it comes).
+        size: s, tokens per side; if it is 1, the class token has no column of its own.
+        smoothing: share of the target spread evenly over the classes.
+        swapped: exchange rows and columns of the crop, as the authors' code does (taken from ReLabel).
 
     Returns:
-        (B, K, 2 + s^2): the true class, the class token's label, then the tokens' row by row.
+        (B, K, 2 + s^2): the true class, the class token's label, then the tokens' labels in row-major order.
     """
     whole = logits.new_zeros(logits.shape[0], num_classes, *logits.shape[2:])
     whole.scatter_(1, classes.long(), logits)
@@ -55,34 +56,39 @@ def token_label_targets(
     soft = torch.cat([roi_align(whole, numbered, (s, s)).softmax(dim=1).flatten(2) for s in sides], dim=2)
     spread = smoothing / num_classes
     true = F.one_hot(labels, num_classes).to(soft)[:, :, None] * (1 - smoothing)
-    # The authors' factor on the soft labels is what is left of a hard one, so that they sum to 1 + spread.
+    # The authors scale soft labels by 1 - smoothing + spread, so that they sum to 1 + spread.
     return torch.cat((true, soft * (1 - smoothing + spread)), dim=2) + spread
 
 
 class TokenLabels(nn.Module):
-    """A label for the class token, and one for every token (LV-ViT: Jiang et al., NeurIPS 2021, eq. 4).
+    """Cross-entropy of the class token and of every token (LV-ViT: Jiang et al., NeurIPS 2021, eq. 4).
 
-    CE(class logits, y) + `dense` CE(token logits, y of each token); where a box was mixed, y is mixed by its share.
-    `truth` corrects the annotator's label: half the true class where both agree, a tenth where not.
+    loss = CE(class logits, y) + `dense` CE(token logits, y of each token). With MixToken, the class token's y is mixed
+    by the area of the box.
+
+    Args:
+        dense: weight of the tokens' loss.
+        truth: mix the true class into the class token's label: a half if both agree, else a tenth.
+        label_smoothing: share of the target spread evenly over the classes; for targets without label maps.
 
     Shapes:
-        answers: class (B, K) and tokens (B, N, K); target (B, K, 2 + N) of `token_label_targets`, or (B,) or (B, K) of
-        labels, which then hold for every token; loss ().
+        outputs: class (B, K) and tokens (B, N, K); target (B, K, 2 + N) of `token_label_targets`, or (B,) or (B, K) of
+        labels, which are then the target of every token; loss ().
 
     Same as zihangJiang/TokenLabeling, whose weight is 1 (the paper's is 0.5).
 
     Raises:
-        HexavitError: on a call, a model with one answer.
+        HexavitError: on a call, the model has one output.
     """
 
     def __init__(self, dense: float = 1.0, truth: bool = False, label_smoothing: float = 0.0) -> None:
         super().__init__()
         self.dense, self.truth, self.label_smoothing = dense, truth, label_smoothing
 
-    def forward(self, answers: tuple[Tensor, Tensor], target: Tensor, box: Box | None = None) -> Tensor:
-        if isinstance(answers, Tensor):
-            raise HexavitError("token labels need an answer for every token: use head=token_labels")
-        first, tokens = answers
+    def forward(self, outputs: tuple[Tensor, Tensor], target: Tensor, box: Box | None = None) -> Tensor:
+        if isinstance(outputs, Tensor):
+            raise HexavitError("token labels need logits of every token: use head=token_labels")
+        first, tokens = outputs
         count, classes = tokens.shape[1:]
         if target.ndim < 3:
             whole = F.one_hot(target, classes).float() if target.ndim == 1 else target
@@ -97,13 +103,13 @@ class TokenLabels(nn.Module):
         if box is not None:
             kept = 1 - box.area / count
             whole = kept * whole + (1 - kept) * whole.flip(0)
-        taught = F.cross_entropy(tokens.flatten(0, 1).float(), dense.flatten(0, 1))
-        return F.cross_entropy(first.float(), whole) + self.dense * taught
+        token_loss = F.cross_entropy(tokens.flatten(0, 1).float(), dense.flatten(0, 1))
+        return F.cross_entropy(first.float(), whole) + self.dense * token_loss
 
 
 @dataclass(frozen=True)
 class Box:
-    """Rows and columns of the grid of tokens, half-open."""
+    """A box of rows and columns of the token grid; `bottom` and `right` are exclusive."""
 
     top: int
     left: int
@@ -112,12 +118,12 @@ class Box:
 
     @property
     def area(self) -> int:
-        """Tokens inside."""
+        """Number of tokens inside."""
         return (self.bottom - self.top) * (self.right - self.left)
 
     @classmethod
     def draw(cls, size: Size) -> Box:
-        """A box of uniform area and centre, cut at the border, from PyTorch's global generator."""
+        """Draw a box of uniform area and centre, clipped at the border, from PyTorch's global generator."""
         side = (1 - torch.rand(()).item()) ** 0.5
         edges = []
         for length in size:
@@ -127,7 +133,7 @@ class Box:
         return cls(top, left, bottom, right)
 
     def swap(self, x: Tensor, size: Size) -> Tensor:
-        """(B, H W, C) with the box's tokens taken from the batch in reverse; doing it twice undoes it."""
+        """Exchange the tokens in the box of (B, H W, C) with those of the reversed batch; its own inverse."""
         grid = x.unflatten(1, size).clone()
         rows, columns = slice(self.top, self.bottom), slice(self.left, self.right)
         grid[:, rows, columns] = grid.flip(0)[:, rows, columns]
@@ -137,8 +143,10 @@ class Box:
 
 @contextmanager
 def mixed_tokens(model: Any, box: Box) -> Iterator[None]:
-    """Within it, the model's first tokens are mixed with those of the batch in reverse before positions are added, and
-    its token answers are set back to their own images (MixToken: Jiang et al., NeurIPS 2021, section 3.2).
+    """Context manager for MixToken (Jiang et al., NeurIPS 2021, section 3.2).
+
+    It mixes the tokens of each image with those of the reversed batch before positions are added, and returns the token
+    logits to their own images.
 
     Same as zihangJiang/TokenLabeling: one box for the whole batch.
     """
@@ -148,13 +156,13 @@ def mixed_tokens(model: Any, box: Box) -> Iterator[None]:
         grids.append(tokens.size)
         return tokens.with_image(box.swap(tokens.image, tokens.size))
 
-    def back(_: nn.Module, __: Any, answers: Any) -> Any:
-        if not isinstance(answers, tuple):
-            return answers
-        first, tokens = answers
+    def unmix(_: nn.Module, __: Any, outputs: Any) -> Any:
+        if not isinstance(outputs, tuple):
+            return outputs
+        first, tokens = outputs
         return first, box.swap(tokens, grids[-1])
 
-    handles = (model.stages[0].tokens.register_forward_hook(mix), model.register_forward_hook(back))
+    handles = (model.stages[0].tokens.register_forward_hook(mix), model.register_forward_hook(unmix))
     try:
         yield
     finally:
