@@ -32,8 +32,6 @@ FORBIDDEN = {
 
 STILL_THERE: dict[str, set[str]] = {
     "docs/add-a-part.md": {"refuse", "shelf"},
-    "docs/checkpoints.md": {"refuse"},
-    "hexavit/checkpoints": {"answer", "nobody", "refuse", "told"},
     "hexavit/evaluation": {"judge"},  # the old name of a function
 }
 """Words that a package or page still has; to shrink to nothing."""

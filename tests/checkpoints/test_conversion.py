@@ -17,6 +17,7 @@ from torch import Tensor
 import hexavit
 from hexavit.checkpoints import convert, inspect_checkpoint
 from hexavit.errors import CheckpointError
+from hexavit.images.preprocess import InputSpec
 
 transformers = pytest.importorskip("transformers")
 
@@ -73,12 +74,12 @@ def test_converted_cvt_loads_in_transformers(tmp_path: Path) -> None:
         assert off(ours(images(64)), peer.eval()(images(64)).logits) <= 2e-5
 
 
-def test_the_activation_of_transformers_cvt_is_told_and_may_be_meant(cvt_13: Path, tmp_path: Path) -> None:
+def test_the_activation_of_transformers_cvt_is_reported(cvt_13: Path, tmp_path: Path) -> None:
     report = convert(cvt_13, tmp_path / "a.safetensors", "huggingface")
     assert "exact GELU" in report.notes[0]
     assert "activation=gelu" in report.notes[0]
-    assert not convert(cvt_13, tmp_path / "a.safetensors", "huggingface", activation="gelu").notes
-    with pytest.raises(CheckpointError, match=r"no word for stages\.0\.feedforward\.act=relu"):
+    assert not convert(cvt_13, tmp_path / "g.safetensors", "huggingface", activation="gelu").notes
+    with pytest.raises(CheckpointError, match=r"cannot express stages\.0\.feedforward\.act=relu"):
         convert(cvt_13, tmp_path / "b.safetensors", "huggingface", activation="relu")
 
 
@@ -111,10 +112,10 @@ def test_converted_vit_loads_in_timm_and_transformers(tmp_path: Path) -> None:
     arrays.load_pretrained(str(tmp_path / "a.npz"))  # timm's own reader of the authors' files
     peer = transformers.ViTForImageClassification.from_pretrained(tmp_path / "hf").eval()
     with torch.no_grad():
-        answer = ours(x)
-        assert off(answer, named.eval()(x)) <= 2e-5
-        assert off(answer, arrays.eval()(x)) <= 2e-5
-        assert off(answer, peer(x).logits) <= 2e-5
+        logits = ours(x)
+        assert off(logits, named.eval()(x)) <= 2e-5
+        assert off(logits, arrays.eval()(x)) <= 2e-5
+        assert off(logits, peer(x).logits) <= 2e-5
 
 
 def test_folders_of_transformers_load_whole_in_shards_and_without_a_head(tmp_path: Path) -> None:
@@ -125,17 +126,17 @@ def test_folders_of_transformers_load_whole_in_shards_and_without_a_head(tmp_pat
     assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
     peer.vit.save_pretrained(tmp_path / "trunk")
     with torch.no_grad():
-        answer = peer(x).logits
+        logits = peer(x).logits
         for source in (tmp_path / "shards", peer.state_dict()):
             model = vit()
             report = hexavit.load_checkpoint(model, source)
             assert (report.origin, report.left_over, report.missing) == ("huggingface", {}, {})
-            assert off(answer, model(x)) <= 2e-5
+            assert off(logits, model(x)) <= 2e-5
     report = hexavit.load_checkpoint(vit(), tmp_path / "trunk", adapt="classes")
     assert set(report.missing) == {"head.fc.weight", "head.fc.bias"}
 
 
-def test_what_a_configuration_says_beyond_the_keys_is_told(tmp_path: Path) -> None:
+def test_what_a_configuration_holds_beyond_the_keys_is_reported(tmp_path: Path) -> None:
     convert(vit().state_dict(), tmp_path / "hf", "huggingface", activation="gelu_tanh")
     path = tmp_path / "hf" / "config.json"
     config = json.loads(path.read_text())
@@ -170,16 +171,16 @@ def test_vit_pytorchs_layout_there_and_back(tmp_path: Path) -> None:
     assert inspect_checkpoint(tmp_path / "v.pth").model == "cvt_13_vit_pytorch"
     convert(tmp_path / "v.pth", tmp_path / "o.safetensors", "hexavit")
     assert same(dict(model.state_dict()), load_file(tmp_path / "o.safetensors"))
-    with pytest.raises(CheckpointError, match=r"'authors' of cvt has no word for .*share_kv=true"):
+    with pytest.raises(CheckpointError, match=r"'authors' of cvt cannot express .*share_kv=true"):
         convert(tmp_path / "v.pth", tmp_path / "a.pth", "authors")
 
 
-def test_options_without_a_word_are_refused(cvt_13: Path, tmp_path: Path) -> None:
+def test_options_that_a_layout_cannot_express_are_rejected(cvt_13: Path, tmp_path: Path) -> None:
     for edit in ("stages.*.attention.method=avg", "stages.1.attention=global", "stages.0.position=learned"):
         model = hexavit.create_model("cvt_13", overrides=["stages.2.depth=3", edit])
-        with pytest.raises(CheckpointError, match="has no word for"):
+        with pytest.raises(CheckpointError, match="cannot express"):
             convert(model.state_dict(), tmp_path / "hf", "huggingface", model=model.architecture)
-    with pytest.raises(CheckpointError, match=r"written as a folder, \.safetensors, \.pth, not as '?\.npz"):
+    with pytest.raises(CheckpointError, match=r"are a folder, \.safetensors, \.pth, not as \.npz"):
         convert(cvt_13, tmp_path / "a.npz", "huggingface")
     with pytest.raises(CheckpointError, match="did you mean 'huggingface'"):
         convert(cvt_13, tmp_path / "a", "hugingface")
@@ -193,13 +194,13 @@ def test_models_without_a_name_are_converted_as_far_as_keys_go(tmp_path: Path) -
     report = convert(authors_state(), tmp_path / "own.safetensors", "hexavit")
     assert report.model is None
     assert same(dict(tiny().state_dict()), load_file(tmp_path / "own.safetensors"))
-    with pytest.raises(CheckpointError, match="say whose they are with model="):
+    with pytest.raises(CheckpointError, match="pass model="):
         convert(authors_state(), tmp_path / "hf", "huggingface")
-    with pytest.raises(CheckpointError, match="say whose they are with model="):
+    with pytest.raises(CheckpointError, match="pass model="):
         convert(tmp_path / "own.safetensors", tmp_path / "a.pth", "authors")
 
 
-def test_inspect_says_what_shapes_tell(tmp_path: Path) -> None:
+def test_inspect_reports_what_shapes_show(tmp_path: Path) -> None:
     model = hexavit.create_model(
         "cvt_13", num_classes=4, in_chans=1, overrides=["head=pool", "stages.*.attention.method=linear"]
     )
@@ -216,7 +217,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     bad = authors_state()
     bad["norm.weight"][0] = float("inf")
     with pytest.raises(CheckpointError, match="NaN or infinite"):
-        convert(bad, tmp_path / "a.safetensors", "hexavit")
+        convert(bad, tmp_path / "a.safetensors", "hexavit", overwrite=True)
     assert (tmp_path / "a.safetensors").read_text() == "before"
     half = {key: t.bfloat16() for key, t in vit().state_dict().items()}
     with pytest.raises(CheckpointError, match="no bfloat16"):
@@ -244,7 +245,7 @@ def test_a_converted_pyramid_loads_in_transformers(name: str, tmp_path: Path) ->
         assert off(ours(images(64)), peer.eval()(images(64)).logits) <= 2e-5
 
 
-def test_the_one_eps_of_transformers_pyramids_is_told(tmp_path: Path) -> None:
+def test_the_one_eps_of_transformers_pyramids_is_reported(tmp_path: Path) -> None:
     model = hexavit.create_model("pvt_v2_b0", num_classes=7)
     notes = convert(model.state_dict(), tmp_path / "a.safetensors", "huggingface", model=model.architecture).notes
     assert len(notes) == 2
@@ -283,18 +284,111 @@ def test_convert_reads_what_a_saved_folder_says(tmp_path: Path) -> None:
         assert off(ours(images(64)), peer(images(64)).logits) <= 2e-5
 
 
-def test_the_pipeline_of_transformers_gives_our_probabilities(tmp_path: Path) -> None:
+ONE_EPS = ["stages.*.tokens.eps=1e-6", "stages.*.attention.eps=1e-6"]
+SMALL_V2 = [
+    *(
+        "stages.0.depth=2",
+        "stages.2.depth=2",
+        "stages.0.dim=16",
+        "stages.1.dim=32",
+        "stages.2.dim=64",
+        "stages.3.dim=128",
+    ),
+    *("stages.0.attention.heads=1", "stages.1.attention.heads=2", "stages.2.attention.heads=4"),
+    "stages.3.attention.heads=4",
+]
+PIPELINES: dict[str, tuple[str, int, list[str]]] = {
+    "vit": ("vit_tiny_patch16_224", 64, ["stages.0.depth=2"]),
+    "deit": ("deit_tiny_distilled_patch16_224", 64, ["stages.0.depth=2"]),
+    "cvt": ("cvt_13", 64, ["stages.2.depth=3", "stages.*.feedforward.act=gelu"]),
+    "pvt": ("pvt_nano", 64, ONE_EPS),
+    "pvt_v2": ("pvt_v2_nano", 64, ONE_EPS),
+    "swin": ("swin_nano", 64, []),
+    "swin_v2": ("swinv2_tiny_window8_256", 64, SMALL_V2),  # the windows of the last two stages are smaller than 8
+}
+
+
+def photo() -> Any:
+    """A smooth picture of 128 x 160 pixels, whose centre crops have whole margins."""
     from PIL import Image
 
-    ours, names = vit(), [f"kind {i}" for i in range(7)]
-    hexavit.save_pretrained(ours, tmp_path / "own", class_names=names)
-    convert(tmp_path / "own", tmp_path / "hf", "huggingface")
-    pixels = (255 * torch.rand(64, 64, 3, generator=torch.Generator().manual_seed(1))).byte()
-    found = transformers.pipeline("image-classification", str(tmp_path / "hf"))(
-        Image.fromarray(pixels.numpy()), top_k=7
-    )
-    x = (pixels.permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.5  # of the model's size: nothing is resized
+    coarse = torch.rand(1, 3, 8, 10, generator=torch.Generator().manual_seed(1))
+    fine = torch.nn.functional.interpolate(coarse, (128, 160), mode="bicubic").clamp(0, 1)
+    return Image.fromarray((255 * fine[0].permute(1, 2, 0)).byte().numpy())
+
+
+def expect_our_probabilities(ours: Any, folder: Path) -> None:
+    """The probabilities of the pipeline equal those of the model on the image that hexavit preprocesses."""
+    names = [f"kind {i}" for i in range(7)]
+    hexavit.save_pretrained(ours, folder / "own", class_names=names)
+    convert(folder / "own", folder / "hf", "huggingface")
     with torch.no_grad():
-        expected = ours(x).softmax(-1)[0]
-    for answer in found:
-        assert abs(answer["score"] - expected[names.index(answer["label"])].item()) <= 1e-5
+        expected = ours(InputSpec.of_model(ours).transform()(photo())[None]).softmax(-1)[0]
+    found = transformers.pipeline("image-classification", str(folder / "hf"))(photo(), top_k=7)
+    for each in found:  # Pillow and torchvision resize with other roundings, by 1 of 255
+        assert abs(each["score"] - expected[names.index(each["label"])].item()) <= 2e-3
+
+
+def seeded(name: str, side: int, edits: list[str]) -> Any:
+    torch.manual_seed(0)
+    model = hexavit.create_model(name, num_classes=7, img_size=side, overrides=edits).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return model
+
+
+@pytest.mark.parametrize("family", PIPELINES)
+def test_the_pipeline_of_transformers_gives_our_probabilities(family: str, tmp_path: Path) -> None:
+    ours = seeded(*PIPELINES[family])
+    ours.pretrained_cfg |= {"crop_pct": 0.8, "crop_mode": "center", "interpolation": "bicubic"}
+    expect_our_probabilities(ours, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("crop_pct", "crop_mode", "interpolation"),
+    [(1.0, "squash", "bilinear"), (0.75, "squash", "bicubic"), (1.0, "center", "bilinear")],
+)
+def test_every_preprocessing_is_written(crop_pct: float, crop_mode: str, interpolation: str, tmp_path: Path) -> None:
+    ours = seeded(*PIPELINES["vit"])
+    ours.pretrained_cfg |= {"crop_pct": crop_pct, "crop_mode": crop_mode, "interpolation": interpolation}
+    expect_our_probabilities(ours, tmp_path)
+
+
+def test_a_swin_at_192_pixels_is_known_and_rejected_for_transformers(tmp_path: Path) -> None:
+    ours = hexavit.create_model("swin_tiny_patch4_window7_224", img_size=192)  # its last map is 6 x 6
+    facts = inspect_checkpoint(ours.state_dict())
+    assert (facts.model, facts.img_size) == ("swin_tiny_patch4_window7_224", (192, 192))
+    with pytest.raises(CheckpointError, match="needs maps of at least a window of 7, not of 6"):
+        convert(ours.state_dict(), tmp_path / "hf", "huggingface")
+    assert not (tmp_path / "hf").exists()
+    larger = hexavit.create_model("swin_tiny_patch4_window7_224", img_size=224, overrides=["stages.2.depth=2"])
+    convert(larger.state_dict(), tmp_path / "hf", "huggingface", model=larger.architecture)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "edit", "sentence"),
+    [
+        ("swin_nano", 64, "stages.1.attention.window=5", r"cannot express stages\.1\.attention\.window=5 beside 3"),
+        ("swin_nano", 64, "stages.1.attention.shifted=true", "shifts the windows of every second block"),
+        ("swin_nano", 64, "stages.1.dim=96", "doubles the width in every stage, from 32, and not 96 in stage 1"),
+        ("pvt_nano", (64, 32), "stages.*.tokens.eps=1e-6", "reads square images"),
+        ("pvt_v2_nano", 64, "stages.1.feedforward.ratio=2.5", "needs whole MLP ratios, not 2.5"),
+    ],
+)
+def test_what_transformers_cannot_build_is_rejected(
+    name: str, side: Any, edit: str, sentence: str, tmp_path: Path
+) -> None:
+    ours = hexavit.create_model(name, img_size=side, overrides=[edit])
+    with pytest.raises(CheckpointError, match=sentence):
+        convert(ours.state_dict(), tmp_path / "hf", "huggingface", model=ours.architecture)
+
+
+def test_an_existing_file_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_text("before")
+    with pytest.raises(CheckpointError, match="already exists: pass overwrite=True"):
+        convert(authors_state(), tmp_path / "a.pth", "hexavit")
+    assert (tmp_path / "a.pth").read_text() == "before"
+    convert(authors_state(), tmp_path / "a.pth", "hexavit", overwrite=True)
+    with pytest.raises(CheckpointError, match="already exists"):
+        convert(tmp_path / "a.pth", tmp_path / "a.pth", "hexavit")

@@ -80,4 +80,6 @@ def test_twins_are_those_that_shapes_cannot_tell_apart() -> None:
     facts = hexavit.checkpoints.inspect_checkpoint(hexavit.create_model("deit_tiny_patch16_224").state_dict())
     assert (facts.model, facts.twins) == ("vit_tiny_patch16_224", ("deit_tiny_patch16_224",))
     assert "or          deit_tiny_patch16_224: their shapes are the same" in str(facts)
+    state = state_of(resolve("vit_small_patch16_224", overrides=["head=pool"]))
+    assert matches(state, "vit")[0].name == "vit_small_patch16_224"  # patch32 needs two edits
     assert guess({"stages.0.blocks.0.attention.proj.weight": torch.zeros(3, 3)}) is None

@@ -120,15 +120,61 @@ def test_a_bare_file_of_transformers_says_its_eps(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("key", "name"), [("mask_token", "DINOv2"), ("blocks.0.ls1.gamma", "DeiT III")])
-def test_unsupported_successors_are_rejected_by_name(key: str, name: str) -> None:
-    state = {"cls_token": torch.zeros(1, 1, 4), "norm.weight": torch.ones(4), key: torch.zeros(1, 4)}
-    with pytest.raises(CheckpointError, match=f"is a checkpoint of {name}"):
-        inspect_or_load(state)
+@pytest.mark.parametrize("name", ["vit_small_patch14_dinov2", "deit3_small_patch16_224"])
+def test_successors_of_vit_with_layer_scale_load(name: str) -> None:
+    import timm
+
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, depth=2, img_size=56 if "dino" in name else 64, num_classes=5).eval()
+    with torch.no_grad():
+        for p in theirs.parameters():
+            p.add_(0.02 * torch.randn_like(p))
+    state = theirs.state_dict()
+    if "dino" in name:
+        state["mask_token"] = torch.zeros(1, 384)  # of the authors' file
+    else:  # the authors' names
+        state = {key.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): t for key, t in state.items()}
+    patch = state["patch_embed.proj.weight"].shape[2]
+    edits = ["stages.0.depth=2", "stages.0.residual.layer_scale=1e-5"]
+    edits += [f"stages.0.tokens.kernel={patch}", f"stages.0.tokens.stride={patch}"]
+    edits += ["stages.0.position.extra_rows=false"] if name.startswith("deit3") else []
+    side = theirs.patch_embed.img_size[0]
+    model = hexavit.create_model("vit_small_patch16_224", img_size=side, num_classes=5, overrides=edits).eval()
+    assert hexavit.load_checkpoint(model, state).share == 1.0
+    x = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        expected = theirs(x)
+        assert ((model(x) - expected).abs().max() / expected.abs().max()).item() <= 2e-5
 
 
-def inspect_or_load(state: dict[str, Tensor]) -> None:
-    hexavit.load_checkpoint(hexavit.create_model("vit_tiny_patch16_224"), state)
+def test_inspect_names_the_edits_of_dinov2() -> None:
+    edits = {"residual.layer_scale": 1e-5, "tokens.kernel": 14, "tokens.stride": 14}
+    overrides = [f"stages.0.{name}={value}" for name, value in edits.items()]
+    with torch.device("meta"):
+        model = hexavit.create_model("vit_small_patch16_224", img_size=518, num_classes=0, overrides=overrides)
+    state = {key: torch.zeros(t.shape) for key, t in model.state_dict().items()}
+    facts = inspect_checkpoint(state)
+    assert facts.model in ("vit_small_patch16_224", "vit_small_patch32_224")  # equal but for the edited patches
+    assert (facts.img_size, facts.classes) == ((518, 518), 0)
+    assert set(facts.edits) >= {"stages.0.tokens.kernel=14", "stages.0.tokens.stride=14"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [
+        (["reg_token"], "DINOv2 or DINOv3 with registers"),
+        (["embeddings.register_tokens"], "DINOv2 or DINOv3 with registers"),
+        (["classifier.weight", "deit.embeddings.distillation_token"], "DeiTForImageClassification"),
+    ],
+)
+def test_unsupported_successors_are_rejected_by_name(keys: list[str], name: str, tmp_path: Path) -> None:
+    state = {"cls_token": torch.zeros(1, 1, 4), **{key: torch.zeros(1, 4) for key in keys}}
+    with pytest.raises(CheckpointError, match=f"is a checkpoint of .*{name}"):
+        hexavit.load_checkpoint(tiny(), state)
+    with pytest.raises(CheckpointError, match="which is not supported"):
+        inspect_checkpoint(state)
+    with pytest.raises(CheckpointError, match="which is not supported"):
+        convert(state, tmp_path / "a.pth", "hexavit")
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def classifier_keys(model: Backbone) -> tuple[str, ...]:
 
 
 def _near(name: str, names: Sequence[str]) -> str:
-    """The nearest class, or how many there are: a list of a thousand helps nobody."""
+    """The nearest class, or the number of classes and the first one."""
     hint = nearest(name, names)
     return hint if hint.startswith("did") else f"it has {len(names)}, such as {names[0]!r}"
 
@@ -92,11 +92,11 @@ class Adapter:
                 self.wanting.append(self._other_classes(here, there))
             for key in classifier_keys(self.model):
                 if out.pop(key, None) is not None or key in target:
-                    self.kept[key] = f"the file answers {here} classes, the model {there}"
+                    self.kept[key] = f"the file has {here} classes, the model {there}"
 
     @staticmethod
     def _other_classes(here: int, there: int) -> str:
-        said = f"it answers {here or 'no'} classes and the model {there or 'none'}: adapt='classes' "
+        said = f"it has {here or 'no'} classes and the model {there or 'none'}: adapt='classes' "
         if not there:
             return f"{said}leaves the file's head aside"
         return f"{said}keeps the model's own head" + (", and classes=[...] picks rows of the file's" if here else "")
@@ -118,7 +118,7 @@ class Adapter:
         if isinstance(one, str):
             names = self.class_names or (imagenet_classes() if here == IMAGENET_1K else ())
             if self.class_names is not None and len(names) != here:
-                raise CheckpointError(f"class_names names {len(names)} classes, and the file answers {here}")
+                raise CheckpointError(f"class_names names {len(names)} classes, and the file has {here}")
             if not names:
                 raise CheckpointError(
                     f"the names of the file's {here} classes are not known: give class_names, or numbers"
@@ -164,7 +164,7 @@ class Adapter:
         fits = ((p, _grid(table.shape[1] - p, part.size)) for p in (part.prefix, extra) if p >= part.prefix)
         prefix, grid = next(((p, g) for p, g in fits if g is not None), (0, None))
         if grid is None:
-            return  # of another kind of model: its shape is refused
+            return  # of another kind of model: its shape is an error
         here, there = f"{grid[0]} x {grid[1]}", f"{part.size[0]} x {part.size[1]}"
         rows = f" and {prefix - part.prefix} more for extra tokens" if prefix > part.prefix else ""
         if "position" not in self.asked:
@@ -184,13 +184,13 @@ class Adapter:
             return
         side = isqrt(table.shape[0])
         if side * side != table.shape[0] or side % 2 == 0:
-            return  # no table of a square window: its shape is refused
+            return  # no table of a square window: its shape is an error
         window = ((side + 1) // 2,) * 2
         here, there = f"{window[0]} x {window[1]}", f"{part.scope[0]} x {part.scope[1]}"
         if "position" not in self.asked:
-            told = f"its position biases are for windows of {here}, the model's for {there}"
-            if not any(each.startswith(told) for each in self.wanting):  # once, not for every block
-                self.wanting.append(f"{told}: adapt='position' makes them fit (bicubic)")
+            mismatch = f"its position biases are for windows of {here}, the model's for {there}"
+            if not any(each.startswith(mismatch) for each in self.wanting):  # once, not for every block
+                self.wanting.append(f"{mismatch}: adapt='position' makes them fit (bicubic)")
             return
         out[key] = resize_offsets(table, window, part.scope)
         self.done[key] = f"resized from windows of {here} to {there} (bicubic)"
@@ -200,7 +200,7 @@ def adapt_channels(weight: Tensor, chans: int) -> tuple[Tensor, str]:
     """A first convolution (C, I, k, k) for `chans` channels, and what was done.
 
     One channel gets the sum over all; more get the file's in turn, scaled by I / chans, so that an image with equal
-    channels gives the same answer. Same as timm's for I = 3.
+    channels gives the same output. Same as timm's for I = 3.
     """
     held = weight.shape[1]
     if chans == 1:

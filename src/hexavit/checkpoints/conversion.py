@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from hexavit.architecture import Architecture
-from hexavit.checkpoints.folders import configured, image_processor
+from hexavit.checkpoints.folders import configured, image_processor, processor_notes
 from hexavit.checkpoints.layout_detection import Origin
 from hexavit.checkpoints.lazy_tensor import Contents, listed
-from hexavit.checkpoints.loading import check_numbers, config_notes, read_state, refuse_unexplained
+from hexavit.checkpoints.loading import check_explained, check_numbers, config_notes, read_state
 from hexavit.checkpoints.model_detection import guess
 from hexavit.checkpoints.writer import write_json, write_state
 from hexavit.errors import CheckpointError, nearest
@@ -26,7 +26,7 @@ TARGETS: tuple[str, ...] = get_args(Target)
 
 @dataclass(frozen=True)
 class ConvertReport:
-    """What was written: from which origin, as which layout and model, how many tensors, what to know of it."""
+    """The result of a conversion: origin, layout, model, number of tensors, dropped keys and notes."""
 
     source: str
     origin: str
@@ -58,6 +58,7 @@ def convert(
     activation: str | None = None,
     entry: str | None = None,
     prefix: str | None = None,
+    overwrite: bool = False,
 ) -> ConvertReport:
     """Write a checkpoint in another layout; every floating-point number stays as it is, bit for bit.
 
@@ -67,32 +68,36 @@ def convert(
             gets `config.json`.
         to: `authors`, `huggingface`, `timm`, `torchvision`, `vit_pytorch` or `hexavit`. timm has no CvT of its own:
             hexavit's stands in its registry, with hexavit's names.
-        model: whose weights they are, by name or as an architecture; None guesses it from shapes.
-        overrides: edits of that model, for what shapes do not tell.
-        activation: what the model computes with from now on, where that is another one than before.
+        model: the model of the weights, by name or as an architecture; None finds it by shapes.
+        overrides: edits of that model, for options that leave no trace in shapes.
+        activation: activation that the converted model uses, if it is another one.
         entry: which weights, for a file with several.
         prefix: the prefix of their keys; by default prefixes of common wrappers are removed.
+        overwrite: replace `out` if it exists.
 
     Raises:
-        CheckpointError: a file that is not understood, a layout that has no words for the model, or a suffix that
-            its origin does not write.
+        CheckpointError: the file is not understood, the layout cannot express the model, its files do not have this
+            suffix, or `out` exists.
     """
+    path = Path(out)
+    if not overwrite and (path.is_file() or (path.is_dir() and any(path.iterdir()))):
+        raise CheckpointError(f"{path} already exists: pass overwrite=True to replace it")
     if to not in TARGETS:
         raise CheckpointError(f"there is no layout {to!r}: {nearest(to, TARGETS)}")
     contents, weights, origin, done = read_state(source, entry, prefix)
-    refuse_unexplained(done, origin, contents.where)
+    check_explained(done, origin, contents.where)
     check_numbers(done.state, contents.where)
-    architecture = _architecture(contents, done.state, origin.family, model, overrides, activation)
+    architecture = _architecture(contents, done.state, origin, model, overrides, activation)
     family = _family(origin, architecture, contents.where)
     layout = _layout(to, family, architecture)
-    path, notes = Path(out), config_notes(contents, architecture) if architecture else []
+    notes = config_notes(contents, architecture, origin) if architecture else []
     if layout is None and to == "timm":
-        notes.append(f"timm has no {family}: these are hexavit's names, which its model in timm's registry reads")
+        notes.append(f"timm has no {family}: these are hexavit's names, which its models in timm's registry read")
     suffixes = layout.written_as if layout else OWN_SUFFIXES
     if path.suffix not in suffixes:
         words = ", ".join(suffix or "a folder" for suffix in suffixes)
-        raise CheckpointError(f"{path}: the layout {to!r} is written as {words}, not as {path.suffix or 'a folder'}")
-    state = done.state if layout is None else _written(layout, done.state, architecture, notes)
+        raise CheckpointError(f"{path}: files of the layout {to!r} are {words}, not as {path.suffix or 'a folder'}")
+    state = done.state if layout is None else _written(layout, done.state, architecture, notes, eps=bool(path.suffix))
     if path.suffix:
         write_state(state, path)
     else:
@@ -101,9 +106,10 @@ def convert(
         if contents.class_names and len(contents.class_names) == architecture.num_classes:
             config["id2label"] = {str(i): name for i, name in enumerate(contents.class_names)}
             config["label2id"] = {name: i for i, name in enumerate(contents.class_names)}
-        notes = [note for note in notes if "norm_eps" not in note and "layer_norm_eps" not in note]  # in config.json
+        notes = [note for note in notes if "norm_eps" not in note]  # it is in the new config.json
         write_state(state, path / "model.safetensors")
         preprocessing = {**pretrained_cfg(architecture), **contents.preprocessing}
+        notes += processor_notes(preprocessing, architecture)
         write_json(image_processor(preprocessing, architecture.img_size), path / "preprocessor_config.json")
         write_json(config, path / "config.json")
     dropped = (*done.dropped, *weights.others, *contents.foreign)
@@ -114,15 +120,15 @@ def convert(
 def _architecture(
     contents: Contents,
     state: Mapping[str, Tensor],
-    family: str,
+    origin: Origin,
     model: str | Architecture | None,
     overrides: Sequence[str] | Mapping[str, Any],
     activation: str | None,
 ) -> Architecture | None:
-    guessed = contents.architecture or guess(state, family)
+    guessed = contents.architecture or guess(state, origin.family)
     found = guessed
     if found is not None and contents.architecture is None:
-        found = configured(found, contents.config)
+        found = configured(found, contents.config, eps=origin.eps_in_config)
     if model is not None:
         found = resolve(model)
         if guessed is not None:
@@ -130,9 +136,7 @@ def _architecture(
             found = replace(found, **sizes)  # type: ignore[arg-type]  # each of its own type
     if found is None:
         if overrides or activation:
-            raise CheckpointError(
-                "no named model has tensors of these shapes, so there is nothing to edit: give model="
-            )
+            raise CheckpointError("no named model has tensors of these shapes, so overrides and activation need model=")
         return None
     found = found.override(overrides)
     return found.override([f"stages.*.feedforward.act={activation}"]) if activation else found
@@ -143,7 +147,7 @@ def _family(origin: Origin, architecture: Architecture | None, where: str) -> st
         return origin.layout.family
     name = architecture.name if architecture else None
     if name not in list_models():
-        raise CheckpointError(f"{where}: no named model has tensors of these shapes: say whose they are with model=")
+        raise CheckpointError(f"{where}: no named model has tensors of these shapes: pass model=")
     return model_entry(str(name)).family
 
 
@@ -165,24 +169,28 @@ def _layout(to: str, family: str, architecture: Architecture | None) -> Layout |
 
 
 def _written(
-    layout: Layout, state: Mapping[str, Tensor], architecture: Architecture | None, notes: list[str]
+    layout: Layout, state: Mapping[str, Tensor], architecture: Architecture | None, notes: list[str], *, eps: bool
 ) -> dict[str, Tensor]:
-    """Our state in a layout, or a refusal that names what it has no word for."""
+    """Our state in a layout; `eps` adds a note where its library computes with another one."""
     if architecture is None:
         if layout.config is not None:
-            raise CheckpointError("no named model has tensors of these shapes: say whose they are with model=")
-        notes.append("no named model has tensors of these shapes: its options are not held against the layout")
+            raise CheckpointError("no named model has tensors of these shapes: pass model=")
+        notes.append("no named model has tensors of these shapes: its options are not checked against the layout")
     else:
-        if refused := layout.unsupported(architecture):
-            raise CheckpointError(f"the layout {layout.origin!r} of {layout.family} has no word for {listed(refused)}")
+        if unsupported := layout.unsupported(architecture):
+            raise CheckpointError(
+                f"the layout {layout.origin!r} of {layout.family} cannot express {listed(unsupported)}"
+            )
         for said, choice, here in layout.differs(architecture):
             option, _, value = choice.partition("=")
-            hint = f": activation={value} says that this is meant" if option == "feedforward.act" else ""
+            if option == "norm_eps" and not eps:
+                continue
+            hint = f": activation={value} removes this note" if option == "feedforward.act" else ""
             notes.append(f"{said}, and this model {here}{hint}")
     done = layout.to_theirs(state, _heads(architecture))
     if done.unexplained or done.broken:
         what = listed([*done.unexplained, *done.broken])
-        raise CheckpointError(f"the layout {layout.origin!r} of {layout.family} has no word for {what}")
+        raise CheckpointError(f"the layout {layout.origin!r} of {layout.family} cannot express {what}")
     computed = layout.computed(architecture) if layout.computed and architecture else {}
     return {**done.state, **computed}
 
@@ -190,7 +198,7 @@ def _written(
 def _heads(architecture: Architecture | None) -> Callable[[str], int]:
     def at(key: str) -> int:
         if architecture is None:
-            raise CheckpointError("this layout holds the heads apart, and shapes do not tell their number: give model=")
+            raise CheckpointError("this layout has an axis of heads, whose number the shapes do not give: pass model=")
         _, stage, _, block, *_ = key.split(".")
         heads = architecture.stages[int(stage)].column("attention", int(block)).options["heads"]
         assert isinstance(heads, int)

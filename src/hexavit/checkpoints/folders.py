@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -30,8 +31,14 @@ def preprocessing(said: Any) -> dict[str, Any]:
     return {key: said[key] for key in _PREPROCESSING if key in said} if isinstance(said, dict) else {}
 
 
-def configured(architecture: Architecture, config: Mapping[str, Any]) -> Architecture:
-    """The architecture with what transformers' `config.json` says beyond shapes: heads, activation, eps, image size."""
+def configured(architecture: Architecture, config: Mapping[str, Any], *, eps: bool = True) -> Architecture:
+    """The architecture with what transformers' `config.json` holds beyond shapes: heads, activation, eps, image size.
+
+    Args:
+        architecture: a model found by shapes.
+        config: the content of `config.json`.
+        eps: whether the model that it describes uses `layer_norm_eps`.
+    """
     edits: list[str] = []
     heads = config.get("num_attention_heads", config.get("num_heads"))
     for i in range(len(architecture.stages)):
@@ -41,9 +48,8 @@ def configured(architecture: Architecture, config: Mapping[str, Any]) -> Archite
     act = config.get("hidden_act")
     if isinstance(act, str):
         edits.append(f"stages.*.feedforward.act={ACTIVATIONS.get(act, act)}")
-    eps = config.get("layer_norm_eps")
-    if isinstance(eps, float) and config.get("model_type") != "cvt":  # CvT's does not take effect in transformers
-        edits.append(f"norm_eps={eps:g}")
+    if eps and isinstance(config.get("layer_norm_eps"), float):
+        edits.append(f"norm_eps={config['layer_norm_eps']:g}")
     for edit in edits:
         with suppress(HexavitError):  # what no part has is left to the notes
             architecture = architecture.override([edit])
@@ -55,20 +61,31 @@ def configured(architecture: Architecture, config: Mapping[str, Any]) -> Archite
 
 
 def image_processor(said: Mapping[str, Any], img_size: tuple[int, int]) -> dict[str, Any]:
-    """transformers' `preprocessor_config.json` for a preprocessing."""
-    height, width = img_size
-    size = {"height": height, "width": width}
-    crop = said["crop_mode"] == "center"
-    shorter = {"shortest_edge": int(min(img_size) / said["crop_pct"])}
+    """transformers' `preprocessor_config.json` for a preprocessing, which resizes to size / crop_pct as timm does."""
+    height, width = (math.floor(side / said["crop_pct"]) for side in img_size)
+    squash = said["crop_mode"] == "squash"
+    crop = not squash or said["crop_pct"] < 1
+    cropped = {"height": img_size[0], "width": img_size[1]}
     return {
         "image_processor_type": "BitImageProcessor" if crop else "ViTImageProcessor",
         "do_resize": True,
-        "size": shorter if crop else size,
+        "size": {"height": height, "width": width} if squash else {"shortest_edge": min(height, width)},
         "resample": 3 if said["interpolation"] == "bicubic" else 2,
-        **({"do_center_crop": True, "crop_size": size, "do_convert_rgb": True} if crop else {}),
+        **({"do_center_crop": True, "crop_size": cropped, "do_convert_rgb": True} if crop else {}),
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
         "image_mean": list(said["mean"]),
         "image_std": list(said["std"]),
     }
+
+
+def processor_notes(said: Mapping[str, Any], architecture: Architecture) -> list[str]:
+    """What transformers' image processors cannot do as here."""
+    height, width = architecture.img_size
+    notes = []
+    if architecture.in_chans != 3:
+        notes.append(f"transformers' pipeline reads RGB images, and this model has {architecture.in_chans} channels")
+    if said["crop_mode"] == "center" and height != width:
+        notes.append(f"transformers resizes images for a centre crop of {height} x {width} by their shorter side alone")
+    return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def inspect_checkpoint(
     found, sketch = next(iter(every), None), Sketch.of(done.state)
     stored = weights.tensors.values()
     family = f" ({origin.layout.family})" if origin.layout else ""
-    table = any(key.endswith(".position.table") for key in done.state)
+    table = any(re.fullmatch(r"stages\.\d+\.position\.table", key) for key in done.state)
     return Facts(
         source=contents.where,
         format=contents.format,
@@ -95,7 +96,7 @@ def inspect_checkpoint(
         depths=sketch.depths,
         classes=sketch.num_classes,
         in_chans=sketch.in_chans,
-        img_size=found.img_size if found and table else None,
+        img_size=found.img_size if found and (table or found.img_size != named_size(found)) else None,
         tensors=len(weights.tensors),
         parameters=sum(t.numel() for key, t in done.state.items() if not key.endswith(".num_batches_tracked")),
         bytes=sum(each.bytes for each in stored),
@@ -105,8 +106,13 @@ def inspect_checkpoint(
     )
 
 
+def named_size(found: Architecture) -> tuple[int, int]:
+    """The image size of the named model."""
+    return model_entry(found.name).architecture.img_size
+
+
 def _foreign(names: Mapping[str, int]) -> dict[str, str]:
-    return dict.fromkeys(names, "a class or function, not made")
+    return dict.fromkeys(names, "a class or function, not created")
 
 
 def _edits(found: Architecture) -> tuple[str, ...]:

@@ -35,6 +35,11 @@ class Origin:
         """The family of the layout; empty for hexavit's own."""
         return self.layout.family if self.layout else ""
 
+    @property
+    def eps_in_config(self) -> bool:
+        """Whether the layout's library uses the `layer_norm_eps` of `config.json`."""
+        return self.layout is None or self.layout.eps_in_config
+
     def to_ours(self, state: Mapping[str, Tensor]) -> Translation:
         """A state of this origin under hexavit's names."""
         if self.layout is None:

@@ -20,8 +20,8 @@ from hexavit.checkpoints.reader import read_contents, read_tensor
 from hexavit.checkpoints.report import LoadReport
 from hexavit.checkpoints.state_dict import Weights, find_weights
 from hexavit.errors import CheckpointError
+from hexavit.models import KEYS
 from hexavit.models.layouts import Translation
-from hexavit.models.vit.keys import UNSUPPORTED
 from hexavit.network.backbone import Backbone, FeatureBackbone
 
 
@@ -36,9 +36,9 @@ def load_checkpoint(
     entry: str | None = None,
     prefix: str | None = None,
 ) -> LoadReport:
-    """Load weights of any known origin, recognised by their keys, and tell what was done.
+    """Load weights of any known origin, recognised by their keys, and report what was done.
 
-    The model is changed only when all is well: a refusal leaves it as it was.
+    After an error the model is unchanged.
 
     Args:
         model: what `create_model` gives.
@@ -47,7 +47,7 @@ def load_checkpoint(
             first convolution: summed or repeated), `position` (tables resized); True for all three.
         classes: rows of the file's head for the model's classes, in their order: by number, or by the class's name.
         class_names: the names of the file's classes; known without them for the 1000 of ImageNet-1k.
-        partial: load what fits of a model with other parts, and report the rest instead of refusing it.
+        partial: load what fits of a model with other parts, and report the rest instead of raising.
         entry: which weights, for a file with several; by default `state_dict` or `model` before a moving average.
         prefix: load the keys under this prefix, without it; by default prefixes of common wrappers are removed.
 
@@ -60,16 +60,16 @@ def load_checkpoint(
     """
     trunk = model.model if isinstance(model, FeatureBackbone) else model
     if not isinstance(trunk, Backbone):
-        raise CheckpointError(f"weights are loaded into a model of create_model, not into a {type(model).__name__}")
+        raise CheckpointError(f"weights are loaded into a model from create_model, not into a {type(model).__name__}")
     adapter = Adapter(trunk, chosen(adapt), classes, class_names)
     contents, weights, origin, done = read_state(source, entry, prefix)
     if not partial:
-        refuse_unexplained(done, origin, contents.where)
+        check_explained(done, origin, contents.where)
     target = trunk.state_dict()
     useful = done.state if model is trunk else _of_maps(done.state, trunk)
     state = adapter.fit(useful, target)
     fit = _Fit.of(state, target, adapter)
-    fit.refuse(adapter, partial, contents.where)
+    fit.check(adapter, partial, contents.where)
     check_numbers(fit.fitting, contents.where)
     _copy(trunk, fit.fitting, target)
     left = {name: "no place in this model" for key in fit.over for name in done.sources[key]}
@@ -87,7 +87,10 @@ def load_checkpoint(
         missing=fit.missing | {key: why for key, why in adapter.kept.items() if key in target},
         left_over=left | dict.fromkeys((*done.unexplained, *done.broken), f"{origin.name}'s layout has no word for it"),
         dropped=unused | heads | _dropped(done, weights, contents),
-        notes=(*config_notes(contents, trunk.architecture), *_notes(contents, origin, trunk, fit.fitting, target)),
+        notes=(
+            *config_notes(contents, trunk.architecture, origin),
+            *_notes(contents, origin, trunk, fit.fitting, target),
+        ),
         loaded_numbers=sum(t.numel() for t in fit.fitting.values()),
         model_numbers=sum(parameter.numel() for parameter in trunk.parameters()),
     )
@@ -108,9 +111,13 @@ def _copy(model: Backbone, state: Mapping[str, Tensor], target: Mapping[str, Ten
             parameter.requires_grad_(grads[name])
 
 
+UNSUPPORTED = {name: key for keys in KEYS.values() for name, key in getattr(keys, "UNSUPPORTED", {}).items()}
+"""Models of other libraries that are known by name and not supported: a pattern of the sorted keys, one on a line."""
+
+
 @dataclass(frozen=True)
 class _Fit:
-    """A state held against a model's: what fits, what has another shape or no place, and what is not there."""
+    """A state compared with a model's: what fits, what has another shape or no place, and what is missing."""
 
     fitting: dict[str, Tensor]
     wrong: dict[str, str]
@@ -138,12 +145,12 @@ class _Fit:
     @property
     def missing(self) -> dict[str, str]:
         """The model's keys that stay at their start, and why."""
-        told = dict.fromkeys(self.absent, "not in the file, left at its initial value")
-        told |= {key: f"left at its initial value: {shapes}" for key, shapes in self.wrong.items()}
-        return told | dict.fromkeys(self.counters, "counts training steps, left at its initial value")
+        reasons = dict.fromkeys(self.absent, "not in the file, left at its initial value")
+        reasons |= {key: f"left at its initial value: {shapes}" for key, shapes in self.wrong.items()}
+        return reasons | dict.fromkeys(self.counters, "counts training steps, left at its initial value")
 
-    def refuse(self, adapter: Adapter, partial: bool, where: str) -> None:
-        """Refuse what does not fit, unless it may stay at its start."""
+    def check(self, adapter: Adapter, partial: bool, where: str) -> None:
+        """Raise for what does not fit, unless it may keep its initial value."""
         if adapter.wanting:
             raise CheckpointError(f"{where}: {'; '.join(adapter.wanting)}")
         if not self.fitting:
@@ -166,13 +173,18 @@ class _Fit:
 def read_state(
     source: str | Path | Mapping[str, Any], entry: str | None = None, prefix: str | None = None
 ) -> tuple[Contents, Weights, Origin, Translation]:
-    """A source's contents, the weights in it, whose they are, and their tensors under our names.
+    """A source's contents, the weights in it, their origin, and their tensors under our names.
 
     Raises:
         CheckpointError: as `load_checkpoint`, of the file alone.
     """
     contents = read_contents(source)
     weights = find_weights(contents, entry, prefix)
+    for name, pattern in UNSUPPORTED.items():
+        if re.search(pattern, "\n".join(sorted(weights.tensors)), re.MULTILINE | re.DOTALL):
+            raise CheckpointError(
+                f"{contents.where} is a checkpoint of {name}, which is not supported: see list_models()"
+            )
     origin = find_origin(weights.tensors, contents.where)
     return contents, weights, origin, origin.to_ours(_Reading(contents, weights.tensors))
 
@@ -194,11 +206,9 @@ class _Reading(Mapping[str, Tensor]):
         return len(self.tensors)
 
 
-def refuse_unexplained(done: Translation, origin: Origin, where: str) -> None:
-    """Refuse a state of which some keys have no row, or a row only in part."""
+def check_explained(done: Translation, origin: Origin, where: str) -> None:
+    """Raise for a state of which some keys have no row, or a row only in part."""
     family = f" ({origin.layout.family})" if origin.layout else ""
-    if name := next((n for n, key in UNSUPPORTED.items() if any(map(re.compile(key).fullmatch, done.unexplained))), ""):
-        raise CheckpointError(f"{where} is a checkpoint of {name}, whose models are not supported: see list_models()")
     if done.unexplained:
         raise CheckpointError(
             f"{where} is of {origin.name}{family}, whose layout does not explain {listed(done.unexplained)}: "
@@ -209,14 +219,14 @@ def refuse_unexplained(done: Translation, origin: Origin, where: str) -> None:
 
 
 def check_numbers(state: Mapping[str, Tensor], where: str) -> None:
-    """Refuse tensors that are no plain floating-point weights, or that hold NaN or infinity."""
+    """Raise for tensors that are not floating-point weights, or that hold NaN or infinity."""
     plain = (item for item in state.items() if not item[0].endswith(".num_batches_tracked"))
     odd = [f"{key} ({t.dtype})" for key, t in plain if not t.is_floating_point()]
     if odd:
-        raise CheckpointError(f"{where}: weights are floating-point numbers, and not so {listed(odd, 5)}")
+        raise CheckpointError(f"{where}: weights are floating-point numbers, but not {listed(odd, 5)}")
     bad = [key for key, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if bad:
-        raise CheckpointError(f"{where}: there are NaN or infinite numbers in {listed(bad, 5)}: the file is damaged")
+        raise CheckpointError(f"{where}: NaN or infinite numbers in {listed(bad, 5)}: the file is damaged")
 
 
 def _of_maps(state: Mapping[str, Tensor], trunk: Backbone) -> dict[str, Tensor]:
@@ -229,24 +239,24 @@ def _of_maps(state: Mapping[str, Tensor], trunk: Backbone) -> dict[str, Tensor]:
 def _dropped(done: Translation, weights: Weights, contents: Contents) -> dict[str, str]:
     dropped = dict.fromkeys(done.dropped, "no model reads it")
     dropped |= {key: f"not weights: {what}" for key, what in weights.others.items()}
-    return dropped | dict.fromkeys(contents.foreign, "a class or function, not made")
+    return dropped | dict.fromkeys(contents.foreign, "a class or function, not created")
 
 
 def _notes(
     contents: Contents, origin: Origin, model: Backbone, loaded: Mapping[str, Tensor], target: Mapping[str, Tensor]
 ) -> list[str]:
-    told = origin.layout.differs(model.architecture) if origin.layout else []
-    if contents.config:  # it says the eps itself
-        told = [each for each in told if not each[1].startswith("norm_eps=")]
+    different = origin.layout.differs(model.architecture) if origin.layout else []
+    if contents.config:  # it has the eps
+        different = [each for each in different if not each[1].startswith("norm_eps=")]
     notes = []
-    for said, choice, here in told:
+    for said, choice, here in different:
         path = choice if choice.startswith("norm_eps") else f"stages.*.{choice}"
         notes.append(f"{said}; this model computes {here}: override {path} to match")
     types = sorted({f"{t.dtype} to {target[key].dtype}" for key, t in loaded.items() if t.dtype != target[key].dtype})
     return [*notes, *(f"converted from {change}" for change in types)]
 
 
-def config_notes(contents: Contents, architecture: Architecture) -> list[str]:
+def config_notes(contents: Contents, architecture: Architecture, origin: Origin) -> list[str]:
     """Where the configuration beside the weights names another computation, which keys do not show."""
     act = contents.config.get("hidden_act")
     act = ACTIVATIONS.get(act, act) if isinstance(act, str) else None
@@ -258,8 +268,7 @@ def config_notes(contents: Contents, architecture: Architecture) -> list[str]:
             "stages.*.feedforward.act to match"
         )
     eps = contents.config.get("layer_norm_eps")
-    if isinstance(eps, float) and contents.config.get("model_type") != "cvt" and eps != architecture.norm_eps:
-        # CvT's in transformers is written down and read by nobody.
+    if isinstance(eps, float) and origin.eps_in_config and eps != architecture.norm_eps:
         notes.append(
             f"config.json says layer_norm_eps {eps:g}; this model has {architecture.norm_eps:g}: override "
             f"norm_eps={eps:g} to match"

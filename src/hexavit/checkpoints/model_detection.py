@@ -15,6 +15,7 @@ from hexavit.architecture import Architecture, Part
 from hexavit.errors import HexavitError
 from hexavit.models import KEYS, list_models, model_entry
 from hexavit.network.backbone import Backbone
+from hexavit.parts.positions import LearnedPosition, RelativeBias
 
 Shapes = Mapping[str, tuple[int, ...]]
 _BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
@@ -82,17 +83,17 @@ def guess(state: Mapping[str, Tensor], family: str = "") -> Architecture | None:
 def matches(state: Mapping[str, Tensor], family: str = "") -> list[Architecture]:
     """All named models that have exactly these tensors, the best match first.
 
-    Models without an edit come first, then models at the image size of the position tables, then those of the family.
+    Models with the fewest edits come first, then models at the image size of the position tables, then those of the
+    family.
     """
     sketch = Sketch.of(state)
     wanted = {key: tuple(t.shape) for key, t in state.items() if not key.endswith(".num_batches_tracked")}
-    found: list[tuple[tuple[bool, bool, bool], Architecture]] = []
+    found: list[tuple[tuple[int, bool, bool], Architecture]] = []
     for architecture in _near(sketch):
         edited = _edited(architecture, sketch, state)
         at = edited and _at_size(edited, wanted)
         if edited is not None and at is not None:
-            apart = edited.head != architecture.head or edited.stages != architecture.stages
-            rank = apart, at.img_size != edited.img_size, model_entry(at.name).family != family
+            rank = len(architecture.diff(edited)), at.img_size != edited.img_size, model_entry(at.name).family != family
             found.append((rank, at))
     found.sort(key=lambda each: each[0])
     return [at for rank, at in found if rank[:2] == found[0][0][:2]]
@@ -131,7 +132,8 @@ def _at_size(architecture: Architecture, wanted: Shapes) -> Architecture | None:
     own = _shapes(architecture)
     if own == wanted:
         return architecture
-    table = next((key for key in own if key.endswith(".position.table") and key in wanted), None)
+    tables = (key for key in own if key.endswith(".position.table") and own[key] != wanted.get(key))
+    table = next(tables, None)
     if table is None or set(own) != set(wanted) or len(own[table]) != len(wanted[table]):
         return None
     resized = _resized(architecture, table, wanted[table])
@@ -139,11 +141,19 @@ def _at_size(architecture: Architecture, wanted: Shapes) -> Architecture | None:
 
 
 def _resized(architecture: Architecture, table: str, shape: tuple[int, ...]) -> Architecture | None:
+    """The architecture at the square image size of one position table: of a grid, or of a window that fills it."""
     with torch.device("meta"):
-        position = Backbone(architecture).get_submodule(table.removesuffix(".table"))
-    grid, prefix = getattr(position, "size", None), getattr(position, "prefix", 0)
-    side = isqrt(max(shape[1] - prefix, 0)) if len(shape) == 3 else 0
-    if grid is None or side < 1 or any(whole % part for whole, part in zip(architecture.img_size, grid, strict=True)):
+        model = Backbone(architecture)
+    position = model.get_submodule(table.removesuffix(".table"))
+    if isinstance(position, LearnedPosition) and len(shape) == 3:
+        grid, side = position.size, isqrt(max(shape[1] - position.prefix, 0))
+    elif isinstance(position, RelativeBias):
+        grid, side = architecture.img_size, (isqrt(shape[0]) + 1) // 2
+        for stage in model.stage_modules[: int(table.split(".")[1]) + 1]:
+            grid = stage.out_size(grid)
+    else:
+        return None
+    if side < 1 or any(whole % part for whole, part in zip(architecture.img_size, grid, strict=True)):
         return None
     return replace(architecture, img_size=(side * (architecture.img_size[0] // grid[0]),) * 2)
 

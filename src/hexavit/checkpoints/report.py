@@ -46,9 +46,9 @@ class LoadReport:
         place = f", entry {self.entry!r}" if self.entry else ""
         lines = [f"{self.source}: {self.origin} ({self.family}){place}", f"  loaded     {len(self.loaded)} tensors"]
         for name in ("adapted", "missing", "left_over", "dropped"):
-            told: dict[str, str] = getattr(self, name)
+            reasons: dict[str, str] = getattr(self, name)
             groups: dict[str, list[str]] = {}
-            for key, why in told.items():
+            for key, why in reasons.items():
                 groups.setdefault(why, []).append(key)
             for i, (why, keys) in enumerate(groups.items()):
                 head = name.replace("_", " ") if i == 0 else ""

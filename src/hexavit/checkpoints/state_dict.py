@@ -10,7 +10,7 @@ from hexavit.checkpoints.lazy_tensor import Contents, Stored, listed, printable
 from hexavit.checkpoints.unpickler import Foreign, PlainDict
 from hexavit.errors import CheckpointError, nearest
 
-# Plain weights before their moving average: which of the two a file's figures are for, nobody can tell from it.
+# Plain weights before their moving average: a file does not say which of the two its reported accuracy is of.
 _ENTRIES = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "ema", "module", "net", "teacher")
 _MAX_TENSORS = 20_000  # the largest models here have some thousand
 _WRAPPERS = ("module.", "model.", "net.", "network.", "backbone.")
@@ -100,7 +100,7 @@ def _is_state(value: Mapping[Any, Any]) -> bool:
 def _describe(value: Any) -> str:
     """What an entry is, in a few words, without looking deep into it."""
     if isinstance(value, Foreign):
-        return f"{value.name}, not made"
+        return f"{value.name}, not created"
     if isinstance(value, Stored):
         return f"tensor {tuple(value.shape)}"
     if isinstance(value, Mapping | list | tuple):

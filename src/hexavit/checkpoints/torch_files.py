@@ -1,7 +1,7 @@
 """Files that `torch.save` wrote: a zip archive since PyTorch 1.6, before it several pickles and the raw numbers.
 
-`torch.load(weights_only=True)` refuses files that hold anything beside weights, and makes a view of 10^12 numbers of 16
-bytes when told to; here every claim is held against the file before anything is made of it.
+`torch.load(weights_only=True)` rejects files that hold anything beside weights, and creates a view of 10^12 numbers
+over 16 bytes if a file describes one. Here every description is checked against the file first.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def _whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _alone(tensor: Tensor) -> Tensor:
-    """The tensor in memory of its own: formats write what is behind a view, or refuse it."""
+    """The tensor in memory of its own: formats write what is behind a view, or reject it."""
     tensor = tensor.detach().cpu().contiguous()
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 

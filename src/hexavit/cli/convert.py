@@ -41,5 +41,6 @@ def run(args: Namespace) -> None:
         activation=args.activation,
         entry=args.entry,
         prefix=args.prefix,
+        overwrite=True,  # checked above, with the option's name
     )
     print(json.dumps(report.as_dict(), indent=2) if args.json else report)

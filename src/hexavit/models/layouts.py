@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from hexavit.architecture import Architecture, Part
+from hexavit.errors import CheckpointError
 from hexavit.parts.registry import options
 
 State = Mapping[str, Tensor]
@@ -117,14 +118,20 @@ class Translation:
 class Layout:
     """One origin's names for one family of models.
 
-    `origin` is the word for it (`authors`, `huggingface`, `timm`, `torchvision`, `vit_pytorch`, `hexavit`); two
-    layouts may share it, and the first is the one that is written. `only` lists, by a path ending of
-    `Architecture.leaves`, the values that the layout's library can compute; anything else raises an error when writing.
-    `says` is a sentence on what it computes in its own way, by such an ending and the value that it computes with.
-    `base` is the prefix that keys lack in the file of a model without a head; `suffixes` are those of its files,
-    where they are not the origin's usual ones: an empty one is a folder with the configuration that `config` makes
-    of an architecture. `computed` gives the tensors that its library wants in a file although they follow from the
-    architecture.
+    Attributes:
+        origin: `authors`, `huggingface`, `timm`, `torchvision`, `vit_pytorch` or `hexavit`; of two layouts with one
+            origin, the first is written.
+        family: the family of models.
+        table: their keys and ours.
+        only: the values that the library can compute, by a path ending of `Architecture.leaves`; others are errors
+            when writing.
+        says: a sentence on what the library computes in its own way, by such an ending with the library's value.
+        base: the prefix that keys lack in the file of a model without a head.
+        suffixes: of its files, if not the origin's usual ones; an empty one is a folder with `config.json`.
+        config: makes the content of `config.json`.
+        computed: makes the tensors that the library wants in a file although they follow from the architecture.
+        uniform: path endings that must have one value in all blocks.
+        eps_in_config: whether the library uses the `layer_norm_eps` of `config.json`.
     """
 
     origin: str
@@ -136,9 +143,11 @@ class Layout:
     suffixes: tuple[str, ...] = ()
     config: Callable[[Architecture], dict[str, Any]] | None = None
     computed: Callable[[Architecture], dict[str, Tensor]] | None = None
+    uniform: tuple[str, ...] = ()
+    eps_in_config: bool = True
 
     def unsupported(self, architecture: Architecture) -> list[str]:
-        """The choices of an architecture that the layout cannot express, as `path=value`."""
+        """The options of an architecture that the layout cannot express, as `path=value`."""
         leaves = [(_CYCLE.sub("", path), value) for path, value in architecture.leaves().items()]
         found = [
             f"{path}={value}"
@@ -146,6 +155,9 @@ class Layout:
             for ending, allowed in self.only.items()
             if f".{path}".endswith(f".{ending}") and value not in allowed
         ]
+        for ending in self.uniform:
+            values = [(path, value) for path, value in leaves if path.endswith(f".{ending}")]
+            found += [f"{path}={value} beside {values[0][1]}" for path, value in values if value != values[0][1]]
         return list(dict.fromkeys(found))
 
     def differs(self, architecture: Architecture) -> list[tuple[str, str, str]]:
@@ -195,6 +207,13 @@ class Layout:
         return _translate(
             state, self._ours, lambda row: (row.ours, row.theirs), lambda row, ts, key: _to_theirs(row, ts, heads, key)
         )
+
+
+def not_in_transformers(architecture: Architecture, reason: str) -> CheckpointError:
+    """The error for a model that transformers cannot build."""
+    return CheckpointError(
+        f"transformers cannot build {architecture.name}: {reason}; a .safetensors file for other readers can be written"
+    )
 
 
 def filled(kind: str, part: Part) -> dict[str, Any]:

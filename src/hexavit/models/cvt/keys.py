@@ -12,8 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from hexavit.architecture import Architecture
-from hexavit.errors import CheckpointError
-from hexavit.models.layouts import CHANNELS, POINTWISE, As, Layout, Split, filled
+from hexavit.models.layouts import CHANNELS, POINTWISE, As, Layout, Split, filled, not_in_transformers
 
 _BLOCK = "stages.{}.blocks.{}"
 
@@ -70,9 +69,8 @@ def transformers_config(architecture: Architecture) -> dict[str, Any]:
     stages = architecture.stages
     if short := [i for i, stage in enumerate(stages) if stage.depth <= i]:
         i = short[0]
-        raise CheckpointError(
-            f"transformers cannot build {architecture.name}: its CvT needs at least {i + 1} blocks in stage {i}, which "
-            f"has {stages[i].depth}; a .safetensors file for other readers can be written"
+        raise not_in_transformers(
+            architecture, f"its CvT needs at least {i + 1} blocks in stage {i}, which has {stages[i].depth}"
         )
     tokens = [filled("tokens", stage.tokens) for stage in stages]
     attention = [filled("attention", stage.column("attention", 0)) for stage in stages]
@@ -134,6 +132,7 @@ HUGGINGFACE = Layout(
     says={"feedforward.act=gelu": "transformers' CvT computes exact GELU, whatever the weights were trained with"},
     base="cvt.",
     config=transformers_config,
+    eps_in_config=False,
 )
 
 VIT_PYTORCH = Layout(

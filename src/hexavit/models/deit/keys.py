@@ -9,7 +9,7 @@ from typing import Any
 
 from hexavit.architecture import Architecture
 from hexavit.models.layouts import Join, Layout, Table
-from hexavit.models.vit.keys import COLUMN, HF_FILES, HF_MODULES, HF_SAYS, transformers_config
+from hexavit.models.vit.keys import COLUMN, HF_FILES, HF_MODULES, HF_SAYS, UNIFORM, transformers_config
 
 _ONLY = {
     "attention": ("global",),
@@ -51,6 +51,13 @@ def deit_config(architecture: Architecture) -> dict[str, Any]:
     return {**transformers_config(architecture), **names}
 
 
+UNSUPPORTED = {
+    "transformers' DeiTForImageClassification (a distillation token without a classifier)": (
+        r"^classifier\..*embeddings\.distillation_token$"
+    )
+}
+"""Models that are not supported, each with a pattern of its sorted keys."""
+
 _HF_ONLY = {key: allowed for key, allowed in _ONLY.items() if key != "norm_eps"}
 _HF_TWO = {**_HF_ONLY, "head": ("two_heads",)}
 LAYOUTS = (
@@ -59,7 +66,16 @@ LAYOUTS = (
     Layout("authors", "deit", _TWO, only=_DISTILLED),
     Layout("authors", "deit", COLUMN, only=_PLAIN),
     *(
-        Layout("huggingface", "deit", _teacher(table), only=_HF_TWO, says=HF_SAYS, base="deit.", config=deit_config)
+        Layout(
+            "huggingface",
+            "deit",
+            _teacher(table),
+            only=_HF_TWO,
+            says=HF_SAYS,
+            base="deit.",
+            config=deit_config,
+            uniform=UNIFORM,
+        )
         for table in (HF_FILES, HF_MODULES)
     ),
 )

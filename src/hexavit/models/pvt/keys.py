@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import Join, Layout, Table, filled
+from hexavit.models.layouts import Join, Layout, Table, filled, not_in_transformers
 from hexavit.models.pyramids import AUTHORS_STAGE, numbered, parts_of
 
 SHARED = {
@@ -29,6 +29,8 @@ _V1 = {
     "position": ("learned",),
     "residual.stage_norm": ("false",),
 }
+UNIFORM = ("act", "attn_drop", "qkv_bias")
+"""Options of which transformers has one value for all blocks."""
 GELU = {"feedforward.act": ("gelu",)}
 SAYS = {
     "tokens.eps=1e-06": "transformers computes every norm with one eps, where the authors' embeddings have 1e-05",
@@ -81,11 +83,13 @@ _HF: Table = {
 
 
 def common_config(architecture: Architecture) -> dict[str, Any]:
-    """What `config.json` says of both."""
+    """The part of `config.json` that PVT and PVT v2 share."""
     stages = architecture.stages
     tokens = [filled("tokens", stage.tokens) for stage in stages]
     attention = [filled("attention", part) for part in parts_of(stages, "attention")]
     feedforward = [filled("feedforward", part) for part in parts_of(stages, "feedforward")]
+    if broken := [f["ratio"] for f in feedforward if f["ratio"] != int(f["ratio"])]:
+        raise not_in_transformers(architecture, f"its PVT needs whole MLP ratios, not {broken[0]}")
     return {
         "num_channels": architecture.in_chans,
         "num_labels": architecture.num_classes,
@@ -95,7 +99,7 @@ def common_config(architecture: Architecture) -> dict[str, Any]:
         "patch_sizes": [t["kernel"] for t in tokens],
         "strides": [t["stride"] for t in tokens],
         "num_attention_heads": [a["heads"] for a in attention],
-        "mlp_ratios": [f["ratio"] for f in feedforward],
+        "mlp_ratios": [int(f["ratio"]) for f in feedforward],
         "hidden_act": feedforward[0]["act"],
         "attention_probs_dropout_prob": attention[0]["attn_drop"],
         "drop_path_rate": stages[-1].drop_path,
@@ -106,19 +110,19 @@ def common_config(architecture: Architecture) -> dict[str, Any]:
 
 def pvt_config(architecture: Architecture) -> dict[str, Any]:
     """The `config.json` with which transformers builds this PVT."""
+    if architecture.img_size[0] != architecture.img_size[1]:
+        raise not_in_transformers(architecture, "its PVT reads square images")
     ratios = [filled("attention", part)["sr_ratio"] for part in parts_of(architecture.stages, "attention")]
-    common = common_config(architecture)
     return {
-        **common,
+        **common_config(architecture),
         "architectures": ["PvtForImageClassification"],
         "model_type": "pvt",
         "image_size": architecture.img_size[0],
-        "mlp_ratios": [int(ratio) for ratio in common["mlp_ratios"]],
         "sequence_reduction_ratios": ratios,
     }
 
 
 LAYOUTS = (
     Layout("authors", "pvt", AUTHORS, only={**_V1, **EPS, **GELU}),
-    Layout("huggingface", "pvt", _HF, only=_V1, says=SAYS, base="pvt.", config=pvt_config),
+    Layout("huggingface", "pvt", _HF, only=_V1, says=SAYS, base="pvt.", config=pvt_config, uniform=UNIFORM),
 )

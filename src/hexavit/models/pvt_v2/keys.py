@@ -6,7 +6,7 @@ from typing import Any
 
 from hexavit.architecture import Architecture
 from hexavit.models.layouts import Layout, Table, filled
-from hexavit.models.pvt.keys import EPS, GELU, SAYS, SHARED, common_config, transformers_block
+from hexavit.models.pvt.keys import EPS, GELU, SAYS, SHARED, UNIFORM, common_config, transformers_block
 from hexavit.models.pyramids import AUTHORS_STAGE, block_table, numbered, parts_of
 
 _V2 = {
@@ -62,13 +62,11 @@ _HF_V2: Table = {
 def pvt_v2_config(architecture: Architecture) -> dict[str, Any]:
     """The `config.json` with which transformers builds this PVT v2."""
     attention = [filled("attention", part) for part in parts_of(architecture.stages, "attention")]
-    common = common_config(architecture)
     return {
-        **common,
+        **common_config(architecture),
         "architectures": ["PvtV2ForImageClassification"],
         "model_type": "pvt_v2",
         "image_size": list(architecture.img_size),
-        "mlp_ratios": [int(ratio) for ratio in common["mlp_ratios"]],
         "sr_ratios": [a["sr_ratio"] for a in attention],
         "linear_attention": attention[0]["method"] == "pool",
     }
@@ -77,5 +75,5 @@ def pvt_v2_config(architecture: Architecture) -> dict[str, Any]:
 LAYOUTS = (
     Layout("authors", "pvt_v2", AUTHORS_V2, only={**_V2, **EPS, **GELU}),
     Layout("timm", "pvt_v2", TIMM_V2, only={**_V2, **EPS, **GELU}),
-    Layout("huggingface", "pvt_v2", _HF_V2, only=_V2, says=SAYS, base="pvt_v2.", config=pvt_v2_config),
+    Layout("huggingface", "pvt_v2", _HF_V2, only=_V2, says=SAYS, base="pvt_v2.", config=pvt_v2_config, uniform=UNIFORM),
 )

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import Join, Layout, Table, filled
+from hexavit.models.layouts import Join, Layout, Table, filled, not_in_transformers
 from hexavit.parts.positions.relative import offset_index
 
 _BLOCK = "stages.{}.blocks.{}"
@@ -35,6 +35,9 @@ _ONLY = {
     "residual.layer_scale": ("none",),
     "tokens.norm": ("true", "before"),
 }
+
+UNIFORM = ("window", "ratio", "act", "drop", "attn_drop", "qkv_bias")
+"""Options of which transformers has one value for all blocks."""
 
 TRUNK: Table = {
     "patch_embed.proj.*": "stages.0.tokens.conv.*",
@@ -159,8 +162,38 @@ def torchvision_index(architecture: Architecture) -> dict[str, Tensor]:
 
 
 def transformers_config(architecture: Architecture) -> dict[str, Any]:
-    """The `config.json` with which transformers builds this Swin."""
+    """The `config.json` with which transformers builds this Swin.
+
+    Raises:
+        CheckpointError: it cannot: a window is larger than a stage's map, the widths do not double, or the
+            shifts do not alternate.
+    """
+    config = shared_config(architecture)
+    if config["window_size"] > (side := smallest_map(architecture)):
+        raise not_in_transformers(
+            architecture, f"its Swin needs maps of at least a window of {config['window_size']}, not of {side}"
+        )
+    return config
+
+
+def smallest_map(architecture: Architecture) -> int:
+    """The shorter side of the last stage's map: each merging rounds up."""
+    shortest = min(architecture.img_size) // int(filled("tokens", architecture.stages[0].tokens)["stride"])
+    return -(-shortest // 2 ** (len(architecture.stages) - 1))
+
+
+def shared_config(architecture: Architecture) -> dict[str, Any]:
+    """The `config.json` of Swin, and of Swin V2 but for its names."""
     stages = architecture.stages
+    for i, stage in enumerate(stages):
+        if stage.dim != stages[0].dim * 2**i:
+            raise not_in_transformers(
+                architecture,
+                f"its Swin doubles the width in every stage, from {stages[0].dim}, and not {stage.dim} in stage {i}",
+            )
+        shifts = [filled("attention", stage.column("attention", j))["shifted"] for j in range(stage.depth)]
+        if shifts != [bool(j % 2) for j in range(stage.depth)]:
+            raise not_in_transformers(architecture, "its Swin shifts the windows of every second block")
     attention = [filled("attention", stage.column("attention", 0)) for stage in stages]
     feedforward = filled("feedforward", stages[0].column("feedforward", 0))
     return {
@@ -188,7 +221,7 @@ LAYOUTS = (
     Layout("authors", "swin", {**TRUNK, **BIAS, **MLP, **AUTHORS_END}, only=_ONLY),
     Layout("timm", "swin", {**TRUNK, **BIAS, **MLP, **TIMM_END}, only=_ONLY),
     *(
-        Layout("huggingface", "swin", table, only=_ONLY, base="swin.", config=transformers_config)
+        Layout("huggingface", "swin", table, only=_ONLY, base="swin.", config=transformers_config, uniform=UNIFORM)
         for table in (_HF_FILES, _HF_MODULES)
     ),
     Layout("torchvision", "swin", _torchvision(), only=_ONLY, computed=torchvision_index),

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import Join, Layout, Split, Table, filled
+from hexavit.models.layouts import Join, Layout, Split, Table, filled, not_in_transformers
 from hexavit.models.swin import keys as swin_keys
 from hexavit.models.swin.keys import (
     AUTHORS_END,
@@ -99,10 +99,20 @@ def _torchvision_tables(architecture: Architecture) -> dict[str, Tensor]:
 
 
 def transformers_config(architecture: Architecture) -> dict[str, Any]:
-    """The `config.json` with which transformers builds this Swin V2."""
+    """The `config.json` with which transformers builds this Swin V2.
+
+    Raises:
+        CheckpointError: it cannot: a window does not fit into the map of an image that is not square.
+    """
+    config = swin_keys.shared_config(architecture)
+    height, width = architecture.img_size
+    if height != width and config["window_size"] > (side := swin_keys.smallest_map(architecture)):
+        raise not_in_transformers(
+            architecture, f"its Swin V2 needs maps of at least a window of {config['window_size']}, not of {side}"
+        )
     positions = [filled("position", stage.column("position", 0)) for stage in architecture.stages]
     return {
-        **swin_keys.transformers_config(architecture),
+        **config,
         "architectures": ["Swinv2ForImageClassification"],
         "model_type": "swinv2",
         "pretrained_window_sizes": [each["pretrained_window"] for each in positions],
@@ -112,7 +122,9 @@ def transformers_config(architecture: Architecture) -> dict[str, Any]:
 LAYOUTS = (
     Layout("authors", "swin_v2", {**_TRUNK, **AUTHORS_END}, only=_ONLY),
     Layout("timm", "swin_v2", {**_TRUNK, **TIMM_END}, only=_ONLY),
-    Layout("huggingface", "swin_v2", _HF, only=_ONLY, base="swinv2.", config=transformers_config),
+    Layout(
+        "huggingface", "swin_v2", _HF, only=_ONLY, base="swinv2.", config=transformers_config, uniform=swin_keys.UNIFORM
+    ),
     Layout(
         "torchvision",
         "swin_v2",

@@ -7,10 +7,23 @@ the heads as an axis of their own, and are numbered by order in the published fi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isqrt
 from typing import Any
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import HEADS_BIAS, HEADS_IN, HEADS_OUT, HWIO, TRANSPOSED, As, Join, Layout, Table, filled
+from hexavit.models.layouts import (
+    HEADS_BIAS,
+    HEADS_IN,
+    HEADS_OUT,
+    HWIO,
+    TRANSPOSED,
+    As,
+    Join,
+    Layout,
+    State,
+    Table,
+    filled,
+)
 
 _OURS = "stages.0.blocks.{}"
 _ONLY = {
@@ -32,6 +45,12 @@ BLOCK: Table = {
     "blocks.{}.mlp.fc1.*": f"{_OURS}.feedforward.fc1.*",
     "blocks.{}.mlp.fc2.*": f"{_OURS}.feedforward.fc2.*",
 }
+SCALES: Table = {
+    f"blocks.{{}}.{theirs}": f"{_OURS}.{ours}_residual.gamma"
+    for ours, names in (("attention", ("ls1.gamma", "gamma_1")), ("feedforward", ("ls2.gamma", "gamma_2")))
+    for theirs in names
+}
+"""Layer scale: of DINOv2 and timm, and of DeiT III's authors."""
 COLUMN: Table = {
     "cls_token": "stages.0.class_token",
     "pos_embed": "stages.0.position.table",
@@ -45,8 +64,13 @@ COLUMN: Table = {
 TIMM = Layout(
     "timm",
     "vit",
-    {**COLUMN, "pre_logits.fc.*": "head.pre_logits.0.*"},
-    only={**_ONLY, "head.pre_logits": ("false",), "feedforward.act": ("gelu", "gelu_tanh", "quick_gelu")},
+    {**COLUMN, **SCALES, "pre_logits.fc.*": "head.pre_logits.0.*", "mask_token": None},
+    only={
+        **_ONLY,
+        "position.extra_rows": ("true", "false"),
+        "head.pre_logits": ("false",),
+        "feedforward.act": ("gelu", "gelu_tanh", "quick_gelu"),
+    },
     says={
         "norm_eps=1e-06": "timm's ViT computes LayerNorm with eps 1e-06",
         "feedforward.act=gelu": "timm's ViT computes exact GELU unless it is created with another act_layer",
@@ -156,6 +180,8 @@ def transformers_config(architecture: Architecture) -> dict[str, Any]:
     }
 
 
+UNIFORM = ("heads", "ratio", "act", "drop", "attn_drop", "qkv_bias")
+"""Options of which transformers has one value for all blocks."""
 _HF_ONLY = {
     **_ONLY,
     "feedforward.act": ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu"),
@@ -178,7 +204,16 @@ HF_MODULES: Table = _transformers(
     "mlp.fc2",
 )
 HUGGINGFACE, HUGGINGFACE_MODULES = (
-    Layout("huggingface", "vit", table, only=_HF_ONLY, says=HF_SAYS, base="vit.", config=transformers_config)
+    Layout(
+        "huggingface",
+        "vit",
+        table,
+        only=_HF_ONLY,
+        says=HF_SAYS,
+        base="vit.",
+        config=transformers_config,
+        uniform=UNIFORM,
+    )
     for table in (HF_FILES, HF_MODULES)
 )
 
@@ -215,7 +250,27 @@ TORCHVISION, TORCHVISION_FILES = (
     for table in (_torchvision("0", "3"), _torchvision("linear_1", "linear_2"))
 )
 
-UNSUPPORTED = {"DINOv2": r"mask_token|register_tokens", "DeiT III": r"blocks\.[0-9]+\.(ls[12]\.gamma|gamma_[12])"}
-"""Successors of ViT that no model here is, each with a pattern of keys that ViT lacks."""
+UNSUPPORTED = {"DINOv2 or DINOv3 with registers": r"\b(register_tokens?|reg_token)$"}
+"""Successors of ViT that are not supported, each with a pattern of its keys."""
+
+
+def edits(state: State, architecture: Architecture) -> list[str]:
+    """Overrides that the tensors of DINOv2 and DeiT III require: layer scale, patches of another size, and a position
+    table without a row for the class token."""
+    found, start = [], "stages.0.blocks.0.attention_residual.gamma"
+    if start in state and "layer_scale" not in architecture.stages[0].column("residual", 0).options:
+        found.append("stages.0.residual.layer_scale=1e-5")
+    conv, table = state.get("stages.0.tokens.conv.weight"), state.get("stages.0.position.table")
+    if conv is not None and conv.ndim == 4 and conv.shape[2] == conv.shape[3]:
+        found += [f"stages.0.tokens.{name}={conv.shape[2]}" for name in ("kernel", "stride")]
+    if (
+        table is not None
+        and table.ndim == 3
+        and "stages.0.class_token" in state
+        and isqrt(table.shape[1]) ** 2 == table.shape[1]
+    ):
+        found.append("stages.0.position.extra_rows=false")
+    return found
+
 
 LAYOUTS = (TIMM, AUTHORS, AUTHORS_BY_CLASS, HUGGINGFACE, HUGGINGFACE_MODULES, TORCHVISION, TORCHVISION_FILES)
