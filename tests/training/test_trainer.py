@@ -349,3 +349,10 @@ def test_the_epochs_stay_readable_on_a_terminal() -> None:
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue()).replace("\r", "\n").splitlines()
     epochs = [line for line in lines if "validation loss 0.400  accuracy 75.00%" in line]
     assert [line[:9] for line in epochs] == ["epoch 1/2", "epoch 2/2"]
+
+
+def test_weights_of_another_family_are_an_error(tmp_path: Path) -> None:
+    hexavit.save_pretrained(hexavit.create_model("swin_nano"), tmp_path / "swin")
+    with pytest.raises(HexavitError, match=r"of swin_nano, and only \d+% of cvt_nano would be loaded; use --model"):
+        train(tiny(digits_folder(), start=str(tmp_path / "swin")), tmp_path / "run", console=silent())
+    assert not (tmp_path / "run").exists()

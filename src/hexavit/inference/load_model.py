@@ -16,10 +16,11 @@ from hexavit.errors import HexavitError, RunError, nearest
 from hexavit.hub import load_published
 from hexavit.hub.saved_folder import is_pretrained
 from hexavit.images.preprocess import InputSpec
-from hexavit.models import find_weight, list_models
+from hexavit.models import find_weight, list_models, model_entry
 from hexavit.models.imagenet import imagenet_classes, imagenet_numbers, is_imagenet
 from hexavit.runs.run_folder import Run, Weights
 
+_SAME = 0.9  # share of a model that weights of an equivalent model of another family (ViT, DeiT) fill
 HUB = "hf-hub:"
 """Prefix of OWNER/NAME on the Hugging Face Hub, as in timm."""
 
@@ -167,10 +168,29 @@ def load_starting_weights(model: nn.Module, source: str | Path) -> LoadReport:
             _take_preprocessing(model, run.input_spec().as_dict())
         elif is_pretrained(path):
             _take_preprocessing(model, hexavit.from_pretrained(path).pretrained_cfg)
+        _check_family(model, path, report)
         return report
     if str(source).partition(".")[0] not in list_models():
         raise HexavitError(f"{source}: there is no such run folder, file or model to start from{_near(str(source))}")
     return load_published(model, str(source))
+
+
+def _check_family(model: Any, folder: Path, report: LoadReport) -> None:
+    """Reject weights of another family that fit in part because names and widths coincide.
+
+    Raises:
+        HexavitError: the folder's architecture is of another family, and less than 90 % of the model was loaded.
+    """
+    file = folder / "architecture.json"
+    if not file.is_file() or report.share >= _SAME:
+        return
+    there = hexavit.Architecture.from_json(file.read_text(encoding="utf-8")).name
+    here = model.architecture.name
+    if {here, there} <= set(list_models()) and model_entry(here).family != model_entry(there).family:
+        raise HexavitError(
+            f"{folder}: these weights are of {there}, and only {report.share:.0%} of {here} would be loaded; "
+            f"use --model {there}, or train without --from"
+        )
 
 
 def _take_preprocessing(model: Any, given: Mapping[str, Any]) -> None:

@@ -31,6 +31,7 @@ from hexavit.training.loop.optimizer import freeze
 from hexavit.training.objectives.objective import Objective, make_objective
 
 Tell = Callable[[str], None]
+_FEW = 0.5  # share of a model below which fine-tuning rates hardly apply
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,10 @@ def prepare_run(
         model = hexavit.create_model(config.model, **_model_options(config, source))
     freeze(model, config.freeze)  # raises for too many stages before the folder is created
     if config.start is not None:
-        tell(str(load_starting_weights(model, config.start)))
+        report = load_starting_weights(model, config.start)
+        tell(str(report))
+        if report.share < _FEW:
+            tell(f"warning: only {report.share:.0%} of the model's weights were loaded; the rest is trained from scratch")
     input_spec = _input_spec(config, source, model)
     objective = make_objective(model, config, source, split, input_spec)
     check_run_folder(out, overwrite=overwrite)  # before the checks that take longer
