@@ -94,6 +94,16 @@ def test_an_index_is_a_plain_number_and_a_last_name_one_word(key: str) -> None:
     assert TOY.to_ours({key: counted(1)}).unexplained == [key]
 
 
+def test_a_part_that_is_zero_in_theirs_keeps_its_place() -> None:
+    """torchvision's Swin V2 has one bias for q, k and v, of which that of k is 0."""
+    layout = Layout("toy", "toy", {"qkv.bias": Split("q_bias", None, "v_bias")})
+    ours = {"q_bias": torch.tensor([1.0, 2.0]), "v_bias": torch.tensor([3.0, 4.0])}
+    theirs = layout.to_theirs(ours, lambda key: 1).state
+    assert theirs["qkv.bias"].tolist() == [1, 2, 0, 0, 3, 4]
+    back = layout.to_ours({"qkv.bias": torch.tensor([1.0, 2.0, 9.0, 9.0, 3.0, 4.0])}).state
+    assert {key: value.tolist() for key, value in back.items()} == {"q_bias": [1, 2], "v_bias": [3, 4]}
+
+
 @pytest.mark.parametrize(
     ("form", "shape", "ours"),
     [
