@@ -73,7 +73,7 @@ WRONG = {
     "runs OUT": "OUT: there is no such folder",
     "convert RUN OUT.pth --to nonsense": "there is no layout 'nonsense'",
     "convert OUT.pth OUT.safetensors --to authors": "OUT.pth cannot be read: No such file or directory",
-    "convert RUN OUT --to authors": "OUT: the layout 'authors' is written as .pth, .safetensors, not as a folder",
+    "convert RUN OUT --to authors": "OUT: files of the layout 'authors' are .pth, .safetensors, not a folder",
     "convert DATA OUT.pth --to authors": "DATA: it is a folder with none of model.safetensors",
     "profile cvt_nano --set stages.0.tokens.kernel=99999999999": "there is no memory for weights of these sizes",
     "profile cvt_nano --set stages.0.feedforward.ratio=1e300": "there is no memory for weights of these sizes",

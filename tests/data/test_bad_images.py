@@ -66,7 +66,7 @@ def test_an_existing_run_folder_raises_an_error_before_images_are_read(tmp_path:
     data, _ = harmed(tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").touch()
-    with pytest.raises(RunError, match="holds other things than a run"):
+    with pytest.raises(RunError, match="holds other files than those of a run"):
         train(tiny(data), tmp_path / "run", console=silent())
 
 

@@ -96,7 +96,7 @@ def convert(
     suffixes = layout.written_as if layout else OWN_SUFFIXES
     if path.suffix not in suffixes:
         words = ", ".join(suffix or "a folder" for suffix in suffixes)
-        raise CheckpointError(f"{path}: files of the layout {to!r} are {words}, not as {path.suffix or 'a folder'}")
+        raise CheckpointError(f"{path}: files of the layout {to!r} are {words}, not {path.suffix or 'a folder'}")
     state = done.state if layout is None else _written(layout, done.state, architecture, notes, eps=bool(path.suffix))
     if path.suffix:
         write_state(state, path)

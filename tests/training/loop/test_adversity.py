@@ -79,7 +79,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(Path, "mkdir", fail)
-    with pytest.raises(RunError, match=r"run: this folder cannot be made \(Read-only file system\)"):
+    with pytest.raises(RunError, match=r"run: this folder cannot be created \(Read-only file system\)"):
         train(tiny(digits_folder()), tmp_path / "run", console=silent())
 
 
