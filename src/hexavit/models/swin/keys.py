@@ -179,7 +179,7 @@ def transformers_config(architecture: Architecture) -> dict[str, Any]:
 def smallest_map(architecture: Architecture) -> int:
     """The shorter side of the last stage's map: each merging rounds up."""
     shortest = min(architecture.img_size) // int(filled("tokens", architecture.stages[0].tokens)["stride"])
-    return -(-shortest // 2 ** (len(architecture.stages) - 1))
+    return -(-shortest // (1 << len(architecture.stages) - 1))
 
 
 def shared_config(architecture: Architecture) -> dict[str, Any]:
