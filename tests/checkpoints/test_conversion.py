@@ -180,7 +180,7 @@ def test_options_that_a_layout_cannot_express_are_rejected(cvt_13: Path, tmp_pat
         model = hexavit.create_model("cvt_13", overrides=["stages.2.depth=3", edit])
         with pytest.raises(CheckpointError, match="cannot express"):
             convert(model.state_dict(), tmp_path / "hf", "huggingface", model=model.architecture)
-    with pytest.raises(CheckpointError, match=r"are a folder, \.safetensors, \.pth, not as \.npz"):
+    with pytest.raises(CheckpointError, match=r"are a folder, \.safetensors, \.pth, not \.npz"):
         convert(cvt_13, tmp_path / "a.npz", "huggingface")
     with pytest.raises(CheckpointError, match="did you mean 'huggingface'"):
         convert(cvt_13, tmp_path / "a", "hugingface")

@@ -38,7 +38,7 @@ def test_what_stands_beside_the_weights_is_named_and_not_made(files: dict[str, P
     with pytest.raises(pickle.UnpicklingError):
         torch.load(files[name], weights_only=True)
     report = hexavit.load_checkpoint(tiny(), files[name])
-    assert report.dropped["args"] == "not weights: argparse.Namespace, not made"
+    assert report.dropped["args"] == "not weights: argparse.Namespace, not created"
     assert report.dropped["optimizer"] == "not weights: dict of 2"
     assert report.dropped["epoch"] == "not weights: 3"
     assert "argparse.Namespace" in report.dropped

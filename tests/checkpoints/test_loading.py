@@ -100,7 +100,7 @@ def test_steps_that_batch_norms_counted_may_be_missing() -> None:
 def test_another_number_of_classes_is_refused_and_then_adapted() -> None:
     donor, model = nano(7), nano(5)
     head = model.head.fc.weight.clone()
-    with pytest.raises(CheckpointError, match=r"answers 7 classes and the model 5: adapt='classes' .* classes="):
+    with pytest.raises(CheckpointError, match=r"has 7 classes and the model 5: adapt='classes' .* classes="):
         hexavit.load_checkpoint(model, authors(donor))
     report = hexavit.load_checkpoint(model, authors(donor), adapt="classes")
     assert torch.equal(model.head.fc.weight, head)
@@ -175,7 +175,7 @@ def test_rows_are_picked_by_the_names_of_classes() -> None:
     for wrong, sentence in (
         ({"classes": ["owl", "cta"], "class_names": names}, "the file has no class 'cta': did you mean 'cat'"),
         ({"classes": ["owl", "cat"]}, "the names of the file's 3 classes are not known: give class_names, or numbers"),
-        ({"classes": ["owl", "cat"], "class_names": names[:2]}, "class_names names 2 classes, and the file answers 3"),
+        ({"classes": ["owl", "cat"], "class_names": names[:2]}, "class_names names 2 classes, and the file has 3"),
     ):
         with pytest.raises(hexavit.HexavitError, match=sentence):
             hexavit.load_checkpoint(model, authors(donor), **wrong)

@@ -32,7 +32,7 @@ def test_inspect_and_convert(file: Path, capsys: pytest.CaptureFixture[str]) -> 
     [
         (["convert", "{}", "b.pth"], "needs --to"),
         (["convert", "{}", "b.pth", "--to", "timn"], "did you mean 'timm'?"),
-        (["convert", "{}", "b.npz", "--to", "authors"], "written as .pth, .safetensors, not as .npz"),
+        (["convert", "{}", "b.npz", "--to", "authors"], "are .pth, .safetensors, not .npz"),
         (["inspect", "absent.pth"], "cannot be read: No such file"),
         (["inspect", "{}", "--entry", "modl"], "did you mean 'model'?"),
     ],
