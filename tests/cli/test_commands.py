@@ -106,7 +106,7 @@ def test_train_chooses_what_is_not_given(
     told = ask(capsys, "train", digits_folder(), *given).splitlines()
     assert len(opened) == 1  # for all of it: a large folder takes minutes
     assert told[0] == "settings chosen automatically; override any with the option of the same name:"
-    assert told[1].startswith("model cvt_nano, img_size 32 x 32: 24 images of 8 pixels or so")
+    assert told[1].startswith("model cvt_nano, img_size 32 x 32: 24 images of about 8 pixels")
     run = Run.open("runs/digits-cvt_nano")
     monkeypatch.setenv("LOCAL_RANK", "1")  # a process that follows says nothing of it
     assert not any("chosen" in line for line in ask(capsys, "train", digits_folder(), *given).splitlines())

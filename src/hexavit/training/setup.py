@@ -81,7 +81,9 @@ def prepare_run(
         report = load_starting_weights(model, config.start)
         tell(str(report))
         if report.share < _FEW:
-            tell(f"warning: only {report.share:.0%} of the model's weights were loaded; the rest is trained from scratch")
+            tell(
+                f"warning: only {report.share:.0%} of the model's weights were loaded; the rest is trained from scratch"
+            )
     input_spec = _input_spec(config, source, model)
     objective = make_objective(model, config, source, split, input_spec)
     check_run_folder(out, overwrite=overwrite)  # before the checks that take longer
