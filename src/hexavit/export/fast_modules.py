@@ -54,7 +54,21 @@ class PointwiseConv(nn.Module):
         return out.reshape(*x.shape[:-1], out.shape[-1])
 
 
-class FeedforwardInPieces(nn.Module):
+class _PartWrapper(nn.Module):
+    """A module in place of a part; what it lacks, such as the part's options, is the part's."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("part"), name)
+
+
+class FeedforwardInPieces(_PartWrapper):
     """A feedforward part on a few tokens at a time, so that its wide hidden values stay in the cache.
 
     An MLP takes the tokens in any order. A convolutional MLP takes some images at once or, of a large image, some
@@ -63,16 +77,7 @@ class FeedforwardInPieces(nn.Module):
     Shapes: as the part's.
     """
 
-    def __init__(self, part: MLP | ConvMLP) -> None:
-        super().__init__()
-        self.part = part
-
-    def __getattr__(self, name: str) -> Any:
-        # What the composition asks of a part.
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("part"), name)
+    part: MLP | ConvMLP
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + N, C) to the same."""
@@ -105,22 +110,15 @@ class FeedforwardInPieces(nn.Module):
         return out
 
 
-class FixedBias(nn.Module):
+class FixedBias(_PartWrapper):
     """A position bias that does not depend on the queries, computed once for each scope.
 
     Shapes: as the part's.
     """
 
     def __init__(self, part: RelativeBias | ContinuousBias) -> None:
-        super().__init__()
-        self.part = part
+        super().__init__(part)
         self._known: dict[Size, Tensor] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("part"), name)
 
     def forward(self, scope: Size, queries: Tensor | None = None) -> Tensor:
         """The bias of that scope."""
