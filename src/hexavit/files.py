@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,16 +21,25 @@ PARTS = ".*.part"
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; when the block succeeds, it replaces ``path``.
 
+    A symbolic link stays, and the file that it names is replaced. A device or a pipe stays, and receives the content.
+
     Raises:
         RunError: if the file cannot be written (no permission, no space).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    target = Path(os.path.realpath(path))
+    special = target.exists() and not (target.is_file() or target.is_dir())
+    folder = Path(tempfile.gettempdir()) if special else target.parent
+    temporary = folder / f".{target.name}.{os.getpid()}.part"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if special:
+            with temporary.open("rb") as content, target.open("wb") as stream:
+                shutil.copyfileobj(content, stream)
+            return
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())  # a rename may reach the disk before the content does
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         raise RunError(f"{path}: this file cannot be written ({error.strerror or error})") from error
     finally:

@@ -182,5 +182,5 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(CheckpointError, match="cannot be written: PytorchStreamWriter failed"):
+    with pytest.raises(CheckpointError, match=r"cannot be written \(PytorchStreamWriter failed"):
         convert(authors_state(), tmp_path / "a.pth", "hexavit")

@@ -109,7 +109,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     for call, sentence in (
         (lambda: load_model("cvt_13x"), "cvt_13x: there is no such run folder, file or model: did you mean 'cvt_13'?"),
         (lambda: load_model("runs/nowhere"), "runs/nowhere: there is no such run folder, file or model"),
-        (lambda: load_model(file), "--model NAME says it (its tensors are those of cvt_nano)"),
+        (lambda: load_model(file), "pass --model NAME (its tensors are those of cvt_nano)"),
         (lambda: load_model("nowhere.pth", model="cvt_nano"), "nowhere.pth: there is no such file of weights"),
         (lambda: load_model(file, model="cvt_13"), "have another shape"),
         (lambda: load_model("cvt_13", weights="last"), "cvt_13: only a run has last weights"),

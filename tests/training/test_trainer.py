@@ -135,7 +135,7 @@ def test_a_run_is_not_resumed_with_other_classes(tmp_path: Path) -> None:
     data = make_folder(tmp_path / "data", 4)
     run.config.write_text(tiny(data).to_yaml())
     (data / "zero").rename(data / "nought")
-    with pytest.raises(DataError, match="the classes are no longer those"):
+    with pytest.raises(DataError, match="the run has the classes one, two, zero, and this data has nought, one, two"):
         resume(run.path)
 
 

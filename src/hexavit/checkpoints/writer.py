@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hexavit.errors import CheckpointError
+from hexavit import files
+from hexavit.errors import CheckpointError, RunError
 
 
 def write_state(state: Mapping[str, Tensor], path: Path) -> None:
@@ -43,18 +42,15 @@ def write_text(text: str, path: Path) -> None:
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the place, then take it in one step."""
+    """Write a file atomically."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-            place = Path(folder) / path.name
+        with files.replacing(path) as place:
             write(place)
-            os.replace(place, path)
-    except CheckpointError:
-        raise
+    except (CheckpointError, RunError) as error:
+        raise CheckpointError(str(error)) from error
     except Exception as error:  # on a full disk PyTorch raises RuntimeError, safetensors its own error
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path} cannot be written: {reason}") from error
+        raise CheckpointError(f"{path}: this file cannot be written ({reason})") from error
 
 
 def _alone(tensor: Tensor) -> Tensor:

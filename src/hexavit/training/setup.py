@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import nn
 
 import hexavit
-from hexavit.data import Digits, Source, Split, open_source, reopen_source
+from hexavit.data import Digits, Source, Split, open_source
 from hexavit.data.bad_images import only_readable
 from hexavit.data.published import names_set
 from hexavit.data.seeding import seeded
@@ -131,7 +131,8 @@ def open_run(run: Run, config: TrainConfig, tell: Tell) -> PreparedRun:
     """
     checkpoint = newest_checkpoint(run, tell)
     record = run.split_record()
-    source = reopen_source(config.data, record, run.classes())
+    source = open_source(config.data)
+    source.set_classes(run.classes())
     split = from_record(source, record)
     with seeded(config.seed, "init"):
         model = run.build()
