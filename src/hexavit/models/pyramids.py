@@ -7,7 +7,7 @@ from typing import Any
 
 from hexavit.architecture import Column, Part, Stage
 from hexavit.models.layouts import As, Table
-from hexavit.models.weights import Preprocessing, Weight
+from hexavit.models.weights import Preprocessing, Weight, in1k_weight
 
 EPS = 1e-5
 """Eps of the norms in embeddings and after reductions; the norms of blocks have 1e-6."""
@@ -100,20 +100,9 @@ AUTHORS_STAGE = {
 """Key names of a stage in whai362/PVT, P2T and LocalViT."""
 
 
-def hub_weight(model: str, top1: float, source: str, *, code_license: str = "apache-2.0", note: str) -> Weight:
+def hub_weight(model: str, top1: float, source: str, *, note: str) -> Weight:
     """The authors' weights in timm's repository on the hub."""
-    return Weight(
-        tag="in1k",
-        hub_id=f"timm/{model}.in1k",
-        img_size=224,
-        trained_on=("ImageNet-1k",),
-        license="apache-2.0",
-        code_license=code_license,
-        top1=top1,
-        source=source,
-        preprocessing=ON_HUB,
-        note=note,
-    )
+    return in1k_weight(f"timm/{model}.in1k", top1, source, "apache-2.0", preprocessing=ON_HUB, note=note)
 
 
 def parts_of(stages: Sequence[Stage], kind: str) -> Iterator[Part]:

@@ -71,6 +71,38 @@ def register(entry: Entry) -> None:
     _MODELS[name] = entry
 
 
+@dataclass(frozen=True)
+class Family:
+    """Registers the models of one family.
+
+    Attributes:
+        name: name of the family.
+        paper: its link.
+        preprocessing: default of its models.
+    """
+
+    name: str
+    paper: str
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+
+    def register(
+        self,
+        architecture: Architecture,
+        summary: str,
+        *published: Published,
+        weights: Sequence[Weight] = (),
+        preprocessing: Preprocessing | None = None,
+    ) -> None:
+        """Register one model; the arguments are the fields of `Entry`."""
+        chosen = preprocessing or self.preprocessing
+        register(Entry(architecture, self.name, summary, self.paper, chosen, published, tuple(weights)))
+
+    def register_nano(self, architecture: Architecture, size: str) -> None:
+        """Register the family's smallest model, without published figures; `size` is its number of parameters."""
+        summary = f"{size} parameters, for small images and quick studies"
+        register(Entry(architecture, self.name, summary, self.paper))
+
+
 def model_entry(name: str) -> Entry:
     """The entry of a named model; a tag behind the name is ignored.
 

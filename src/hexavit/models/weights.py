@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from hexavit.errors import HexavitError
 
@@ -85,3 +86,18 @@ class Weight:
             return (self.link,)
         front = f"https://huggingface.co/{self.hub_id}/resolve/{self.revision or 'main'}"
         return tuple(f"{front}/{file}" for file in self.files)
+
+
+def in1k_weight(place: str, top1: float | None, source: str, license: str, **options: Any) -> Weight:
+    """Weights trained on ImageNet-1k alone, with the licence of the authors' code.
+
+    Args:
+        place: hub repository, or link that begins with https.
+        top1: published accuracy.
+        source: publication of `top1`.
+        license: licence of the weights and of the code.
+        **options: other fields of `Weight`, or replacements of the defaults.
+    """
+    where = {"link" if place.startswith("https:") else "hub_id": place}
+    defaults = {"tag": "in1k", "img_size": 224, "trained_on": ("ImageNet-1k",), "code_license": license}
+    return Weight(top1=top1, source=source, license=license, **{**where, **defaults, **options})

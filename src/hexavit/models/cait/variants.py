@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from hexavit.architecture import Architecture, Part, Stage
 from hexavit.models.isotropic import vit_stage
-from hexavit.models.registry import Entry, Published, register
-from hexavit.models.weights import Preprocessing, Weight
+from hexavit.models.registry import Family, Published
+from hexavit.models.weights import Preprocessing, Weight, in1k_weight
 
 PAPER = "https://arxiv.org/abs/2103.17239"
 _PAPER = "CaiT, paper's tables, trained without distillation (as recalled)"
@@ -71,46 +71,25 @@ def _cait(
     return Architecture(name, (trunk, class_blocks), Part("class_token"), img_size=(img_size, img_size))
 
 
-def _weight(name: str, img_size: int, figure: Published) -> Weight:
-    """The authors' distilled weights in timm's repository on the hub."""
-    return Weight(
-        tag="fb_dist_in1k",
-        hub_id=f"timm/cait_{name}_{img_size}.fb_dist_in1k",
-        img_size=img_size,
-        trained_on=("ImageNet-1k",),
-        license="apache-2.0",
-        code_license="apache-2.0",
-        top1=figure.top1,
-        source=figure.source,
-        preprocessing=Preprocessing(crop_pct=1.0),
-    )
-
-
+_FAMILY = Family("cait", PAPER)
+_CROP = Preprocessing(crop_pct=1.0)
 for _name, _dim, _depth, _heads, _scale, _drop, _distilled, _alone in _VARIANTS:
     for _img_size in sorted({*_distilled, *((224,) if _alone else ())}):
+        _full = f"cait_{_name}_{_img_size}"
         _figures: list[Published] = []
+        _weights: list[Weight] = []
         if _img_size in _distilled:
-            _gflops = _GFLOPS.get(f"{_name}_{_img_size}")
-            _figures.append(Published(_README, _img_size, gflops=_gflops, top1=_distilled[_img_size]))
+            _top1, _place = _distilled[_img_size], f"timm/{_full}.fb_dist_in1k"
+            _figures.append(Published(_README, _img_size, gflops=_GFLOPS.get(f"{_name}_{_img_size}"), top1=_top1))
+            _options = {"tag": "fb_dist_in1k", "img_size": _img_size, "preprocessing": _CROP}
+            _weights.append(in1k_weight(_place, _top1, _README, "apache-2.0", **_options))
         if _alone and _img_size == 224:
             _figures.append(Published(_PAPER, 224, top1=_alone))
-        register(
-            Entry(
-                _cait(f"cait_{_name}_{_img_size}", _dim, _depth, _heads, _scale, _drop, _img_size),
-                "cait",
-                f"CaiT-{_name.upper()}",
-                PAPER,
-                Preprocessing(crop_pct=1.0),
-                tuple(_figures),
-                tuple(_weight(_name, _img_size, figure) for figure in _figures if figure.source is _README),
-            )
+        _FAMILY.register(
+            _cait(_full, _dim, _depth, _heads, _scale, _drop, _img_size),
+            f"CaiT-{_name.upper()}",
+            *_figures,
+            weights=_weights,
+            preprocessing=_CROP,
         )
-
-register(
-    Entry(
-        _cait("cait_nano", 96, 4, 3, 0.1, 0.05, 32, patch=8),
-        "cait",
-        "CaiT at 0.8 million parameters, for small images and quick studies",
-        PAPER,
-    )
-)
+_FAMILY.register_nano(_cait("cait_nano", 96, 4, 3, 0.1, 0.05, 32, patch=8), "CaiT at 0.8 million")

@@ -17,12 +17,11 @@ Differs from the authors' code: any H x W is accepted; their grid is square.
 from __future__ import annotations
 
 from hexavit.architecture import Architecture, Part
-from hexavit.models.isotropic import vit_stage
-from hexavit.models.registry import Entry, Published, register
+from hexavit.models.isotropic import isotropic
+from hexavit.models.registry import Family, Published
 
 PAPER = "https://arxiv.org/abs/2103.11816"
 _README = "coeusguo/ceit, README.md"
-_STEM = Part("conv_stem", channels=(64,), kernels=(7,), strides=(2,), act=None, pool=True, last_kernel=4, last_stride=4)
 
 # size, width, heads, image size, millions of parameters, GFLOPs (without attention's products), top-1
 _VARIANTS = (
@@ -33,50 +32,29 @@ _VARIANTS = (
     ("base", 768, 12, 224, 94.4, None, 0.825),
 )
 
-for _size, _dim, _heads, _img_size, _params, _gflops, _top1 in _VARIANTS:
-    register(
-        Entry(
-            Architecture(
-                f"ceit_{_size}_patch16_{_img_size}",
-                (vit_stage(_dim, 12, _heads, tokens=_STEM, feedforward=Part("conv_mlp"), drop_path=0.1),),
-                Part("layer_class_attention", heads=_heads),
-                img_size=(_img_size, _img_size),
-            ),
-            "ceit",
-            f"CeiT-{_size[0].upper()}",
-            PAPER,
-            published=(Published(_README, _img_size, _params, _gflops, _top1),),
-        )
+
+def _ceit(
+    name: str, dim: int, depth: int, heads: int, img_size: int, patch: int = 4, channels: int = 64
+) -> Architecture:
+    stem = {"channels": (channels,), "kernels": (7,), "strides": (2,), "act": None, "pool": True}
+    return isotropic(
+        name,
+        dim,
+        depth,
+        heads,
+        head=Part("layer_class_attention", heads=heads),
+        img_size=img_size,
+        tokens=Part("conv_stem", **stem, last_kernel=patch, last_stride=patch),
+        feedforward=Part("conv_mlp"),
+        drop_path=0.1,
     )
 
-register(
-    Entry(
-        Architecture(
-            "ceit_nano",
-            (
-                vit_stage(
-                    96,
-                    4,
-                    3,
-                    tokens=Part(
-                        "conv_stem",
-                        channels=(24,),
-                        kernels=(7,),
-                        strides=(2,),
-                        act=None,
-                        pool=True,
-                        last_kernel=2,
-                        last_stride=2,
-                    ),
-                    feedforward=Part("conv_mlp"),
-                    drop_path=0.1,
-                ),
-            ),
-            Part("layer_class_attention", heads=3),
-            img_size=(32, 32),
-        ),
-        "ceit",
-        "CeiT at 0.7 million parameters, for small images and quick studies",
-        PAPER,
+
+_FAMILY = Family("ceit", PAPER)
+for _size, _dim, _heads, _img_size, *_figures in _VARIANTS:
+    _FAMILY.register(
+        _ceit(f"ceit_{_size}_patch16_{_img_size}", _dim, 12, _heads, _img_size),
+        f"CeiT-{_size[0].upper()}",
+        Published(_README, _img_size, *_figures),
     )
-)
+_FAMILY.register_nano(_ceit("ceit_nano", 96, 4, 3, 32, patch=2, channels=24), "CeiT at 0.7 million")

@@ -17,9 +17,11 @@ Same as the description in the paper. That the base and `_gap` models have five 
 
 from __future__ import annotations
 
+from typing import Any
+
 from hexavit.architecture import Architecture, Part, Pattern
-from hexavit.models.isotropic import vit_stage
-from hexavit.models.registry import Entry, Published, register
+from hexavit.models.isotropic import isotropic
+from hexavit.models.registry import Family, Published
 
 PAPER = "https://arxiv.org/abs/2102.10882"
 _PAPER = "CPVT, paper's tables (as recalled)"
@@ -36,32 +38,18 @@ _VARIANTS = (
     ("cpvt_base_gap_peg5", 768, 12, 5, True, 88, 0.827),
 )
 
-for _name, _dim, _heads, _pegs, _pooled, _params, _top1 in _VARIANTS:
-    _position = Pattern([Part("none")], at={k: Part("peg") for k in range(_pegs)})
-    register(
-        Entry(
-            Architecture(
-                _name,
-                (vit_stage(_dim, 12, _heads, position=_position, drop_path=0.1),),
-                Part("pool" if _pooled else "class_token"),
-            ),
-            "cpvt",
-            f"CPVT-{_name.split('_')[1].replace('tiny', 'Ti')[:2].rstrip('ma')}{'-GAP' * _pooled}, PEG after {_pegs}",
-            PAPER,
-            published=(Published(_PAPER, 224, _params, top1=_top1),),
-        )
-    )
+_FAMILY = Family("cpvt", PAPER)
 
-register(
-    Entry(
-        Architecture(
-            "cpvt_nano",
-            (vit_stage(96, 4, 3, patch=8, position=Pattern([Part("none")], at={0: Part("peg")}), drop_path=0.1),),
-            Part("class_token"),
-            img_size=(32, 32),
-        ),
-        "cpvt",
-        "CPVT at half a million parameters, for small images and quick studies",
-        PAPER,
+
+def _cpvt(name: str, dim: int, depth: int, heads: int, generators: int, **options: Any) -> Architecture:
+    position = Pattern([Part("none")], at={k: Part("peg") for k in range(generators)})
+    return isotropic(name, dim, depth, heads, position=position, drop_path=0.1, **options)
+
+
+for _name, _dim, _heads, _pegs, _pooled, _params, _top1 in _VARIANTS:
+    _FAMILY.register(
+        _cpvt(_name, _dim, 12, _heads, _pegs, head="pool" if _pooled else "class_token"),
+        f"CPVT-{_name.split('_')[1].replace('tiny', 'Ti')[:2].rstrip('ma')}{'-GAP' * _pooled}, PEG after {_pegs}",
+        Published(_PAPER, 224, _params, top1=_top1),
     )
-)
+_FAMILY.register_nano(_cpvt("cpvt_nano", 96, 4, 3, 1, patch=8, img_size=32), "CPVT at half a million")

@@ -22,8 +22,7 @@ from collections.abc import Sequence
 
 from hexavit.architecture import Architecture, Part, Stage
 from hexavit.models.cvt import weights as cvt_weights
-from hexavit.models.registry import Entry, Published, register
-from hexavit.models.weights import Preprocessing, Weight
+from hexavit.models.registry import Family, Published
 
 PAPER = "https://arxiv.org/abs/2103.15808"
 _README = "microsoft/CvT, README.md, at f851e681"
@@ -128,48 +127,29 @@ def cvt_vit_pytorch(
     return Architecture(name, stages, head, in_chans=channels, num_classes=num_classes, norm_eps=1e-5, init="default")
 
 
-def _entry(architecture: Architecture, summary: str, *published: Published, weights: tuple[Weight, ...] = ()) -> Entry:
-    preprocessing = weights[0].preprocessing if weights else Preprocessing()
-    return Entry(architecture, "cvt", summary, PAPER, preprocessing, published, weights)
-
-
-register(
-    _entry(
-        _cvt("cvt_nano", (32, 64, 128), (1, 2, 4), (1, 1, 2), 0.0, img_size=32),
-        "CvT at half a million parameters, for small images and quick studies",
-    )
+_FAMILY = Family("cvt", PAPER)
+_FAMILY.register_nano(_cvt("cvt_nano", (32, 64, 128), (1, 2, 4), (1, 1, 2), 0.0, img_size=32), "CvT at half a million")
+_FAMILY.register(
+    _cvt("cvt_13", (64, 192, 384), (1, 3, 6), (1, 2, 10), 0.1),
+    "CvT-13",
+    Published(_README, 224, 20, 4.5, 0.816),
+    Published(_README, 384, 20, 16.3, 0.830),
+    Published(_README, 384, 20, 16.3, 0.833, "ImageNet-22k"),
+    weights=cvt_weights.CVT_13,
 )
-register(
-    _entry(
-        _cvt("cvt_13", (64, 192, 384), (1, 3, 6), (1, 2, 10), 0.1),
-        "CvT-13",
-        Published(_README, 224, 20, 4.5, 0.816),
-        Published(_README, 384, 20, 16.3, 0.830),
-        Published(_README, 384, 20, 16.3, 0.833, "ImageNet-22k"),
-        weights=cvt_weights.CVT_13,
-    )
+_FAMILY.register(cvt_vit_pytorch(name="cvt_13_vit_pytorch"), "vit-pytorch's CvT at its default sizes")
+_FAMILY.register(
+    _cvt("cvt_21", (64, 192, 384), (1, 3, 6), (1, 4, 16), 0.1),
+    "CvT-21",
+    Published(_README, 224, 32, 7.1, 0.825),
+    Published(_README, 384, 32, 24.9, 0.833),
+    Published(_README, 384, 32, 24.9, 0.849, "ImageNet-22k"),
+    weights=cvt_weights.CVT_21,
 )
-register(
-    _entry(
-        cvt_vit_pytorch(name="cvt_13_vit_pytorch"),
-        "vit-pytorch's CvT at its default sizes",
-    )
-)
-register(
-    _entry(
-        _cvt("cvt_21", (64, 192, 384), (1, 3, 6), (1, 4, 16), 0.1),
-        "CvT-21",
-        Published(_README, 224, 32, 7.1, 0.825),
-        Published(_README, 384, 32, 24.9, 0.833),
-        Published(_README, 384, 32, 24.9, 0.849, "ImageNet-22k"),
-        weights=cvt_weights.CVT_21,
-    )
-)
-register(
-    _entry(
-        _cvt("cvt_w24", (192, 768, 1024), (3, 12, 16), (2, 2, 20), 0.3, img_size=384),
-        "CvT-W24",
-        Published(_README, 384, 277, 193.2, 0.876, "ImageNet-22k"),
-        weights=cvt_weights.CVT_W24,
-    )
+_FAMILY.register(
+    _cvt("cvt_w24", (192, 768, 1024), (3, 12, 16), (2, 2, 20), 0.3, img_size=384),
+    "CvT-W24",
+    Published(_README, 384, 277, 193.2, 0.876, "ImageNet-22k"),
+    weights=cvt_weights.CVT_W24,
+    preprocessing=cvt_weights.SQUASH,
 )

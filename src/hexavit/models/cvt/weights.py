@@ -10,7 +10,7 @@ from __future__ import annotations
 from hexavit.models.weights import Preprocessing, Weight
 
 _README = "microsoft/CvT, README.md, at f851e681"
-_SQUASH = Preprocessing(crop_pct=1.0, crop_mode="squash")  # at 384 the authors do not crop
+SQUASH = Preprocessing(crop_pct=1.0, crop_mode="squash")  # at 384 the authors do not crop
 
 
 def _weight(model: str, img_size: int, top1: float, *, in22k: bool = False) -> Weight:
@@ -24,7 +24,7 @@ def _weight(model: str, img_size: int, top1: float, *, in22k: bool = False) -> W
         code_license="mit",
         top1=top1,
         source=_README,
-        preprocessing=Preprocessing() if img_size == 224 else _SQUASH,
+        preprocessing=Preprocessing() if img_size == 224 else SQUASH,
         note="the authors' weights, trained with quick_gelu, which is the default activation of this model",
     )
 

@@ -17,10 +17,9 @@ Differs from the authors' code: the distillation token has no weight decay.
 
 from __future__ import annotations
 
-from hexavit.architecture import Architecture, Part
-from hexavit.models.isotropic import vit_stage
-from hexavit.models.registry import Entry, Published, register
-from hexavit.models.weights import Preprocessing, Weight
+from hexavit.models.isotropic import isotropic
+from hexavit.models.registry import Family, Published
+from hexavit.models.weights import Preprocessing, in1k_weight
 
 PAPER = "https://arxiv.org/abs/2012.12877"
 _README = "facebookresearch/deit, README_deit.md"
@@ -39,45 +38,25 @@ _VARIANTS = (
 )
 
 
-def _weight(model: str, img_size: int, top1: float) -> Weight:
-    """The authors' weights in timm's repository on the hub, with timm's preprocessing."""
-    return Weight(
-        tag="fb_in1k",
-        hub_id=f"timm/{model}.fb_in1k",
-        img_size=img_size,
-        trained_on=("ImageNet-1k",),
-        license="apache-2.0",
-        code_license="apache-2.0",
-        top1=top1,
-        source=_README,
-        preprocessing=Preprocessing(crop_pct=0.9 if img_size == 224 else 1.0),
-        note="the published accuracy was measured with the authors' crop of 0.875; the preprocessing here is timm's",
-    )
-
-
+_NOTE = "the published accuracy was measured with the authors' crop of 0.875; the preprocessing here is timm's"
+_FAMILY = Family("deit", PAPER)
 for _size, _distilled, _img_size, _params, _top1 in _VARIANTS:
+    _name = f"deit_{_size}{'_distilled' * _distilled}_patch16_{_img_size}"
+    _head = "two_heads" if _distilled else "class_token"
+    _options = {
+        "tag": "fb_in1k",
+        "img_size": _img_size,
+        "preprocessing": Preprocessing(crop_pct=0.9 if _img_size == 224 else 1.0),  # timm's
+        "note": _NOTE,
+    }
     _dim, _heads = _SIZES[_size]
-    register(
-        Entry(
-            Architecture(
-                f"deit_{_size}{'_distilled' * _distilled}_patch16_{_img_size}",
-                (vit_stage(_dim, 12, _heads, drop_path=0.1),),
-                Part("two_heads" if _distilled else "class_token"),
-                img_size=(_img_size, _img_size),
-            ),
-            "deit",
-            f"DeiT-{_size[0].upper() if _size != 'tiny' else 'Ti'}{', distilled' * _distilled}",
-            PAPER,
-            published=(Published(_README, _img_size, _params, top1=_top1),),
-            weights=(_weight(f"deit_{_size}{'_distilled' * _distilled}_patch16_{_img_size}", _img_size, _top1),),
-        )
+    _FAMILY.register(
+        isotropic(_name, _dim, 12, _heads, head=_head, img_size=_img_size, drop_path=0.1),
+        f"DeiT-{_size[0].upper() if _size != 'tiny' else 'Ti'}{', distilled' * _distilled}",
+        Published(_README, _img_size, _params, top1=_top1),
+        weights=[in1k_weight(f"timm/{_name}.fb_in1k", _top1, _README, "apache-2.0", **_options)],
     )
-
-register(
-    Entry(
-        Architecture("deit_nano", (vit_stage(96, 4, 3, patch=8, drop_path=0.1),), Part("two_heads"), img_size=(32, 32)),
-        "deit",
-        "DeiT, distilled, at 0.66 million parameters, for small images and quick studies",
-        PAPER,
-    )
+_FAMILY.register_nano(
+    isotropic("deit_nano", 96, 4, 3, patch=8, head="two_heads", img_size=32, drop_path=0.1),
+    "DeiT, distilled, at 0.66 million",
 )

@@ -21,11 +21,11 @@ from dataclasses import replace
 from typing import Any
 
 from hexavit.architecture import Architecture, Part
-from hexavit.models.isotropic import vit_stage
+from hexavit.models.isotropic import isotropic
 from hexavit.models.pvt.variants import DIMS, RATIOS, pvt
-from hexavit.models.registry import Entry, Published, register
+from hexavit.models.registry import Family, Published
 from hexavit.models.swin.variants import swin_stages
-from hexavit.models.weights import Weight
+from hexavit.models.weights import Weight, in1k_weight
 
 PAPER = "https://arxiv.org/abs/2104.05707"
 _README = "ofsoundof/LocalViT, README.md"
@@ -55,117 +55,72 @@ _FILES = {
 }
 
 
-def _weight(name: str, top1: float) -> Weight:
+def _weights(name: str, top1: float) -> list[Weight]:
     """The authors' weights of a model."""
-    return Weight(
-        tag="in1k",
-        link=f"https://github.com/ofsoundof/LocalViT/releases/download/v1.0.0/{_FILES[name]}",
-        img_size=224,
-        trained_on=("ImageNet-1k",),
-        license="mit",
-        code_license="mit",
-        top1=top1,
-        source=_README,
-    )
+    link = f"https://github.com/ofsoundof/LocalViT/releases/download/v1.0.0/{_FILES[name]}"
+    return [in1k_weight(link, top1, _README, "mit")]
 
 
+_FAMILY = Family("localvit", PAPER)
+_COLUMNS: dict[str, Any] = {"residual": Part("local"), "drop_path": 0.1}
 for _name, _dim, _heads, _feedforward, _figures in _VARIANTS:
-    register(
-        Entry(
-            Architecture(
-                _name,
-                (vit_stage(_dim, 12, _heads, feedforward=_feedforward, residual=Part("local"), drop_path=0.1),),
-                Part("class_token"),
-            ),
-            "localvit",
-            f"LocalViT-{'S' if _dim == 384 else 'T'}, {_name.split('_', 2)[2]}",
-            PAPER,
-            published=(Published(_README, 224, _figures[0], top1=_figures[1]),) if _figures else (),
-            weights=(_weight(_name, _figures[1]),) if _figures else (),
-        )
+    _FAMILY.register(
+        isotropic(_name, _dim, 12, _heads, feedforward=_feedforward, **_COLUMNS),
+        f"LocalViT-{'S' if _dim == 384 else 'T'}, {_name.split('_', 2)[2]}",
+        *([Published(_README, 224, _figures[0], top1=_figures[1])] if _figures else []),
+        weights=_weights(_name, _figures[1]) if _figures else (),
     )
-
-register(
-    Entry(
-        Architecture(
-            "localvit_t2t_conv7",
-            (
-                vit_stage(
-                    256,
-                    7,
-                    4,
-                    tokens=Part("tokens_to_token", local=True),
-                    position=Part("sine_cosine"),
-                    attention=Part("global", heads=4, qkv_bias=False),
-                    feedforward=local_feedforward(2.0, excite="se", reduction=128),
-                    residual=Part("local"),
-                    drop_path=0.1,
-                ),
-            ),
-            Part("class_token"),
-            norm_eps=1e-5,
-        ),
-        "localvit",
-        "LocalViT on T2T-ViT-7",
-        PAPER,
-        published=(Published("LocalViT, paper's table", 224, 4.3, top1=0.725),),
-    )
+_FAMILY.register(
+    isotropic(
+        "localvit_t2t_conv7",
+        256,
+        7,
+        4,
+        tokens=Part("tokens_to_token", local=True),
+        position=Part("sine_cosine"),
+        attention=Part("global", heads=4, qkv_bias=False),
+        feedforward=local_feedforward(2.0, excite="se", reduction=128),
+        norm_eps=1e-5,
+        **_COLUMNS,
+    ),
+    "LocalViT on T2T-ViT-7",
+    Published("LocalViT, paper's table", 224, 4.3, top1=0.725),
 )
-
-register(
-    Entry(
-        pvt(
-            "localvit_pvt_tiny",
-            (2, 2, 2, 2),
-            0.1,
-            feedforward=[
-                local_feedforward(ratio, excite="se", reduction=dim) for ratio, dim in zip(RATIOS, DIMS, strict=True)
-            ],
-            residual="local",
-        ),
-        "localvit",
-        "LocalViT on PVT-Tiny",
-        PAPER,
-        published=(Published(_README, 224, 13.5, top1=0.781),),
-        weights=(_weight("localvit_pvt_tiny", 0.781),),
-    )
+_FAMILY.register(
+    pvt(
+        "localvit_pvt_tiny",
+        (2, 2, 2, 2),
+        0.1,
+        feedforward=[
+            local_feedforward(ratio, excite="se", reduction=dim) for ratio, dim in zip(RATIOS, DIMS, strict=True)
+        ],
+        residual="local",
+    ),
+    "LocalViT on PVT-Tiny",
+    Published(_README, 224, 13.5, top1=0.781),
+    weights=_weights("localvit_pvt_tiny", 0.781),
 )
-
-register(
-    Entry(
-        Architecture(
-            "localvit_nano",
-            (
-                vit_stage(
-                    96,
-                    4,
-                    3,
-                    patch=8,
-                    feedforward=local_feedforward(excite="se", reduction=96),
-                    residual=Part("local"),
-                    drop_path=0.1,
-                ),
-            ),
-            Part("class_token"),
-            img_size=(32, 32),
-        ),
-        "localvit",
-        "LocalViT at half a million parameters, for small images and quick studies",
-        PAPER,
-    )
+_FAMILY.register_nano(
+    isotropic(
+        "localvit_nano",
+        96,
+        4,
+        3,
+        patch=8,
+        feedforward=local_feedforward(excite="se", reduction=96),
+        img_size=32,
+        **_COLUMNS,
+    ),
+    "LocalViT at half a million",
 )
 
 _SWIN_STAGES = tuple(
     replace(stage, feedforward=local_feedforward(excite="se", reduction=stage.dim // 4), residual=Part("local"))
     for stage in swin_stages(96, (2, 2, 6, 2), (3, 6, 12, 24), drop_path=0.1)
 )
-register(
-    Entry(
-        Architecture("localvit_swin_tiny_patch4_window7_224", _SWIN_STAGES, Part("pool"), norm_eps=1e-5),
-        "localvit",
-        "LocalViT on Swin-T",
-        PAPER,
-        published=(Published(_README, 224, 29.1, top1=0.8186),),
-        weights=(_weight("localvit_swin_tiny_patch4_window7_224", 0.8186),),
-    )
+_FAMILY.register(
+    Architecture("localvit_swin_tiny_patch4_window7_224", _SWIN_STAGES, Part("pool"), norm_eps=1e-5),
+    "LocalViT on Swin-T",
+    Published(_README, 224, 29.1, top1=0.8186),
+    weights=_weights("localvit_swin_tiny_patch4_window7_224", 0.8186),
 )

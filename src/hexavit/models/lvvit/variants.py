@@ -18,9 +18,9 @@ only.
 from __future__ import annotations
 
 from hexavit.architecture import Architecture, Part
-from hexavit.models.isotropic import vit_stage
-from hexavit.models.registry import Entry, Published, register
-from hexavit.models.weights import Preprocessing, Weight
+from hexavit.models.isotropic import isotropic
+from hexavit.models.registry import Family, Published
+from hexavit.models.weights import Preprocessing, in1k_weight
 
 PAPER = "https://arxiv.org/abs/2104.10858"
 _README = "zihangJiang/TokenLabeling, README.md"
@@ -35,9 +35,19 @@ _VARIANTS: tuple[tuple[str, int, int, int, float, int, float, float, dict[int, t
 
 
 def _lvvit(
-    name: str, dim: int, depth: int, heads: int, skip_lam: float, stem: int, drop_path: float, patch: int = 8
+    name: str,
+    dim: int,
+    depth: int,
+    heads: int,
+    skip_lam: float,
+    stem: int,
+    drop_path: float,
+    *,
+    img_size: int,
+    patch: int = 8,
 ) -> Architecture:
-    stage = vit_stage(
+    return isotropic(
+        name,
         dim,
         depth,
         heads,
@@ -53,8 +63,10 @@ def _lvvit(
         feedforward=Part("mlp", ratio=3.0),
         residual=Part("pre_norm", skip_lam=skip_lam),
         drop_path=drop_path,
+        head="token_labels",
+        img_size=img_size,
+        norm_eps=1e-5,
     )
-    return Architecture(name, (stage,), Part("token_labels"), norm_eps=1e-5)
 
 
 _FILES = {
@@ -69,42 +81,18 @@ _FILES = {
 }
 
 
-def _weight(name: str, img_size: int, top1: float, preprocessing: Preprocessing) -> Weight:
-    """The authors' weights, trained with token labels."""
-    return Weight(
-        tag="in1k",
-        link=f"https://github.com/zihangJiang/TokenLabeling/releases/download/{_FILES[name, img_size]}",
-        img_size=img_size,
-        trained_on=("ImageNet-1k",),
-        license="apache-2.0",
-        code_license="apache-2.0",
-        top1=top1,
-        source=_README,
-        preprocessing=preprocessing,
-    )
-
-
+_RELEASES = "https://github.com/zihangJiang/TokenLabeling/releases/download"
+_FAMILY = Family("lvvit", PAPER)
 for _name, _dim, _depth, _heads, _lam, _stem, _drop, _crop, _results in _VARIANTS:
     for _img_size, (_params, _top1) in _results.items():
-        register(
-            Entry(
-                _lvvit(f"lvvit_{_name}_{_img_size}", _dim, _depth, _heads, _lam, _stem, _drop).with_(
-                    img_size=(_img_size, _img_size)
-                ),
-                "lvvit",
-                f"LV-ViT-{_name.upper()}",
-                PAPER,
-                Preprocessing(crop_pct=_crop if _img_size == 224 else 1.0),
-                (Published(_README, _img_size, _params, top1=_top1),),
-                (_weight(_name, _img_size, _top1, Preprocessing(crop_pct=_crop if _img_size == 224 else 1.0)),),
-            )
+        _preprocessing = Preprocessing(crop_pct=_crop if _img_size == 224 else 1.0)
+        _place = f"{_RELEASES}/{_FILES[_name, _img_size]}"
+        _options = {"img_size": _img_size, "preprocessing": _preprocessing}
+        _FAMILY.register(
+            _lvvit(f"lvvit_{_name}_{_img_size}", _dim, _depth, _heads, _lam, _stem, _drop, img_size=_img_size),
+            f"LV-ViT-{_name.upper()}",
+            Published(_README, _img_size, _params, top1=_top1),
+            weights=[in1k_weight(_place, _top1, _README, "apache-2.0", **_options)],
+            preprocessing=_preprocessing,
         )
-
-register(
-    Entry(
-        _lvvit("lvvit_nano", 96, 4, 3, 2.0, 16, 0.1, patch=4).with_(img_size=(32, 32)),
-        "lvvit",
-        "LV-ViT at half a million parameters, for small images and quick studies",
-        PAPER,
-    )
-)
+_FAMILY.register_nano(_lvvit("lvvit_nano", 96, 4, 3, 2.0, 16, 0.1, patch=4, img_size=32), "LV-ViT at half a million")

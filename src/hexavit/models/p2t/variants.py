@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from hexavit.architecture import Architecture, Part
 from hexavit.models.pvt.variants import DIMS, HEADS, RATIOS
 from hexavit.models.pyramids import EPS, SMALL, overlapping, pyramid
-from hexavit.models.registry import Entry, Published, register
-from hexavit.models.weights import Weight
+from hexavit.models.registry import Family, Published
+from hexavit.models.weights import in1k_weight
 
 PAPER = "https://arxiv.org/abs/2106.12011"
 _README = "yuhuan-wu/P2T, README.md"
@@ -65,38 +65,18 @@ def _p2t(
     return Architecture(name, stages, Part("pool", norm=False), img_size=(img_size, img_size))
 
 
-def _weight(size: str, top1: float, place: str) -> Weight:
-    return Weight(
-        tag="in1k",
-        # The part after # is the file name in the cache; the URL has none.
-        link=f"https://drive.usercontent.google.com/download?id={place}&export=download&confirm=t#p2t_{size}.pth",
-        img_size=224,
-        trained_on=("ImageNet-1k",),
-        license="cc-by-nc-sa-4.0",
-        code_license="cc-by-nc-sa-4.0",
-        top1=top1,
-        source=_README,
-        note="an older file with the same name has another architecture, that of the preprint, and cannot be loaded",
+# The part after # is the file name in the cache; the URL has none.
+_LINK = "https://drive.usercontent.google.com/download?id={}&export=download&confirm=t#p2t_{}.pth"
+_NOTE = "an older file with the same name has another architecture, that of the preprint, and cannot be loaded"
+_FAMILY = Family("p2t", PAPER)
+for _size, _dims, _depths, _drop, _figures, _place in _VARIANTS:
+    _link = _LINK.format(_place, _size)
+    _FAMILY.register(
+        _p2t(f"p2t_{_size}", _dims, _depths, _drop),
+        f"P2T-{_size.capitalize()}",
+        Published(_README, 224, *_figures),
+        weights=[in1k_weight(_link, _figures[-1], _README, "cc-by-nc-sa-4.0", note=_NOTE)],
     )
-
-
-for _size, _dims, _depths, _drop, (_params, _gflops, _top1), _place in _VARIANTS:
-    register(
-        Entry(
-            _p2t(f"p2t_{_size}", _dims, _depths, _drop),
-            "p2t",
-            f"P2T-{_size.capitalize()}",
-            PAPER,
-            published=(Published(_README, 224, _params, _gflops, _top1),),
-            weights=(_weight(_size, _top1, _place),),
-        )
-    )
-
-register(
-    Entry(
-        _p2t("p2t_nano", **SMALL, pools=((2, 4, 8), (1, 2, 4), (1, 2), (1, 2)), ratios=(4.0,) * 4),
-        "p2t",
-        "P2T at 0.6 million parameters, for small images and quick studies",
-        PAPER,
-    )
+_FAMILY.register_nano(
+    _p2t("p2t_nano", **SMALL, pools=((2, 4, 8), (1, 2, 4), (1, 2), (1, 2)), ratios=(4.0,) * 4), "P2T at 0.6 million"
 )

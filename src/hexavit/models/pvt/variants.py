@@ -21,8 +21,8 @@ from collections.abc import Sequence
 
 from hexavit.architecture import Architecture, Part
 from hexavit.models.pyramids import REDUCED_LESS, SMALL, patches, pyramid, reduced
-from hexavit.models.registry import Entry, Published, register
-from hexavit.models.weights import Weight
+from hexavit.models.registry import Family, Published
+from hexavit.models.weights import in1k_weight
 
 PAPER = "https://arxiv.org/abs/2102.12122"
 _README = "whai362/PVT, README.md; GFLOPs: paper's table"
@@ -64,38 +64,20 @@ def pvt(
     return Architecture(name, stages, Part("class_token"), img_size=(img_size, img_size))
 
 
-def _weight(size: str, top1: float) -> Weight:
-    return Weight(
-        tag="in1k",
-        hub_id=f"Zetatech/pvt-{size}-224",
-        img_size=224,
-        trained_on=("ImageNet-1k",),
-        license="apache-2.0",
-        code_license="apache-2.0",
-        top1=top1,
-        source=_README,
-        note=f"the authors' weights (pvt_{size}.pth of their release) with transformers' key names; transformers "
-        "computes every norm with eps 1e-6",
+_NOTE = (
+    "the authors' weights (pvt_{}.pth of their release) with transformers' key names; transformers computes every norm "
+    "with eps 1e-6"
+)
+_FAMILY = Family("pvt", PAPER)
+for _size, _depths, _drop, _figures in _VARIANTS:
+    _FAMILY.register(
+        pvt(f"pvt_{_size}", _depths, _drop),
+        f"PVT-{_size.capitalize()}",
+        Published(_README, 224, *_figures),
+        weights=[
+            in1k_weight(f"Zetatech/pvt-{_size}-224", _figures[-1], _README, "apache-2.0", note=_NOTE.format(_size))
+        ],
     )
-
-
-for _size, _depths, _drop, (_params, _gflops, _top1) in _VARIANTS:
-    register(
-        Entry(
-            pvt(f"pvt_{_size}", _depths, _drop),
-            "pvt",
-            f"PVT-{_size.capitalize()}",
-            PAPER,
-            published=(Published(_README, 224, _params, _gflops, _top1),),
-            weights=(_weight(_size, _top1),),
-        )
-    )
-
-register(
-    Entry(
-        pvt("pvt_nano", **SMALL, sr_ratios=REDUCED_LESS, feedforward=[Part("mlp", ratio=4.0)] * 4),
-        "pvt",
-        "PVT at 0.7 million parameters, for small images and quick studies",
-        PAPER,
-    )
+_FAMILY.register_nano(
+    pvt("pvt_nano", **SMALL, sr_ratios=REDUCED_LESS, feedforward=[Part("mlp", ratio=4.0)] * 4), "PVT at 0.7 million"
 )

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from hexavit.architecture import Architecture, Part
 from hexavit.models.pvt.variants import DIMS, HEADS, RATIOS
 from hexavit.models.pyramids import EPS, REDUCED_LESS, SMALL, hub_weight, overlapping, pyramid, reduced
-from hexavit.models.registry import Entry, Published, register
+from hexavit.models.registry import Family, Published
 
 PAPER = "https://arxiv.org/abs/2106.13797"
 _README = "whai362/PVT, README.md; GFLOPs: paper's table"
@@ -67,24 +67,15 @@ def _pvt_v2(
     return Architecture(name, stages, Part("pool", norm=False), img_size=(img_size, img_size), init="fan_out")
 
 
-for _size, _dims, _depths, _ratios, _drop, (_params, _gflops, _top1) in _VARIANTS:
+_FAMILY = Family("pvt_v2", PAPER)
+for _size, _dims, _depths, _ratios, _drop, _figures in _VARIANTS:
     _name = f"pvt_v2_{_size}"
-    register(
-        Entry(
-            _pvt_v2(_name, _dims, _depths, _ratios, _drop, linear=_size == "b2_li"),
-            "pvt_v2",
-            f"PVT v2-{_size.upper().replace('_LI', '-Li')}",
-            PAPER,
-            published=(Published(_README, 224, _params, _gflops, _top1),),
-            weights=(hub_weight(_name, _top1, _README, note=f"the authors' file is {_name}.pth"),),
-        )
+    _FAMILY.register(
+        _pvt_v2(_name, _dims, _depths, _ratios, _drop, linear=_size == "b2_li"),
+        f"PVT v2-{_size.upper().replace('_LI', '-Li')}",
+        Published(_README, 224, *_figures),
+        weights=[hub_weight(_name, _figures[-1], _README, note=f"the authors' file is {_name}.pth")],
     )
-
-register(
-    Entry(
-        _pvt_v2("pvt_v2_nano", **SMALL, sr_ratios=REDUCED_LESS, ratios=(4.0,) * 4),
-        "pvt_v2",
-        "PVT v2 at 0.8 million parameters, for small images and quick studies",
-        PAPER,
-    )
+_FAMILY.register_nano(
+    _pvt_v2("pvt_v2_nano", **SMALL, sr_ratios=REDUCED_LESS, ratios=(4.0,) * 4), "PVT v2 at 0.8 million"
 )

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 from hexavit.architecture import Architecture, Part
 from hexavit.models.pyramids import REDUCED_LESS, SMALL, pyramid
-from hexavit.models.registry import Entry, Published, register
+from hexavit.models.registry import Family, Published
 from hexavit.models.weights import Preprocessing
 
 PAPER = "https://arxiv.org/abs/2105.13677"
@@ -78,23 +78,12 @@ def _rest(
     )
 
 
-for _size, _dims, _depths, _drop, (_params, _gflops, _top1) in _VARIANTS:
-    register(
-        Entry(
-            _rest(f"rest_{_size}", _dims, _depths, _drop),
-            "rest",
-            f"ResT-{_size.capitalize()}",
-            PAPER,
-            Preprocessing(crop_pct=0.9),
-            (Published(_README, 224, _params, _gflops, _top1),),
-        )
+_FAMILY = Family("rest", PAPER)
+for _size, _dims, _depths, _drop, _figures in _VARIANTS:
+    _FAMILY.register(
+        _rest(f"rest_{_size}", _dims, _depths, _drop),
+        f"ResT-{_size.capitalize()}",
+        Published(_README, 224, *_figures),
+        preprocessing=Preprocessing(crop_pct=0.9),
     )
-
-register(
-    Entry(
-        _rest("rest_nano", **SMALL, sr_ratios=REDUCED_LESS),
-        "rest",
-        "ResT at 0.7 million parameters, for small images and quick studies",
-        PAPER,
-    )
-)
+_FAMILY.register_nano(_rest("rest_nano", **SMALL, sr_ratios=REDUCED_LESS), "ResT at 0.7 million")

@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from hexavit.architecture import Architecture, Part, Pattern, Stage
-from hexavit.models.registry import Entry, Published, register
+from hexavit.models.registry import Family, Published
 from hexavit.models.swin import weights as swin_weights
 
 PAPER = "https://arxiv.org/abs/2103.14030"
@@ -77,115 +77,40 @@ def _swin(
 
 
 _T, _S = (2, 2, 6, 2), (2, 2, 18, 2)
-_22K = "ImageNet-22k"
+_1K, _22K = "ImageNet-1k", "ImageNet-22k"
 
-# name, summary, C, depths, heads of the first stage, window, size, drop path, published
-_VARIANTS: tuple[tuple[str, str, int, tuple[int, ...], int, int, int, float, tuple[Published, ...]], ...] = (
-    (
-        "swin_tiny_patch4_window7_224",
-        "Swin-T",
-        96,
-        _T,
-        3,
-        7,
-        224,
-        0.2,
-        (Published(_README, 224, 28, 4.5, 0.812), Published(_README, 224, 28, 4.5, 0.809, _22K)),
-    ),
+# name, summary, C, depths, heads of the first stage, window, size, drop path, published M and G, top-1 by training data
+_VARIANTS: tuple[
+    tuple[str, str, int, tuple[int, ...], int, int, int, float, tuple[float, float], dict[str, float]], ...
+] = (
+    ("swin_tiny_patch4_window7_224", "Swin-T", 96, _T, 3, 7, 224, 0.2, (28, 4.5), {_1K: 0.812, _22K: 0.809}),
     (
         "swin_tiny_c24_patch4_window8_256",
         "Swin-T with heads of 24 and windows of 8 at 256",
-        96,
-        _T,
-        4,
-        8,
-        256,
-        0.2,
-        (Published(_README, 256, 28, 5.9, 0.816),),
+        *(96, _T, 4, 8, 256, 0.2, (28, 5.9), {_1K: 0.816}),
     ),
-    (
-        "swin_small_patch4_window7_224",
-        "Swin-S",
-        96,
-        _S,
-        3,
-        7,
-        224,
-        0.3,
-        (Published(_README, 224, 50, 8.7, 0.832), Published(_README, 224, 50, 8.7, 0.832, _22K)),
-    ),
-    (
-        "swin_base_patch4_window7_224",
-        "Swin-B",
-        128,
-        _S,
-        4,
-        7,
-        224,
-        0.5,
-        (Published(_README, 224, 88, 15.4, 0.835), Published(_README, 224, 88, 15.4, 0.852, _22K)),
-    ),
+    ("swin_small_patch4_window7_224", "Swin-S", 96, _S, 3, 7, 224, 0.3, (50, 8.7), {_1K: 0.832, _22K: 0.832}),
+    ("swin_base_patch4_window7_224", "Swin-B", 128, _S, 4, 7, 224, 0.5, (88, 15.4), {_1K: 0.835, _22K: 0.852}),
     (
         "swin_base_patch4_window12_384",
         "Swin-B at 384, with windows of 12",
-        128,
-        _S,
-        4,
-        12,
-        384,
-        0.5,
-        (Published(_README, 384, 88, 47.1, 0.845), Published(_README, 384, 88, 47.1, 0.864, _22K)),
+        *(128, _S, 4, 12, 384, 0.5, (88, 47.1), {_1K: 0.845, _22K: 0.864}),
     ),
-    (
-        "swin_large_patch4_window7_224",
-        "Swin-L",
-        192,
-        _S,
-        6,
-        7,
-        224,
-        0.2,
-        (Published(_README, 224, 197, 34.5, 0.863, _22K),),
-    ),
+    ("swin_large_patch4_window7_224", "Swin-L", 192, _S, 6, 7, 224, 0.2, (197, 34.5), {_22K: 0.863}),
     (
         "swin_large_patch4_window12_384",
         "Swin-L at 384, with windows of 12",
-        192,
-        _S,
-        6,
-        12,
-        384,
-        0.2,
-        (Published(_README, 384, 197, 103.9, 0.873, _22K),),
+        *(192, _S, 6, 12, 384, 0.2, (197, 103.9), {_22K: 0.873}),
     ),
 )
 
-for _name, _summary, _dim, _depths, _heads, _window, _size, _drop, _published in _VARIANTS:
-    register(
-        Entry(
-            _swin(
-                _name,
-                _dim,
-                _depths,
-                [_heads * 2**i for i in range(4)],
-                _size,
-                window=_window,
-                drop_path=_drop,
-            ),
-            "swin",
-            _summary,
-            PAPER,
-            swin_weights.preprocessing(_size),
-            _published,
-            swin_weights.weights(_name),
-        )
+_FAMILY = Family("swin", PAPER)
+for _name, _summary, _dim, _depths, _heads, _window, _size, _drop, _costs, _top1 in _VARIANTS:
+    _FAMILY.register(
+        _swin(_name, _dim, _depths, [_heads * 2**i for i in range(4)], _size, window=_window, drop_path=_drop),
+        _summary,
+        *(Published(_README, _size, *_costs, top1, data) for data, top1 in _top1.items()),
+        weights=swin_weights.weights(_name),
+        preprocessing=swin_weights.preprocessing(_size),
     )
-
-register(
-    Entry(
-        _swin("swin_nano", 32, (2, 2, 2), (1, 2, 4), 32, window=3, drop_path=0.1),
-        "swin",
-        "Swin at 0.7 million parameters, for small images and quick studies",
-        PAPER,
-    )
-)
+_FAMILY.register_nano(_swin("swin_nano", 32, (2, 2, 2), (1, 2, 4), 32, window=3, drop_path=0.1), "Swin at 0.7 million")

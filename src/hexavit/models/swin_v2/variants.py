@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hexavit.architecture import Architecture, Part, Pattern
-from hexavit.models.registry import Entry, Published, register
+from hexavit.models.registry import Family, Published
 from hexavit.models.swin import weights as swin_weights
 from hexavit.models.swin.variants import swin_stages, window_pair
 
@@ -97,44 +97,29 @@ def _summary(name: str, window: int, img_size: int) -> str:
     return f"Swin V2-{name.split('_')[1][0].upper()}, windows of {window} at {img_size}"
 
 
+_FAMILY = Family("swin_v2", PAPER)
 for _name, _dim, _depths, _heads, _window, _size, _pretrained, _drop, _figures in _VARIANTS:
-    _published = ()
-    if _figures is not None:
-        _data = _22K if _pretrained else "ImageNet-1k"
-        _published = (Published(_README, _size, *_figures, _data),)  # type: ignore[assignment]  # grows from empty
-    register(
-        Entry(
-            _swin_v2(_name, _dim, _depths, _heads, _window, _size, pretrained=_pretrained or (0,) * 4, drop_path=_drop),
-            "swin_v2",
-            _summary(_name, _window, _size),
-            PAPER,
-            swin_weights.preprocessing(_size),
-            _published,
-            swin_weights.weights(_name),
-        )
+    _data = _22K if _pretrained else "ImageNet-1k"
+    _FAMILY.register(
+        _swin_v2(_name, _dim, _depths, _heads, _window, _size, pretrained=_pretrained or (0,) * 4, drop_path=_drop),
+        _summary(_name, _window, _size),
+        *([Published(_README, _size, *_figures, _data)] if _figures else []),
+        weights=swin_weights.weights(_name),
+        preprocessing=swin_weights.preprocessing(_size),
     )
 
 for _name, _dim, _depths, _heads, _params in (
     ("swinv2_huge_window12_192", 352, _S, 8, 658),
     ("swinv2_giant_window12_192", 512, (2, 2, 42, 4), 16, 3000),
 ):
-    register(
-        Entry(
-            _swin_v2(_name, _dim, _depths, _heads, 12, 192, extra_norms=True),
-            "swin_v2",
-            _summary(_name, 12, 192),
-            PAPER,
-            published=(Published(_TABLE, 192, _params, trained_on=_22K),),
-        )
+    _FAMILY.register(
+        _swin_v2(_name, _dim, _depths, _heads, 12, 192, extra_norms=True),
+        _summary(_name, 12, 192),
+        Published(_TABLE, 192, _params, trained_on=_22K),
     )
-
-register(
-    Entry(
-        _swin_v2("swin_v2_nano", 32, (2, 2, 2), 1, 3, 32, pretrained=(2, 2, 2), drop_path=0.1).override(
-            {"stages.2.residual": "res_post_norm(extra_norm=true)"}
-        ),
-        "swin_v2",
-        "Swin V2 at 0.7 million parameters, for small images and quick studies",
-        PAPER,
-    )
+_FAMILY.register_nano(
+    _swin_v2("swin_v2_nano", 32, (2, 2, 2), 1, 3, 32, pretrained=(2, 2, 2), drop_path=0.1).override(
+        {"stages.2.residual": "res_post_norm(extra_norm=true)"}
+    ),
+    "Swin V2 at 0.7 million",
 )

@@ -18,9 +18,9 @@ Differs from the authors' code: any H x W is accepted; theirs accepts squares.
 from __future__ import annotations
 
 from hexavit.architecture import Architecture, Part
-from hexavit.models.isotropic import vit_stage
-from hexavit.models.registry import Entry, Published, register
-from hexavit.models.weights import Preprocessing, Weight
+from hexavit.models.isotropic import isotropic
+from hexavit.models.registry import Family, Published
+from hexavit.models.weights import Preprocessing, Weight, in1k_weight
 
 PAPER = "https://arxiv.org/abs/2101.11986"
 _README = "yitu-opensource/T2T-ViT, README.md"
@@ -44,7 +44,8 @@ _VARIANTS: tuple[tuple[str, int, int, int, float, str, float | None], ...] = (
 def _t2t(
     name: str, dim: int, depth: int, heads: int, ratio: float, kind: str, token_dim: int = 64, img_size: int = 224
 ) -> Architecture:
-    stage = vit_stage(
+    return isotropic(
+        name,
         dim,
         depth,
         heads,
@@ -53,13 +54,13 @@ def _t2t(
         attention=Part("global", heads=heads, qkv_bias=False),
         feedforward=Part("mlp", ratio=ratio),
         drop_path=0.1,
+        img_size=img_size,
+        norm_eps=1e-5,
     )
-    return Architecture(name, (stage,), Part("class_token"), img_size=(img_size, img_size), norm_eps=1e-5)
 
 
 _AT_384 = {"t2t_vit_14": 0.833}
 """Top-1 after training at 384. The model is the same: its position table is computed for any size."""
-
 
 _COSTS = {
     "t2t_vit_7": (4.3, 1.1),
@@ -80,46 +81,31 @@ def _published(name: str, size: int, top1: float) -> Published:
     return Published(_README, size, params, gmacs, top1)
 
 
-def _figures(name: str, top1: float | None) -> list[tuple[int, float]]:
-    """Image size and top-1 accuracy of each published file."""
-    return [(size, figure) for size, figure in ((224, top1), (384, _AT_384.get(name))) if figure]
-
-
 def _weight(name: str, img_size: int, top1: float) -> Weight:
     file = f"{100 * top1:.1f}_T2T_ViT{'t' if '_t_' in name else ''}_{name.rpartition('_')[2]}.pth.tar"
-    return Weight(
+    return in1k_weight(
+        f"https://github.com/yitu-opensource/T2T-ViT/releases/download/main/{file}",
+        top1,
+        _README,
+        "bsd-3-clause-clear",
         tag="in1k" if img_size == 224 else f"in1k_{img_size}",
-        link=f"https://github.com/yitu-opensource/T2T-ViT/releases/download/main/{file}",
         img_size=img_size,
-        trained_on=("ImageNet-1k",),
-        license="bsd-3-clause-clear",
-        code_license="bsd-3-clause-clear",
-        top1=top1,
-        source=_README,
         preprocessing=Preprocessing(crop_pct=0.9),
         note="the authors use `state_dict_ema` where a file has it: load_checkpoint(model, path, entry=...)",
     )
 
 
+_FAMILY = Family("t2t_vit", PAPER)
 for _name, _dim, _depth, _heads, _ratio, _kind, _top1 in _VARIANTS:
-    register(
-        Entry(
-            _t2t(_name, _dim, _depth, _heads, _ratio, _kind),
-            "t2t_vit",
-            f"T2T-ViT{_name.removeprefix('t2t_vit').replace('_', '-')}",
-            PAPER,
-            Preprocessing(crop_pct=0.9),
-            tuple(_published(_name, size, top1) for size, top1 in _figures(_name, _top1)),
-            tuple(_weight(_name, size, top1) for size, top1 in _figures(_name, _top1)),
-        )
+    _files = [(size, top1) for size, top1 in ((224, _top1), (384, _AT_384.get(_name))) if top1]
+    _FAMILY.register(
+        _t2t(_name, _dim, _depth, _heads, _ratio, _kind),
+        f"T2T-ViT{_name.removeprefix('t2t_vit').replace('_', '-')}",
+        *(_published(_name, size, top1) for size, top1 in _files),
+        weights=[_weight(_name, size, top1) for size, top1 in _files],
+        preprocessing=Preprocessing(crop_pct=0.9),
     )
-
-
-register(
-    Entry(
-        _t2t("t2t_vit_nano", 96, 4, 3, 2.0, "performer", token_dim=32, img_size=64),
-        "t2t_vit",
-        "T2T-ViT at half a million parameters, for 64 x 64 images (4 x 4 tokens) and quick studies",
-        PAPER,
-    )
+_FAMILY.register(
+    _t2t("t2t_vit_nano", 96, 4, 3, 2.0, "performer", token_dim=32, img_size=64),
+    "T2T-ViT at half a million parameters, for 64 x 64 images (4 x 4 tokens) and quick studies",
 )

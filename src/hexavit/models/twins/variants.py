@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from hexavit.architecture import Architecture, Column, Part, Pattern
 from hexavit.models.pvt.variants import DIMS, HEADS, RATIOS
 from hexavit.models.pyramids import REDUCED_LESS, SMALL, hub_weight, patches, pyramid, reduced
-from hexavit.models.registry import Entry, Published, register
+from hexavit.models.registry import Family, Published
 
 PAPER = "https://arxiv.org/abs/2104.13840"
 _README = "Meituan-AutoML/Twins, README.md"
@@ -69,26 +69,17 @@ def _pcpvt(
     return _twins(name, dims, depths, drop_path, img_size, attention=attention, feedforward=feedforward)
 
 
-for _size, _depths, _drop, (_params, _gflops, _top1) in _VARIANTS:
+_FAMILY = Family("twins", PAPER)
+for _size, _depths, _drop, _figures in _VARIANTS:
     _name = f"twins_pcpvt_{_size}"
-    register(
-        Entry(
-            _pcpvt(_name, _depths, _drop),
-            "twins",
-            f"Twins-PCPVT-{_size[0].upper()}",
-            PAPER,
-            published=(Published(_README, 224, _params, _gflops, _top1),),
-            weights=(hub_weight(_name, _top1, _README, note=f"the authors' file is pcpvt_{_size}.pth"),),
-        )
+    _FAMILY.register(
+        _pcpvt(_name, _depths, _drop),
+        f"Twins-PCPVT-{_size[0].upper()}",
+        Published(_README, 224, *_figures),
+        weights=[hub_weight(_name, _figures[-1], _README, note=f"the authors' file is pcpvt_{_size}.pth")],
     )
-
-register(
-    Entry(
-        _pcpvt("twins_pcpvt_nano", **SMALL, sr_ratios=REDUCED_LESS, ratios=(4.0,) * 4),
-        "twins",
-        "Twins-PCPVT at 0.7 million parameters, for small images and quick studies",
-        PAPER,
-    )
+_FAMILY.register_nano(
+    _pcpvt("twins_pcpvt_nano", **SMALL, sr_ratios=REDUCED_LESS, ratios=(4.0,) * 4), "Twins-PCPVT at 0.7 million"
 )
 
 # name, width of the first stage, its heads, depths, drop path, published
@@ -116,25 +107,15 @@ def _svt(
     return _twins(name, dims, depths, drop_path, img_size, attention=attention)
 
 
-for _size, _dim, _head, _depths, _drop, (_params, _gflops, _top1) in _SVT:
+for _size, _dim, _head, _depths, _drop, _figures in _SVT:
     _name, _powers = f"twins_svt_{_size}", (1, 2, 4, 8)
-    register(
-        Entry(
-            _svt(_name, [_dim * n for n in _powers], [_head * n for n in _powers], _depths, _drop),
-            "twins",
-            f"Twins-SVT-{_size[0].upper()}",
-            PAPER,
-            published=(Published(_README, 224, _params, _gflops, _top1),),
-            weights=(hub_weight(_name, _top1, _README, note=f"the authors' file is alt_gvt_{_size}.pth"),),
-        )
+    _FAMILY.register(
+        _svt(_name, [_dim * n for n in _powers], [_head * n for n in _powers], _depths, _drop),
+        f"Twins-SVT-{_size[0].upper()}",
+        Published(_README, 224, *_figures),
+        weights=[hub_weight(_name, _figures[-1], _README, note=f"the authors' file is alt_gvt_{_size}.pth")],
     )
-
 _SMALL_SVT = {**SMALL, "dims": (32, 64, 96, 112), "depths": (2, 2, 2, 2)}
-register(
-    Entry(
-        _svt("twins_svt_nano", **_SMALL_SVT, sr_ratios=REDUCED_LESS, window=3),
-        "twins",
-        "Twins-SVT at 0.9 million parameters, for small images and quick studies",
-        PAPER,
-    )
+_FAMILY.register_nano(
+    _svt("twins_svt_nano", **_SMALL_SVT, sr_ratios=REDUCED_LESS, window=3), "Twins-SVT at 0.9 million"
 )

@@ -20,8 +20,9 @@ Differs from the JAX code: GELU is exact, as in timm. `stages.0.feedforward.act=
 
 from __future__ import annotations
 
-from hexavit.architecture import Architecture, Part, Stage
-from hexavit.models.registry import Entry, Published, register
+from hexavit.architecture import Part
+from hexavit.models.isotropic import isotropic
+from hexavit.models.registry import Family, Published
 from hexavit.models.vit.weights import vit_weights
 from hexavit.models.weights import INCEPTION_MEAN_STD, Preprocessing
 
@@ -51,35 +52,19 @@ _VARIANTS: tuple[tuple[str, int, tuple[int, ...], tuple[tuple[str, float], ...]]
 )
 
 
-def _vit(size: str, patch: int, img_size: int) -> Architecture:
-    dim, depth, heads = _SIZES[size]
-    stage = Stage(
-        dim=dim,
-        depth=depth,
-        tokens=Part("conv", kernel=patch, stride=patch, norm=False),
-        position=Part("learned"),
-        attention=Part("global", heads=heads),
-    )
-    return Architecture(
-        f"vit_{size}_patch{patch}_{img_size}", (stage,), Part("class_token"), img_size=(img_size, img_size)
-    )
-
-
+_FAMILY = Family(
+    "vit", PAPER, Preprocessing(*INCEPTION_MEAN_STD, interpolation="bilinear", crop_pct=1.0, crop_mode="squash")
+)
 for _size, _patch, _img_sizes, _results in _VARIANTS:
     for _img_size in _img_sizes:
-        _published = tuple(
-            Published(source, 384, top1=top1, trained_on="ImageNet-21k" if source is _README else "ImageNet-1k")
-            for source, top1 in _results
-            if _img_size == 384
-        )
-        register(
-            Entry(
-                _vit(_size, _patch, _img_size),
-                "vit",
-                f"ViT-{'Ti' if _size == 'tiny' else _size[0].upper()}/{_patch}",
-                PAPER,
-                Preprocessing(*INCEPTION_MEAN_STD, interpolation="bilinear", crop_pct=1.0, crop_mode="squash"),
-                _published,
-                vit_weights(f"vit_{_size}_patch{_patch}_{_img_size}", _img_size),
-            )
+        _name = f"vit_{_size}_patch{_patch}_{_img_size}"
+        _FAMILY.register(
+            isotropic(_name, *_SIZES[_size], patch=_patch, position=Part("learned"), img_size=_img_size),
+            f"ViT-{'Ti' if _size == 'tiny' else _size[0].upper()}/{_patch}",
+            *(
+                Published(source, 384, top1=top1, trained_on="ImageNet-21k" if source is _README else "ImageNet-1k")
+                for source, top1 in _results
+                if _img_size == 384
+            ),
+            weights=vit_weights(_name, _img_size),
         )

@@ -18,8 +18,8 @@ from __future__ import annotations
 from typing import Any
 
 from hexavit.architecture import Architecture, Part
-from hexavit.models.isotropic import vit_stage
-from hexavit.models.registry import Entry, Published, register
+from hexavit.models.isotropic import isotropic
+from hexavit.models.registry import Family, Published
 
 PAPER = "https://arxiv.org/abs/2106.14881"
 _TABLE = "ViT-C, paper's table of model definitions (as recalled)"
@@ -33,44 +33,26 @@ _VARIANTS = (
     ("36gf", 1024, 16, 4.0, (14, 178.4, 35.9), (13, 167.8, 35.0), _LARGE_STEM),
 )
 
-for _cost, _dim, _heads, _ratio, _patch, _conv, (_channels, _strides) in _VARIANTS:
-    for _kind, (_depth, _params, _gflops) in (("p", _patch), ("c", _conv)):
-        _stem = Part("conv_stem", channels=_channels, kernels=(3,) * len(_channels), strides=_strides)
-        _changes: dict[str, Any] = {"tokens": _stem} if _kind == "c" else {}
-        register(
-            Entry(
-                Architecture(
-                    f"vit_{_kind}_{_cost}",
-                    (vit_stage(_dim, _depth, _heads, feedforward=Part("mlp", ratio=_ratio), **_changes),),
-                    Part("class_token"),
-                    norm_eps=1e-5,
-                ),
-                "vit_c",
-                f"ViT-{_kind.upper()}, {_cost.upper()}",
-                PAPER,
-                published=(Published(_TABLE, 224, _params, _gflops),),
-            )
-        )
+_FAMILY = Family("vit_c", PAPER)
 
-register(
-    Entry(
-        Architecture(
-            "vit_c_nano",
-            (
-                vit_stage(
-                    96,
-                    4,
-                    3,
-                    tokens=Part("conv_stem", channels=(24, 48, 96), kernels=(3, 3, 3), strides=(2, 2, 2)),
-                    feedforward=Part("mlp", ratio=3.0),
-                ),
-            ),
-            Part("class_token"),
-            img_size=(32, 32),
-            norm_eps=1e-5,
-        ),
-        "vit_c",
-        "ViT-C at half a million parameters, for small images and quick studies",
-        PAPER,
-    )
+
+def _vit_c(name: str, dim: int, depth: int, heads: int, ratio: float, **options: Any) -> Architecture:
+    return isotropic(name, dim, depth, heads, feedforward=Part("mlp", ratio=ratio), norm_eps=1e-5, **options)
+
+
+def _stem(channels: tuple[int, ...], strides: tuple[int, ...]) -> Part:
+    return Part("conv_stem", channels=channels, kernels=(3,) * len(channels), strides=strides)
+
+
+for _cost, _dim, _heads, _ratio, _patch, _conv, _layers in _VARIANTS:
+    for _kind, (_depth, _params, _gflops) in (("p", _patch), ("c", _conv)):
+        _tokens = {"tokens": _stem(*_layers)} if _kind == "c" else {}
+        _FAMILY.register(
+            _vit_c(f"vit_{_kind}_{_cost}", _dim, _depth, _heads, _ratio, **_tokens),
+            f"ViT-{_kind.upper()}, {_cost.upper()}",
+            Published(_TABLE, 224, _params, _gflops),
+        )
+_FAMILY.register_nano(
+    _vit_c("vit_c_nano", 96, 4, 3, 3.0, tokens=_stem((24, 48, 96), (2, 2, 2)), img_size=32),
+    "ViT-C at half a million",
 )
