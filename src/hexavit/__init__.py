@@ -7,7 +7,7 @@ from hexavit import _deprecated
 
 if TYPE_CHECKING:
     from hexavit import parts
-    from hexavit.architecture import Architecture, Part, Pattern, Stage
+    from hexavit.architecture import Architecture, Branch, Part, Pattern, Stage
     from hexavit.checkpoints import LoadReport, load_checkpoint
     from hexavit.errors import HexavitError
     from hexavit.export import OptimizationReport, optimize
@@ -26,6 +26,7 @@ _deprecated.install()
 __all__ = [
     "Architecture",
     "Backbone",
+    "Branch",
     "HexavitError",
     "LoadReport",
     "OptimizationReport",
@@ -55,7 +56,7 @@ __all__ = [
 # can set environment variables before PyTorch is loaded.
 _PACKAGES = {
     "network.backbone": ("Backbone",),
-    "architecture": ("Architecture", "Part", "Pattern", "Stage"),
+    "architecture": ("Architecture", "Branch", "Part", "Pattern", "Stage"),
     "checkpoints": ("LoadReport", "load_checkpoint"),
     "integrations": ("backbone", "register_with_timm"),
     "errors": ("HexavitError",),

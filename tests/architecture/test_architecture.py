@@ -143,8 +143,8 @@ def test_invalid_image_size_raises(value: object) -> None:
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"dim": 0}, "a width and a depth of at least 1"),
-        ({"depth": True}, "a width and a depth of at least 1"),
+        ({"dim": 0}, "a width of at least 1 and a depth of at least 0"),
+        ({"depth": True}, "a width of at least 1 and a depth of at least 0"),
         ({"ramp": "linear"}, "not 'linear'"),
         ({"drop_path": 1}, "a probability in"),
         ({"attention": "global"}, "attention is a Part or a Pattern, as in"),

@@ -23,7 +23,7 @@ def error_of(*edits: str, name: str = "cvt_nano") -> str:
     [
         (["head=class_token(enter=0)"], ("head=class_token(enter=0)", "stages.1.tokens=conv", "enter=2")),
         (["head.enter=5"], ("there is no stage 5 to enter",)),
-        (["stages.2.tokens=keep"], ("stages.2.tokens=keep", "a width of 64 cannot be kept")),
+        (["stages.2.tokens=keep"], ("stages.2.tokens=keep", "a width of 64", "cannot change it to 128")),
         (["stages.2.attention.heads=7"], ("conv_projection", "128 does not divide by 7 heads")),
         (["stages.1.attention.kernel=5"], ("kernel=5 with padding_q=1", "use padding_q=2")),
         (["stages.1.attention.kernel=2"], ("use an odd kernel",)),

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from hexavit.architecture.editing import override
 from hexavit.architecture.serialization import decode, encode
-from hexavit.architecture.stage import COLUMNS, Column, Part, Pattern, Stage, is_int, is_number, written
+from hexavit.architecture.stage import BLOCK, Part, Pattern, Stage, is_int, is_number, written
 from hexavit.architecture.table import single_row, table_rows, table_text
 from hexavit.errors import ArchitectureError
 from hexavit.parts.contract import Size
@@ -65,15 +65,14 @@ class Architecture:
     def places(self) -> Iterator[tuple[str, str, Part]]:
         """Every part: its path, its kind, and the part."""
         for i, stage in enumerate(self.stages):
-            for kind in COLUMNS:
-                column: Column = getattr(stage, kind)
+            for path, kind, column in stage.columns():
                 if isinstance(column, Part):
-                    yield f"stages.{i}.{kind}", kind, column
+                    yield f"stages.{i}.{path}", kind, column
                 else:
                     for k, part in enumerate(column.cycle):
-                        yield f"stages.{i}.{kind}" + (f".cycle.{k}" if len(column.cycle) > 1 else ""), kind, part
+                        yield f"stages.{i}.{path}" + (f".cycle.{k}" if len(column.cycle) > 1 else ""), kind, part
                     for index, part in column.at.items():
-                        yield f"stages.{i}.blocks.{index}.{kind}", kind, part
+                        yield f"stages.{i}.blocks.{index}.{path}", kind, part
         yield "head", "head", self.head
 
     def check(self) -> Architecture:
@@ -118,6 +117,9 @@ class Architecture:
         for i, stage in enumerate(self.stages):
             for key in ("dim", "depth", "drop_path", "ramp"):
                 flat[f"stages.{i}.{key}"] = str(getattr(stage, key))
+            if stage.block != BLOCK:
+                names = [f"parallel {each.module}" if each.parallel else each.module for each in stage.block]
+                flat[f"stages.{i}.block"] = ", ".join(names)
         for where, kind, part in self.places():
             flat[where] = part.name
             for key, parameter in options(kind, part.name).items():
@@ -142,7 +144,7 @@ class Architecture:
     def _cycles(self) -> dict[str, str]:
         """The names in columns that alternate, by the path of a column that is one part."""
         columns = {
-            f"stages.{i}.{kind}": getattr(stage, kind) for i, stage in enumerate(self.stages) for kind in COLUMNS
+            f"stages.{i}.{path}": held for i, stage in enumerate(self.stages) for path, _, held in stage.columns()
         }
         cycles = {path: column.cycle for path, column in columns.items() if isinstance(column, Pattern)}
         return {path: " / ".join(p.name for p in cycle) for path, cycle in cycles.items() if len(cycle) > 1}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from hexavit.architecture.stage import COLUMNS, Column, Part, Pattern, Stage
+from hexavit.architecture.stage import BRANCH_COLUMNS, COLUMNS, Branch, Column, Part, Pattern, Stage
 from hexavit.errors import ArchitectureError, nearest
 from hexavit.parts.registry import options, part_class
 
@@ -21,8 +21,10 @@ def override(architecture: Architecture, edits: Sequence[str] | Mapping[str, Any
 
     A path is a field (`head`, `norm_eps`, `stages.N.dim`), a column (`stages.N.attention`,
     `stages.N.blocks.M.attention`), or an option of a part (`stages.N.attention.heads`). N and M may be negative, or `*`
-    for all. A part is written `name` or `name(option=value, ...)`. A required option that is not given keeps the value
-    of the part that is replaced, so `attention=global` keeps the heads.
+    for all. `stages.N.block=(attention, name(option=value), feedforward)` sets the branches of the blocks, and
+    `stages.N.block.K.residual` a field of one, K its number or name. A part is written `name` or
+    `name(option=value, ...)`. A required option that is not given keeps the value of the part that is replaced, so
+    `attention=global` keeps the heads.
 
     Args:
         architecture: is not changed.
@@ -73,6 +75,8 @@ def _value(text: Any, path: str) -> Any:
 def _literal(node: ast.expr, text: str) -> Any:
     if isinstance(node, ast.Name):
         return _WORDS.get(node.id, node.id)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+        return Part(node.func.id, **{str(k.arg): _literal(k.value, ast.unparse(k.value)) for k in node.keywords})
     if isinstance(node, ast.Tuple | ast.List):
         return tuple(_literal(item, ast.unparse(item)) for item in node.elts)
     try:
@@ -110,6 +114,8 @@ def _edit_stage(stage: Stage, path: str, rest: list[str], value: Any) -> Stage:
     name, *rest = rest
     if name == "blocks":
         return _edit_blocks(stage, path, rest, value)
+    if name == "block" and rest:
+        return _edit_branches(stage, path, rest, value)
     if name in COLUMNS:
         column: Column = getattr(stage, name)
         if isinstance(column, Pattern) and not rest:
@@ -152,6 +158,25 @@ def _edit_blocks(stage: Stage, path: str, rest: list[str], value: Any) -> Stage:
         at = {index: held for index, held in at.items() if index % stage.depth != block}
         stage = _with(stage, kind, _simplest(stage, kind, Pattern(cycle, {**at, block: part})))
     return stage
+
+
+def _edit_branches(stage: Stage, path: str, rest: list[str], value: Any) -> Stage:
+    """Edit a branch of a stage's block, given by its number or its name."""
+    selector, name, *rest = [*rest, ""] if len(rest) == 1 else rest
+    known = [f.name for f in fields(Branch)]
+    if name not in known or (rest and name not in BRANCH_COLUMNS):
+        raise ArchitectureError(f"{path!r} names no field of a branch: {nearest(name, known)}")
+    names = [branch.module for branch in stage.block]
+    chosen = [names.index(selector)] if selector in names else _chosen(selector, len(names), path, "branches")
+    branches = list(stage.block)
+    for k in chosen:
+        changed: dict[str, Any] = {name: value}
+        if name in BRANCH_COLUMNS and (rest or value is not None):
+            kind = branches[k].kind if name == "part" else name
+            held: Column = getattr(branches[k], name) or getattr(stage, kind)
+            changed[name] = _edit_column(kind, held, path, rest, value)
+        branches[k] = replace(branches[k], **changed)
+    return replace(stage, block=tuple(branches))
 
 
 def _simplest(stage: Stage, kind: str, pattern: Pattern) -> Column:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from hexavit.architecture.stage import Column, Part, Pattern, Stage
+from hexavit.architecture.stage import BLOCK, BRANCH_COLUMNS, Branch, Column, Part, Pattern, Stage
 from hexavit.errors import ArchitectureError, nearest
 from hexavit.parts.registry import KINDS
 
@@ -18,8 +18,12 @@ def encode(value: Any) -> Any:
         return {"part": value.name, **({"options": value.options} if value.options else {})}
     if isinstance(value, Pattern):
         return {"cycle": [encode(p) for p in value.cycle], "at": {str(k): encode(p) for k, p in value.at.items()}}
+    if isinstance(value, Branch):
+        chosen = {f.name: getattr(value, f.name) for f in fields(value)}
+        return {name: encode(held) for name, held in chosen.items() if name == "kind" or held not in (None, False, "")}
     if is_dataclass(value):
-        return {f.name: encode(getattr(value, f.name)) for f in fields(value)}
+        chosen = {f.name: getattr(value, f.name) for f in fields(value)}
+        return {name: encode(held) for name, held in chosen.items() if name != "block" or held != BLOCK}
     return [encode(item) for item in value] if isinstance(value, tuple) else value
 
 
@@ -41,11 +45,16 @@ def decode(cls: Callable[..., Any], data: Any) -> Any:
 def _decode(cls: Callable[..., Any], data: Any, where: str, columns: Sequence[str]) -> Any:
     if not isinstance(data, dict):
         raise ArchitectureError(f"{where} is a JSON object, not {data!r}")
-    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]  # one of two dataclasses
+    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]  # a dataclass
     for key in data:
         if key not in known:
             raise ArchitectureError(f"{where} has no field {key!r}: {nearest(key, known)}")
     decoded = {key: _decode_column(item, f"{where}.{key}") if key in columns else item for key, item in data.items()}
+    if "block" in data:
+        branches = data["block"] if isinstance(data["block"], list) else [data["block"]]
+        decoded["block"] = tuple(
+            _decode(Branch, b, f"{where}.block.{k}", BRANCH_COLUMNS) for k, b in enumerate(branches)
+        )
     try:
         return cls(**decoded)
     except TypeError as error:  # a field without a default is missing

@@ -1,18 +1,19 @@
-"""One stage as data: its parts by name and options, a row of the six-column table."""
+"""One stage as data: its parts by name and options, a row of the six-column table; and the branches of its blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from hexavit.errors import ArchitectureError
-from hexavit.parts.registry import KINDS
+from hexavit.parts.registry import KINDS, part_names
 
 COLUMNS = KINDS[:-1]
 """The columns of a stage; the sixth, the head, is the model's."""
 
 Ramp = Literal["stage", "model", "constant"]
+BranchKind = Literal["attention", "feedforward"]
 _MAX_DEPTH = 10_000  # more is a mistake, and building would not end
 Option = bool | int | float | str | None | tuple["Option", ...]
 
@@ -73,12 +74,67 @@ Column = Part | Pattern
 
 
 @dataclass(frozen=True)
+class Branch:
+    """One branch of a block: a part inside a residual.
+
+    Attributes:
+        kind: kind of part: `attention`, if it mixes tokens, or `feedforward`, if it transforms each.
+        part: the part, or a pattern over the blocks; None for the stage's column of this kind.
+        residual: norm, skip and sum around it; None for the stage's residual.
+        position: of an attention, a position part that acts inside it besides the stage's; None for no other.
+        parallel: read the tokens that the branch before it read, and add to that branch's sum.
+        name: name of its modules in the block; empty for its kind.
+    """
+
+    kind: BranchKind
+    part: Column | None = None
+    residual: Column | None = None
+    position: Column | None = None
+    parallel: bool = False
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(BranchKind):
+            raise ArchitectureError(f"a branch's kind is 'attention' or 'feedforward', not {self.kind!r}")
+        for field_ in BRANCH_COLUMNS:
+            if not isinstance(getattr(self, field_), Part | Pattern | None):
+                raise ArchitectureError(
+                    f"a branch's {field_} is a Part, a Pattern or none, not {getattr(self, field_)!r}"
+                )
+        if self.position is not None and self.kind != "attention":
+            raise ArchitectureError(f"position={self.position} acts inside an attention, not in a {self.kind}")
+        if not isinstance(self.parallel, bool) or not isinstance(self.name, str):
+            raise ArchitectureError(
+                f"a branch's parallel is true or false and its name a word, not {self.parallel!r} and {self.name!r}"
+            )
+        if self.name and (not self.name.isidentifier() or self.name in _BLOCK_NAMES):
+            raise ArchitectureError(f"a branch's name is an identifier and none of {_BLOCK_NAMES}, not {self.name!r}")
+
+    @property
+    def module(self) -> str:
+        """Name of its module in the block."""
+        return self.name or self.kind
+
+    @property
+    def columns(self) -> dict[str, tuple[str, Column]]:
+        """What it sets itself: kind of part and column, by field."""
+        kinds = {"part": self.kind, "residual": "residual", "position": "position"}
+        return {name: (kind, held) for name, kind in kinds.items() if (held := getattr(self, name)) is not None}
+
+
+BRANCH_COLUMNS = ("part", "residual", "position")
+_BLOCK_NAMES = ("position", "residual", "output_map")
+BLOCK = (Branch("attention"), Branch("feedforward"))
+"""The Transformer's block."""
+
+
+@dataclass(frozen=True)
 class Stage:
     """One row of the table.
 
     Attributes:
         dim: width C.
-        depth: number of blocks.
+        depth: number of blocks; 0 for a stage of tokens alone.
         tokens: how tokens enter the stage.
         attention: a part, or a pattern over the blocks, as the next three.
         position: how tokens know their place.
@@ -87,6 +143,7 @@ class Stage:
         drop_path: rate of stochastic depth in the last block.
         ramp: `stage` if the rate rises from 0 over the stage (CvT), `model` over the whole model (most others),
             `constant` if it is equal in all blocks (CaiT).
+        block: the branches of each block, in order.
     """
 
     dim: int
@@ -98,11 +155,12 @@ class Stage:
     residual: Column = field(default_factory=lambda: Part("pre_norm"))
     drop_path: float = 0.0
     ramp: Ramp = "model"
+    block: tuple[Branch, ...] = BLOCK
 
     def __post_init__(self) -> None:
-        if not is_int(self.dim) or self.dim < 1 or not is_int(self.depth) or self.depth < 1:
+        if not is_int(self.dim) or self.dim < 1 or not is_int(self.depth) or self.depth < 0:
             raise ArchitectureError(
-                f"a stage has a width and a depth of at least 1, not dim={self.dim}, depth={self.depth}"
+                f"a stage has a width of at least 1 and a depth of at least 0, not dim={self.dim}, depth={self.depth}"
             )
         if self.depth > _MAX_DEPTH:
             raise ArchitectureError(f"a stage has at most {_MAX_DEPTH} blocks, not depth={self.depth}")
@@ -116,10 +174,29 @@ class Stage:
             column = getattr(self, kind)
             if not isinstance(column, Part | Pattern):
                 raise ArchitectureError(f"{kind} is a Part or a Pattern, as in Part('name'), not {column!r}")
+        if not isinstance(self.block, list | tuple) or not self.block:
+            raise ArchitectureError(f"a block is a list of at least one Branch, not {self.block!r}")
+        object.__setattr__(self, "block", tuple(_branch(each) for each in self.block))
+        names = [branch.module for branch in self.block]
+        if len(set(names)) < len(names):
+            raise ArchitectureError(f"the branches of a block are {', '.join(names)}: give each a name of its own")
+        if self.block[0].parallel:
+            raise ArchitectureError("the first branch of a block has none before it to be parallel to")
 
     def column(self, kind: str, block: int | None = None) -> Part:
         """The part in a column, at a block for a pattern."""
-        column: Column = getattr(self, kind)
+        return self.chosen(getattr(self, kind), kind, block)
+
+    def columns(self) -> Iterator[tuple[str, str, Column]]:
+        """Path in the stage, kind, and column: the five columns, then what the branches of the block set themselves."""
+        for kind in COLUMNS:
+            yield kind, kind, getattr(self, kind)
+        for k, branch in enumerate(self.block):
+            for name, (of_kind, column) in branch.columns.items():
+                yield f"block.{k}.{name}", of_kind, column
+
+    def chosen(self, column: Column, kind: str, block: int | None) -> Part:
+        """The part of a column at a block."""
         if isinstance(column, Part):
             return column
         if block is None:
@@ -133,6 +210,20 @@ class Stage:
             if index % self.depth == block:
                 found = part
         return found
+
+
+def _branch(value: Any) -> Branch:
+    """A branch, or one by its kind or its part alone."""
+    if isinstance(value, str):
+        return Branch(value)  # type: ignore[arg-type]  # checked there
+    if isinstance(value, Part):
+        found = [kind for kind in get_args(BranchKind) if value.name in part_names(kind)]
+        if not found:
+            raise ArchitectureError(f"a branch of a block is an attention or a feedforward, and {value} is neither")
+        return Branch(found[0], value, name="" if value.name in _BLOCK_NAMES else value.name)
+    if not isinstance(value, Branch):
+        raise ArchitectureError(f"a block is a list of Branch, not of {value!r}")
+    return value
 
 
 def is_int(value: Any) -> bool:

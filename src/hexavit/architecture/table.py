@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Literal
 
-from hexavit.architecture.stage import COLUMNS, Column, Part, Pattern, written
+from hexavit.architecture.stage import COLUMNS, Column, Part, Pattern, Stage, written
 from hexavit.parts.registry import KINDS
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def table_rows(architecture: Architecture) -> list[list[str]]:
     """A header, then a row for each stage. A cell is a part's name and, on its own line, the options that are set."""
     table = [["stage", *COLUMNS, "head"]]
     for i, stage in enumerate(architecture.stages):
-        cells = [_cell(getattr(stage, kind)) for kind in COLUMNS]
+        cells = ["\n".join(_cells(stage, kind)) for kind in COLUMNS]
         last = _cell(architecture.head) if i == len(architecture.stages) - 1 else ""
         table.append([f"{i}: {stage.depth} x {stage.dim}", *cells, last])
     return table
@@ -57,6 +57,19 @@ def _common(parts: Sequence[Part], options: bool) -> str:
     """Parts of one name as one part, with the options that are equal in all."""
     same = set.intersection(*(set(part.options.items()) for part in parts)) if options else set()
     return str(Part(parts[0].name, **{k: v for k, v in parts[0].options.items() if k != "heads" and (k, v) in same}))
+
+
+def _cells(stage: Stage, kind: str) -> Iterator[str]:
+    """The cell of a stage in a column, with what the branches of its block set themselves."""
+    own = [
+        (f"{branch.module}: " if branch.name else "") + _cell(column)
+        for branch in stage.block
+        for of_kind, column in branch.columns.values()
+        if of_kind == kind
+    ]
+    if kind not in ("attention", "feedforward") or kind in {b.kind for b in stage.block if b.part is None}:
+        yield _cell(getattr(stage, kind))
+    yield from own
 
 
 def _cell(column: Column) -> str:

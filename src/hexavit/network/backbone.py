@@ -62,8 +62,8 @@ class Backbone(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """Width of the last stage."""
-        return self.architecture.stages[-1].dim
+        """Width of the tokens that leave the last stage."""
+        return self.stage_modules[-1].out_dim
 
     head_hidden_size = num_features
     embed_dim = num_features
@@ -76,7 +76,7 @@ class Backbone(nn.Module):
     @property
     def num_extra_tokens(self) -> int:
         """Number of extra tokens at the front of what `forward_features` gives: P."""
-        return self._extra_tokens(len(self.stages))
+        return self.stage_modules[-1].extra
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -84,11 +84,7 @@ class Backbone(nn.Module):
 
         It is `num_extra_tokens`, but 0 where these enter behind the last feature map (CaiT).
         """
-        return self._extra_tokens(self._points[-1][0] + 1)
-
-    def _extra_tokens(self, stages: int) -> int:
-        tokens = (stage.class_token for stage in self.stage_modules[:stages])
-        return sum(token.shape[1] for token in tokens if token is not None)
+        return self.stage_modules[self._points[-1][0]].extra
 
     @property
     def grid_size(self) -> Size:
@@ -102,7 +98,7 @@ class Backbone(nn.Module):
     def feature_info(self) -> list[dict[str, Any]]:
         """One entry for each feature map: every block if all stages have one grid, else every stage."""
         return [
-            {"num_chs": self.architecture.stages[i].dim, "reduction": stride, "module": path}
+            {"num_chs": self.stage_modules[i].out_dim, "reduction": stride, "module": path}
             for i, stride, path in self._points
         ]
 
@@ -183,7 +179,7 @@ class Backbone(nn.Module):
             return_prefix_tokens: pair each map with the extra tokens (B, P, C) there, None where there are none.
             norm: apply the head's final norm to each map whose width is the last stage's.
             stop_early: end after the last map asked for.
-            output_fmt: `NCHW` for (B, C, H, W), `NLC` for (B, H W, C).
+            output_fmt: `NCHW` for (B, C, H, W), which points and sets have not, `NLC` for (B, N, C).
             intermediates_only: return the list of maps alone.
 
         Returns:
@@ -195,7 +191,7 @@ class Backbone(nn.Module):
         _check_format(output_fmt)
         wanted = self.feature_indices(indices)
         tokens, kept = self._walk(x, wanted, stop_early)
-        maps = [self._as_map(kept[i], norm, output_fmt, return_prefix_tokens) for i in wanted]
+        maps = [self._as_map(self._points[i][2], kept[i], norm, output_fmt, return_prefix_tokens) for i in wanted]
         if intermediates_only:
             return maps
         return (self.head.features(tokens) if isinstance(self.head, Head) else tokens.sequence), maps
@@ -236,9 +232,11 @@ class Backbone(nn.Module):
             tokens = stage.leave(tokens)
             yield f"stages.{s}", tokens
 
-    def _as_map(self, tokens: Tokens, norm: bool, output_fmt: str, prefix: bool) -> Any:
+    def _as_map(self, path: str, tokens: Tokens, norm: bool, output_fmt: str, prefix: bool) -> Any:
         if norm and isinstance(self.head, Head) and tokens.image.shape[2] == self.num_features:
             tokens = tokens.each(self.head.norm)
+        if output_fmt == "NCHW" and tokens.layout != "raster":
+            raise ArchitectureError(f"{path} gives a {tokens.layout}, which has no map: use output_fmt='NLC'")
         out = tokens.map if output_fmt == "NCHW" else tokens.image
         return (out, tokens.extra) if prefix else out
 
@@ -334,9 +332,11 @@ class Backbone(nn.Module):
     def set_input_size(self, img_size: int | Size) -> None:
         """Rebuild what depends on the image size (position tables, windows) for another one."""
         self.architecture = self.architecture.with_(img_size=image_size(img_size))
-        size = self.architecture.img_size
+        size = grid = self.architecture.img_size
+        extra = 0
         for stage in self.stage_modules:
-            size = stage.set_size(size)
+            size = stage.set_size(size, grid, extra)
+            grid, extra = (size if stage.layout == "raster" else grid), stage.extra
         self._describe(input_size=(self.architecture.in_chans, *self.architecture.img_size), pool_size=size)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:

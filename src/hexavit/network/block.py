@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,34 +15,56 @@ from hexavit.network.feature_map import FeatureMap
 from hexavit.parts.contract import Layout, Size, Tokens
 
 
-class Block(nn.Module):
-    """Attention and feedforward, each in its residual, then a position part if one acts after the block.
-
-    Takes and gives plain tensors, so that full backward hooks, FSDP and gradient checkpointing find them; the parts
-    inside exchange `Tokens`.
+class BuiltBranch(NamedTuple):
+    """A branch of a block.
 
     Attributes:
+        name: of its module.
+        kind: `attention` or `feedforward`.
+        part: the part.
+        residual: the residual around it.
+        parallel: whether it is parallel to the branch before it.
+    """
+
+    name: str
+    kind: str
+    part: nn.Module
+    residual: nn.Module
+    parallel: bool = False
+
+
+class Block(nn.Module):
+    """Branches one after the other, each in its residual, then a position part if one acts after the block.
+
+    Takes and gives plain tensors, so that full backward hooks, FSDP and gradient checkpointing find them; the parts
+    inside exchange `Tokens`. A branch named N is the modules `N` and `N_residual`.
+
+    Attributes:
+        names: of the branches, in order.
         output_map: the image tokens that come out, as a map (B, C, H, W), for hooks.
     """
 
-    def __init__(
-        self,
-        attention: nn.Module,
-        feedforward: nn.Module,
-        attention_residual: nn.Module,
-        feedforward_residual: nn.Module,
-        position: nn.Module | None,
-    ) -> None:
+    def __init__(self, branches: Sequence[BuiltBranch], position: nn.Module | None) -> None:
         super().__init__()
-        self.attention_residual = attention_residual
-        self.attention = attention
-        self.feedforward_residual = feedforward_residual
-        self.feedforward = feedforward
+        self.names = tuple(branch.name for branch in branches)
+        self.kinds = tuple(branch.kind for branch in branches)
+        self.parallel = frozenset(branch.name for branch in branches if branch.parallel)
+        for branch in branches:
+            self.add_module(f"{branch.name}_residual", branch.residual)
+            self.add_module(branch.name, branch.part)
         self.position = position
         self.output_map = FeatureMap()
         gives = {name for part in self.children() for name in getattr(part, "gives", ())}
         takes = {name for part in self.children() for name in getattr(part, "takes", ())}
         self.gives, self.reads = tuple(sorted(gives)), tuple(sorted(gives | takes))
+
+    @property
+    def branches(self) -> list[BuiltBranch]:
+        """The branches, in order."""
+        return [
+            BuiltBranch(name, kind, getattr(self, name), getattr(self, f"{name}_residual"), name in self.parallel)
+            for name, kind in zip(self.names, self.kinds, strict=True)
+        ]
 
     def forward(
         self,
@@ -69,9 +91,14 @@ class Block(nn.Module):
             The tokens in the form in which they came: a tensor, or a tuple (x, extra, *given) where extra tokens are
             apart or where parts hand on more; `gives` are the names of the latter.
         """
-        tokens = Tokens(x, size, extra, prefix, layout, dict(zip(names, carried, strict=True)))
-        tokens = self.attention_residual(tokens, self.attention)
-        tokens = self.feedforward_residual(tokens, self.feedforward)
+        tokens = source = Tokens(x, size, extra, prefix, layout, dict(zip(names, carried, strict=True)))
+        for name in self.names:
+            part, residual = getattr(self, name), getattr(self, f"{name}_residual")
+            if name in self.parallel:
+                tokens = residual(tokens, part, source)
+            else:
+                source = tokens
+                tokens = residual(tokens, part)
         if self.position is not None:
             tokens = self.position(tokens)
         tokens = self.output_map.on(tokens.join() if extra is None else tokens.split())
@@ -82,7 +109,16 @@ class Block(nn.Module):
 
     def out_size(self, size: Size) -> Size:
         """The grid that comes out for a grid that goes in."""
-        return out_size(self.attention, size)
+        for _, _, after in self.sizes(size):
+            size = after
+        return size
+
+    def sizes(self, size: Size) -> Iterator[tuple[BuiltBranch, Size, Size]]:
+        """Each branch with the grid that goes in and the grid that comes out."""
+        for branch in self.branches:
+            after = size if branch.parallel else out_size(branch.part, size)
+            yield branch, size, after
+            size = after
 
 
 def out_size(module: nn.Module, size: Size) -> Size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hexavit.architecture import COLUMNS, Architecture, Part, Stage
+from hexavit.architecture import Architecture, Part, Stage
 from hexavit.errors import ArchitectureError
 from hexavit.network.stage import CLASS_TOKENS
 from hexavit.parts.registry import options, part_class
@@ -30,6 +30,7 @@ def check_fits(architecture: Architecture) -> None:
     """
     layout, source = "raster", "the image"
     given: set[str] = set()
+    messengers = False
     enter, entering = head_entry(architecture)
     first = _first_entry(architecture)
     for i, stage in enumerate(architecture.stages):
@@ -40,13 +41,14 @@ def check_fits(architecture: Architecture) -> None:
                 raise ArchitectureError(
                     f"{where}={part} reads a {need}, and {source} gives a {layout}: change one of the two"
                 )
-            if getattr(cls, "needs_extra", False) and not (entering and i >= enter):
+            if getattr(cls, "needs_extra", False) and not messengers and not (entering and i >= enter):
                 place = "" if i >= first else f"it in stages from {first} on, with "
                 raise ArchitectureError(
                     f"{where}={part} works on extra tokens, and head={architecture.head} brings none to stage {i}: "
                     f"use {place}head=class_token(enter={max(i, first)})"
                 )
             if kind == "tokens":
+                messengers = messengers or getattr(cls, "brings_extra", False)
                 if entering and i > enter and not getattr(cls, "keeps_extra", True):
                     raise ArchitectureError(
                         f"the extra tokens of head={architecture.head} enter at stage {enter}, and {where}={part} "
@@ -74,12 +76,14 @@ def _first_entry(architecture: Architecture) -> int:
 def _parts_in_order(stage: Stage, i: int) -> Iterator[tuple[str, str, Part]]:
     """Path, kind and part of a stage in the order in which they run; a column without a pattern only once."""
     yield f"stages.{i}.tokens", "tokens", stage.column("tokens")
+    used = {branch.kind for branch in stage.block if branch.part is None}
+    columns = [each for each in stage.columns() if each[0] not in {"tokens", "attention", "feedforward"} - used]
     for k in range(stage.depth):
-        for kind in COLUMNS[1:]:
-            steady = isinstance(getattr(stage, kind), Part)
+        for path, kind, column in columns:
+            steady = isinstance(column, Part)
             if k == 0 or not steady:
-                where = f"stages.{i}.{kind}" if steady else f"stages.{i}.blocks.{k}.{kind}"
-                yield where, kind, stage.column(kind, k)
+                where = f"stages.{i}.{path}" if steady else f"stages.{i}.blocks.{k}.{path}"
+                yield where, kind, stage.chosen(column, kind, k)
 
 
 def _check_position(stage: Stage, i: int, where: str, part: Part) -> None:
@@ -88,10 +92,12 @@ def _check_position(stage: Stage, i: int, where: str, part: Part) -> None:
         raise ArchitectureError(f"{where}={part} acts on the tokens that enter a stage: set it for the whole stage")
     if acts not in ("logits", "values"):
         return
+    own = where.partition(".block.")[2].partition(".")[0]
+    column = (stage.block[int(own)].part if own else None) or stage.attention
     for k in range(stage.depth):
-        if stage.column("position", k) != part:
+        if not own and stage.column("position", k) != part:
             continue
-        attention = stage.column("attention", k)
+        attention = stage.chosen(column, "attention", k)
         if acts not in getattr(part_class("attention", attention.name), "offers", frozenset()):
             raise ArchitectureError(
                 f"{where}={part} acts on the attention's {acts}, which stages.{i}.attention={attention} does not offer"

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hexavit.architecture import COLUMNS, Architecture, Part, Stage
+from hexavit.architecture import COLUMNS, Architecture, Column, Part, Stage
 from hexavit.errors import ArchitectureError
-from hexavit.network.block import Block, out_size
+from hexavit.network.block import Block, BuiltBranch, out_size
 from hexavit.network.checks import acts_on, check_fits, head_entry
 from hexavit.network.stage import CLASS_TOKENS, StageModule
 from hexavit.parts.attention import Attention
-from hexavit.parts.contract import Size, Tokens
-from hexavit.parts.registry import build_part, part_class
+from hexavit.parts.contract import Layout, PartModule, Size, Tokens
+from hexavit.parts.registry import build_part, context_of, part_class
 
 __all__ = ["Block", "StageModule", "as_tokens", "check_fits", "compose", "head_entry"]
 
@@ -29,31 +28,42 @@ def compose(architecture: Architecture) -> tuple[list[StageModule], nn.Module]:
             that do not fit together.
     """
     check_fits(architecture.check())
-    size, in_dim, extra = architecture.img_size, architecture.in_chans, 0
+    size, grid, width, extra = architecture.img_size, architecture.img_size, architecture.in_chans, 0
     enter, entering = head_entry(architecture)
     total, done = sum(stage.depth for stage in architecture.stages), 0
+    layout: Layout = "raster"
     stages: list[StageModule] = []
     for i, stage in enumerate(architecture.stages):
         rates = _drop_rates(stage, done, total)
-        extra += entering if i == enter else 0
-        context = {"in_dim": in_dim, "dim": stage.dim, "extra": extra, "norm_eps": architecture.norm_eps}
-        tokens = _build("tokens", stage.tokens, {**context, "size": size}, f"stages.{i}.tokens")
+        of_model = {"norm_eps": architecture.norm_eps}
+        context = {**of_model, "in_dim": width, "dim": stage.dim, "extra": extra, "size": size, "grid": grid}
+        tokens = _build("tokens", stage.tokens, context, f"stages.{i}.tokens")
         size = _size_of_tokens(tokens, size, architecture.img_size, f"stages.{i}.tokens={stage.tokens}")
+        extra = tokens.extra_out(extra, size) if isinstance(tokens, PartModule) else extra
+        extra += entering if i == enter else 0
+        width = getattr(tokens, "out_dim", None) or stage.dim
+        layout = getattr(tokens, "makes", None) or layout
+        context = {**of_model, "dim": width, "extra": extra}
         position = _stage_position(stage, {**context, "size": size}, i)
+        token = nn.Parameter(torch.zeros(1, entering, width)) if entering and i == enter else None
         blocks: list[Block] = []
         shared = nn.ModuleDict({kind: nn.ModuleDict() for kind in COLUMNS[1:]})
         for k in range(stage.depth):
             of_block = {**context, "size": size, "drop_path": rates[k], "index": k}
-            block = _build_block(stage, k, of_block, f"stages.{i}.blocks.{k}", shared)
+            block, width = _build_block(stage, k, of_block, width, f"stages.{i}.blocks.{k}", shared)
             size = block.out_size(size)
             blocks.append(block)
-        token = nn.Parameter(torch.zeros(1, entering, stage.dim)) if entering and i == enter else None
-        normed = bool(getattr(blocks[-1].feedforward_residual, "stage_norm", False))
-        norm = nn.LayerNorm(stage.dim, eps=architecture.norm_eps) if normed else None
-        stages.append(StageModule(tokens, token, position, blocks, _used(shared), norm))
-        in_dim, done = stage.dim, done + stage.depth
+        if not blocks and width != stage.dim:
+            raise ArchitectureError(f"stages.{i}.tokens={stage.tokens} gives a width of {width}, not dim={stage.dim}")
+        normed = bool(blocks) and bool(getattr(blocks[-1].branches[-1].residual, "stage_norm", False))
+        norm = nn.LayerNorm(width, eps=architecture.norm_eps) if normed else None
+        stages.append(
+            StageModule(tokens, token, position, blocks, _used(shared), norm, out_dim=width, layout=layout, extra=extra)
+        )
+        grid = size if layout == "raster" else grid
+        done += stage.depth
     of_head = {
-        "dim": in_dim,
+        "dim": width,
         "norm_eps": architecture.norm_eps,
         "num_classes": architecture.num_classes,
         "size": size,
@@ -82,38 +92,83 @@ def _used(shared: nn.ModuleDict) -> nn.ModuleDict | None:
     return held if len(held) else None
 
 
-def _build_block(stage: Stage, k: int, context: Mapping[str, Any], where: str, shared: nn.ModuleDict) -> Block:
-    build = partial(_build_at, stage, k, where, shared)
-    position, attention_part = stage.column("position", k), stage.column("attention", k)
-    acts = acts_on(position)
-    attention = build("attention", context)
-    if acts in ("logits", "values"):
-        inside = _context_inside(attention, attention_part, context["size"])
-        attention.position = build("position", {**context, **inside})
-    after = {**context, "size": out_size(attention, context["size"])}
-    stride = getattr(attention, "stride", 1)
-    attention_residual = build("residual", {**context, "stride": stride, "role": "attention"})
-    return Block(
-        attention,
-        build("feedforward", after),
-        attention_residual,
-        build("residual", {**after, "stride": 1, "role": "feedforward"}),
-        build("position", after) if acts == "block" else None,
-    )
+def _build_block(
+    stage: Stage, k: int, context: Mapping[str, Any], width: int, where: str, shared: nn.ModuleDict
+) -> tuple[Block, int]:
+    """Block k of a stage, for tokens of a width; and the width of the tokens that come out."""
+    branches: list[BuiltBranch] = []
+    size: Size = context["size"]
+    for branch in stage.block:
+        name, columns = branch.module, dict(branch.columns)
+        part = _part(stage, k, columns.get("part"), branch.kind)
+        path = f"{where}.{name}"
+        can_widen = "in_dim" in context_of(part_class(branch.kind, part.name))
+        if width != stage.dim and not can_widen:
+            raise ArchitectureError(
+                f"{path}={part} gets a width of {width}, since {where.partition('.blocks')[0]}.tokens={stage.tokens} "
+                f"gives it, and cannot change it to {stage.dim}: use a tokens part that does, as 'conv', or dim={width}"
+            )
+        given = {**context, "size": size, "in_dim": width, "dim": stage.dim, "shared": shared[branch.kind]}
+        module = _build(branch.kind, part, given, path)
+        if isinstance(module, Attention):
+            _place_positions(module, part, stage, k, columns, {**given, "shared": shared["position"]}, path)
+        out_dim = getattr(module, "out_dim", None) or stage.dim
+        residual = _part(stage, k, columns.get("residual"), "residual")
+        of_residual = {**given, "dim": width, "out_dim": out_dim, "stride": getattr(module, "stride", 1)}
+        if out_dim != width and "out_dim" not in context_of(part_class("residual", residual.name)):
+            raise ArchitectureError(
+                f"{path}={part} changes the width from {width} to {out_dim}, which residual={residual} cannot: "
+                "use residual=pre_norm"
+            )
+        if branch.parallel and not getattr(part_class("residual", residual.name), "reads_source", False):
+            raise ArchitectureError(f"{path} is a parallel branch, which residual={residual} cannot add: use pre_norm")
+        of_residual |= {"role": branch.kind, "shared": shared["residual"]}
+        around = _build("residual", residual, of_residual, f"{path}_residual" if branch.name else f"{where}.residual")
+        if branch.parallel and (out_size(module, size) != size or out_dim != width):
+            raise ArchitectureError(f"{path}={part} is parallel to the branch before it, and changes grid or width")
+        branches.append(BuiltBranch(name, branch.kind, module, around, branch.parallel))
+        size, width = (size if branch.parallel else out_size(module, size)), out_dim
+    position = stage.column("position", k)
+    of_position = {**context, "dim": width, "size": size, "shared": shared["position"]}
+    after = _build("position", position, of_position, f"{where}.position") if acts_on(position) == "block" else None
+    return Block(branches, after), width
 
 
-def _context_inside(attention: nn.Module, part: Part, size: Size) -> dict[str, Any]:
-    """What a position inside an attention gets to know of it."""
-    known = {"heads": part.options.get("heads", 1), "scope": size}
-    if isinstance(attention, Attention):
-        known["scope"] = attention.scope(size)
-    return {**known, "head_dim": attention.head_dim} if hasattr(attention, "head_dim") else known
+def _part(stage: Stage, k: int, column: tuple[str, Column] | None, kind: str) -> Part:
+    """The part of a branch at block k: its own, or else the stage's."""
+    return stage.column(kind, k) if column is None else stage.chosen(column[1], kind, k)
 
 
-def _build_at(
-    stage: Stage, k: int, where: str, shared: nn.ModuleDict, kind: str, context: Mapping[str, Any]
-) -> nn.Module:
-    return _build(kind, stage.column(kind, k), {**context, "shared": shared[kind]}, f"{where}.{kind}")
+def _place_positions(
+    attention: Attention,
+    part: Part,
+    stage: Stage,
+    k: int,
+    columns: Mapping[str, tuple[str, Column]],
+    context: Mapping[str, Any],
+    where: str,
+) -> None:
+    """Build the position parts that act inside an attention: the stage's, and its branch's own."""
+    own = columns.get("position")
+    held = [] if "part" in columns and own is None else [stage.column("position", k)]
+    for position in [*held, *([] if own is None else [stage.chosen(own[1], "position", k)])]:
+        acts = acts_on(position)
+        if acts not in ("logits", "values"):
+            continue
+        slot = "position" if acts == "logits" else "value_position"
+        if getattr(attention, slot) is not None:
+            raise ArchitectureError(f"{where}={part} has two positions on its {acts}; the second is {position}")
+        modules = []
+        for scope in attention.scopes(context["size"]):
+            if scope.keys != scope.queries and not getattr(part_class("position", position.name), "two_grids", False):
+                raise ArchitectureError(
+                    f"{where}={part} has queries on a grid of {scope.queries} and keys on one of {scope.keys}, and "
+                    f"position={position} takes equal grids"
+                )
+            inside = {"heads": scope.heads, "scope": scope.queries, "key_scope": scope.keys}
+            inside |= {"head_dim": attention.head_dim} if hasattr(attention, "head_dim") else {}
+            modules.append(_build("position", position, {**context, **inside}, f"{where.rpartition('.')[0]}.position"))
+        setattr(attention, slot, modules[0] if len(modules) == 1 else nn.ModuleList(modules))
 
 
 def _build(kind: str, part: Part, context: Mapping[str, Any], where: str) -> nn.Module:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from hexavit.architecture import Architecture
+from hexavit.network.block import Block
 from hexavit.network.stage import StageModule
+from hexavit.parts.tokens import KeepTokens
 
 if TYPE_CHECKING:
     from hexavit.network.backbone import Backbone
 
-FeaturePoint = tuple[int, int, str]
-"""Stage, stride in pixels, and path of the module behind which a feature map is taken."""
+FeaturePoint = tuple[int, int | None, str]
+"""Stage, stride in pixels (None for points and sets), and path of the module behind which a feature map is taken."""
 
 
 class FeatureInfo:
@@ -118,20 +120,31 @@ def _prune(model: Backbone, last: int) -> None:
 def feature_points(architecture: Architecture, stages: Sequence[StageModule]) -> list[FeaturePoint]:
     """Where the feature maps are taken: behind each block if all stages have one grid, else behind each stage.
 
-    Stages that leave the image tokens unchanged (class attention) have none.
+    Stages that leave the image tokens unchanged (class attention) have none. Points and sets have no map, and are not
+    counted as a grid.
     """
     size = architecture.img_size
-    strides: list[int] = []
+    strides: list[int | None] = []
     for stage in stages:
         size = stage.out_size(size)
-        strides.append(max(1, round(architecture.img_size[0] / size[0])))
-    changing = [i for i, stage in enumerate(stages) if not all(keeps_image(block) for block in stage.blocks)]
-    if len(set(strides)) > 1:
+        strides.append(max(1, round(architecture.img_size[0] / size[0])) if stage.layout == "raster" else None)
+    changing = [i for i, stage in enumerate(stages) if not _keeps_image(stage)]
+    if len({strides[i] for i in changing} - {None}) > 1:
         return [(i, strides[i], f"stages.{i}") for i in changing]
-    return [(i, strides[i], f"stages.{i}.blocks.{k}") for i in changing for k in range(len(stages[i].blocks))]
+    return [(i, strides[i], path) for i in changing for path in _paths(i, stages[i])]
 
 
-def keeps_image(block: nn.Module) -> bool:
+def _keeps_image(stage: StageModule) -> bool:
+    if not stage.blocks:
+        return isinstance(stage.tokens, KeepTokens)
+    return all(keeps_image(block) for block in stage.typed_blocks)
+
+
+def _paths(i: int, stage: StageModule) -> list[str]:
+    """The paths of a stage's blocks; of a stage without blocks its own."""
+    return [f"stages.{i}.blocks.{k}" for k in range(len(stage.blocks))] or [f"stages.{i}"]
+
+
+def keeps_image(block: Block) -> bool:
     """Whether a block leaves the image tokens unchanged."""
-    residuals = (block.attention_residual, block.feedforward_residual)
-    return all(getattr(residual, "keeps_image", False) for residual in residuals)
+    return all(getattr(branch.residual, "keeps_image", False) for branch in block.branches)

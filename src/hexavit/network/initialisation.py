@@ -7,9 +7,9 @@ import math
 from torch import nn
 
 from hexavit.errors import ArchitectureError, nearest
+from hexavit.network.block import Block
 from hexavit.parts.residual import Residual
 
-BRANCHES = ("attention", "feedforward")
 SCHEMES = ("trunc_normal", "xavier", "vit", "fan_out", "trunc_normal_convs", "default")
 
 
@@ -91,5 +91,5 @@ def initialise_branches(model: nn.Module) -> None:
 
 def _branches(block: nn.Module) -> list[tuple[Residual, nn.Module]]:
     """The residuals of a block with what is inside each."""
-    pairs = ((getattr(block, f"{kind}_residual", None), getattr(block, kind, None)) for kind in BRANCHES)
-    return [(residual, branch) for residual, branch in pairs if isinstance(residual, Residual) and branch is not None]
+    pairs = [(branch.residual, branch.part) for branch in block.branches] if isinstance(block, Block) else []
+    return [(residual, branch) for residual, branch in pairs if isinstance(residual, Residual)]

@@ -9,7 +9,7 @@ from torch import nn
 
 from hexavit.network.block import Block, out_size, run_block
 from hexavit.network.feature_map import FeatureMap
-from hexavit.parts.contract import PartModule, Size, Tokens
+from hexavit.parts.contract import Layout, PartModule, Size, Tokens
 
 CLASS_TOKENS = "class_tokens"
 """Carried where the head takes it: the extra tokens after every block so far (B, L, C)."""
@@ -23,6 +23,9 @@ class StageModule(nn.Module):
         output_map: the image tokens that leave the stage, as a map, for hooks.
         split: whether the blocks get image and extra tokens apart.
         grad_checkpointing: whether blocks are recomputed in the backward pass.
+        out_dim: width of the tokens that leave it.
+        layout: what its image tokens are.
+        extra: number of extra tokens in its blocks, for the image size that it is built for.
         collects: whether the extra tokens of every block are handed on to the head.
     """
 
@@ -34,6 +37,10 @@ class StageModule(nn.Module):
         blocks: Sequence[Block],
         shared: nn.ModuleDict | None,
         norm: nn.Module | None,
+        *,
+        out_dim: int,
+        layout: Layout,
+        extra: int,
     ) -> None:
         super().__init__()
         self.tokens = tokens
@@ -43,6 +50,7 @@ class StageModule(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.shared = shared
         self.norm = norm
+        self.out_dim, self.layout, self.extra = out_dim, layout, extra
         self.output_map = FeatureMap()
         # A convolution would copy the slice behind joined extra tokens at every call.
         self.split = any(getattr(m, "reads_grid", False) for block in self.blocks for m in block.modules())
@@ -84,18 +92,34 @@ class StageModule(nn.Module):
         *_, last = self._sizes(size)
         return last
 
-    def set_size(self, size: Size) -> Size:
-        """Rebuild what depends on the grid for another input grid; returns the grid that comes out."""
+    def set_size(self, size: Size, grid: Size, extra: int) -> Size:
+        """Rebuild what depends on the grid.
+
+        Args:
+            size: the grid that goes in.
+            grid: the last raster before the stage.
+            extra: number of extra tokens that go in.
+
+        Returns:
+            The grid that comes out.
+        """
         if isinstance(self.tokens, PartModule):
             self.tokens.set_size(size)
+            if callable(set_grid := getattr(self.tokens, "set_grid", None)):
+                set_grid(grid)
+            extra = self.tokens.extra_out(extra, out_size(self.tokens, size))
+        self.extra = extra + (0 if self.class_token is None else self.class_token.shape[1])
         sizes = self._sizes(size)
         size = next(sizes)
         if isinstance(self.position, PartModule):
             self.position.set_size(size)
-        for block, after in zip(self.blocks, sizes, strict=True):
-            for part in block.children():
-                if isinstance(part, PartModule):
-                    part.set_size(size)
+        for block, after in zip(self.typed_blocks, sizes, strict=True):
+            for branch, before, _ in block.sizes(size):
+                for part in (branch.part, branch.residual):
+                    if isinstance(part, PartModule):
+                        part.set_size(before)
+            if isinstance(block.position, PartModule):
+                block.position.set_size(after)
             size = after
         return size
 

@@ -22,6 +22,20 @@ Act = Literal["none", "tokens", "block", "logits", "values"]
 logits, or on the values."""
 
 
+class Scope(NamedTuple):
+    """A group of heads of an attention, and where they meet.
+
+    Attributes:
+        queries: grid (h, w) of the queries that attend together: a window, or the whole map.
+        keys: grid of their keys.
+        heads: number of heads.
+    """
+
+    queries: Size
+    keys: Size
+    heads: int
+
+
 class _TokenFields(NamedTuple):
     body: Tensor
     size: Size
@@ -202,12 +216,18 @@ class PartModule(nn.Module):
     """Name, inside a tokens part, of the convolution that reads the image; None if there is none."""
     acts: ClassVar[Act] = "none"
     """Where a position part acts; the attention part must offer `logits` and `values`."""
+    two_grids: ClassVar[bool] = False
+    """Whether a position on the logits can have queries on one grid and keys on another."""
     no_decay: ClassVar[tuple[str, ...]] = ()
     """Names of its own parameters that are exempt from weight decay (biases and norms always are)."""
     constants: ClassVar[tuple[str, ...]] = ()
     """Names of its own tables that an authors' state dict may hold as parameters, though they are not trained."""
     last: ClassVar[str | None] = None
     """Name, inside the part, of its last linear or convolution; None for the last that it registers. Fixup reads it."""
+    out_dim: int | None = None
+    """Width of the tokens that come out, if it is another than the stage's or, of a tokens part, than asked for."""
+    brings_extra: ClassVar[bool] = False
+    """Whether a tokens part adds extra tokens; `extra_out` then counts them."""
     weights_in_a_row: ClassVar[int] = 2
     """Number of linears and convolutions that a value passes in the part. Fixup's initialisation reads it."""
 
@@ -220,8 +240,16 @@ class PartModule(nn.Module):
         """The grid that comes out for a grid that goes in."""
         return size
 
+    def extra_out(self, extra: int, size: Size) -> int:
+        """The number of extra tokens behind a tokens part, for `extra` before it and the grid that comes out."""
+        return extra
+
     def set_size(self, size: Size) -> None:
         """Rebuild what depends on the grid (tables, windows) for another grid."""
+
+    def set_scope(self, scope: Scope) -> None:
+        """Rebuild a position inside an attention for another scope; by default for the grid of the queries."""
+        self.set_size(scope.queries)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """Multiply-adds for one image.

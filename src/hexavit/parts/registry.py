@@ -18,17 +18,20 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 CONTEXT: Mapping[str, str] = MappingProxyType(
     {
         "dim": "width of the stage: C",
-        "in_dim": "width of the tokens that enter the stage; the image's channels for the first stage (tokens)",
+        "in_dim": "width of the tokens that reach the part; in the first stage the image's channels (tokens, branches)",
+        "out_dim": "width of what the branch gives (residual)",
+        "grid": "grid (H, W) of the last raster before the part, where the tokens are points or a set (tokens)",
         "size": "grid (H, W) of the tokens that reach the part when the model is built",
         "extra": "number of extra tokens: P",
         "index": "number of the block in its stage, from 0 (parts of a block)",
         "norm_eps": "epsilon of the norms; for all parts of the architecture",
-        "drop_path": "rate of stochastic depth in this block (residual)",
+        "drop_path": "rate of stochastic depth in this block (parts of a block)",
         "stride": "by how much the grid shrinks in the branch, per axis (residual)",
         "role": "`attention` or `feedforward`: the branch around which it is placed (residual)",
         "heads": "number of heads of its attention (position inside an attention)",
         "head_dim": "width of one head of its attention (position inside an attention)",
-        "scope": "grid (h, w) on which queries and keys of its attention meet (position inside an attention)",
+        "scope": "grid (h, w) of the queries of its attention: a window, or the map (position inside an attention)",
+        "key_scope": "grid of its keys, another where these are pooled (position inside an attention)",
         "shared": "`nn.ModuleDict` of modules that the blocks of the stage share, for this kind (parts of a block)",
         "num_classes": "number of classes, 0 for features (head)",
         "blocks": "number of blocks from the stage where the extra tokens enter to the last (head)",
@@ -107,6 +110,11 @@ def part_names(kind: str) -> tuple[str, ...]:
 def options(kind: str, name: str) -> dict[str, inspect.Parameter]:
     """A part's options: the keyword-only parameters of its constructor."""
     return _options(part_class(kind, name))
+
+
+def context_of(cls: type[nn.Module]) -> frozenset[str]:
+    """The names of the context that a part's constructor asks for."""
+    return frozenset(p.name for p in _parameters(cls).values() if p.kind != p.KEYWORD_ONLY)
 
 
 def check_options(kind: str, name: str, chosen: Mapping[str, Any], where: str) -> None:

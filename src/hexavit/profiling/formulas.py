@@ -13,6 +13,7 @@ from hexavit.network.backbone import Backbone
 from hexavit.network.block import out_size
 from hexavit.parts.attention import Attention
 from hexavit.parts.contract import PartModule, Size
+from hexavit.parts.positions import ValuePosition
 from hexavit.profiling.cost import Cost, Place
 from hexavit.profiling.profiler import Profile
 
@@ -65,18 +66,20 @@ def _calls(model: Backbone, size: Size) -> Iterator[tuple[Place, nn.Module, Size
     for number, stage in enumerate(model.stage_modules):
         name = str(number)
         yield (name, "tokens"), stage.tokens, size, extra
-        size = out_size(stage.tokens, size)
-        extra += 0 if stage.class_token is None else stage.class_token.shape[1]
+        size, extra = out_size(stage.tokens, size), stage.extra
         if stage.position is not None:
             yield (name, "position"), stage.position, size, extra
         for block in stage.typed_blocks:
-            attention = block.attention
-            yield (name, "attention"), attention, size, extra
-            if isinstance(attention, Attention) and attention.position is not None:
-                yield (name, "position"), attention.position, attention.scope(size), extra
-            size = out_size(attention, size)
-            alone = getattr(block.feedforward_residual, "keeps_image", False)  # only the extra tokens pass
-            yield (name, "feedforward"), block.feedforward, (0, 0) if alone else size, extra
+            for branch, before, after in block.sizes(size):
+                # Only the extra tokens pass a feedforward in such a residual.
+                alone = branch.kind == "feedforward" and getattr(branch.residual, "keeps_image", False)
+                yield (name, "residual"), branch.residual, before, extra
+                yield (name, branch.kind), branch.part, (0, 0) if alone else before, extra
+                if isinstance(branch.part, Attention):
+                    for position, scope in branch.part.positions(before):
+                        on_values = isinstance(position, ValuePosition)
+                        yield (name, "position"), position, before if on_values else scope.queries, extra
+                size = after
             if block.position is not None:
                 yield (name, "position"), block.position, size, extra
     yield ("head", "head"), model.head, size, extra

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hexavit.parts.contract import PartModule, Size, Tokens
+from hexavit.parts.contract import PartModule, Scope, Size, Tokens
 
 Scale = Literal["dim", "head_dim"]
 
@@ -18,7 +18,9 @@ Scale = Literal["dim", "head_dim"]
 class Attention(PartModule):
     """Base of attention parts: `forward(tokens) -> tokens`, the same number unless stated.
 
-    `position` is the position part inside the attention, set by composition if the attention `offers` a place for it.
+    Composition sets the position parts inside the attention, if it `offers` a place for them: `position` acts on the
+    logits, `value_position` on the values. Where the attention has several `scopes`, each is a list with one module for
+    each scope.
     """
 
     offers: ClassVar[frozenset[str]] = frozenset()
@@ -30,6 +32,7 @@ class Attention(PartModule):
     maps_are: Literal["probabilities", "mixed"] = "probabilities"
     """What `record_attention` gives: rows that sum to 1, or maps mixed across heads, as multiplied with the values."""
     last = "proj"
+    heads: int
     stride: int = 1
     """Factor by which the output grid is smaller than the input grid, per axis."""
 
@@ -42,6 +45,7 @@ class Attention(PartModule):
         self.attn_drop = attn_drop
         self.proj_drop = nn.Dropout(proj_drop)
         self.position: nn.Module | None = None
+        self.value_position: nn.Module | None = None
 
     def forward(self, tokens: Tokens) -> Tokens:
         """Tokens to tokens of the same width."""
@@ -51,10 +55,23 @@ class Attention(PartModule):
         """The grid on which queries and keys meet, of a map of `size`: all of it, unless there are windows."""
         return size
 
+    def scopes(self, size: Size) -> tuple[Scope, ...]:
+        """Where the heads meet, of a map of `size`: one scope for all heads unless they differ."""
+        return (Scope(self.scope(size), self.scope(size), self.heads),)
+
+    def positions(self, size: Size) -> Iterator[tuple[nn.Module, Scope]]:
+        """The position parts inside, each with its scope."""
+        for held in (self.position, self.value_position):
+            modules = held if isinstance(held, nn.ModuleList) else [held]
+            for module, scope in zip(modules, self.scopes(size), strict=held is not None):
+                if module is not None:
+                    yield module, scope
+
     def set_size(self, size: Size) -> None:
-        """Rebuild what depends on the grid; here the position that acts inside, on its scope."""
-        if isinstance(self.position, PartModule):
-            self.position.set_size(self.scope(size))
+        """Rebuild what depends on the grid; here the positions that act inside, on their scopes."""
+        for position, scope in self.positions(size):
+            if isinstance(position, PartModule):
+                position.set_scope(scope)
 
     def before_softmax(self, logits: Tensor) -> Tensor:
         """Change the logits (B, h, N, M); a part that does is `fused = "never"`."""

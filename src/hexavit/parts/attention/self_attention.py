@@ -24,7 +24,7 @@ class GlobalAttention(Attention):
     Same as timm's `Attention` of ViT and as flax's `MultiHeadDotProductAttention` with q, k, v stacked.
     """
 
-    offers = frozenset({"logits"})
+    offers = frozenset({"logits", "values"})
 
     def __init__(
         self,
@@ -54,7 +54,11 @@ class GlobalAttention(Attention):
         if self.position is not None:  # extra tokens have no place, hence no bias
             bias = F.pad(self.position(size, q[:, :, prefix:]), (prefix, 0, prefix, 0)).to(q.dtype)
             bias = bias[None] if bias.ndim == 3 else bias  # the fused kernel takes no three axes
-        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.scale, bias=bias)))
+        mixed = self.attend(q, k, v, scale=self.scale, bias=bias)
+        if self.value_position is not None:
+            values = v[:, :, prefix:].transpose(1, 2).flatten(2)
+            mixed = mixed + F.pad(self.value_position(size, values), (0, 0, prefix, 0))
+        out: Tensor = self.proj_drop(self.proj(mixed))
         return out
 
     def macs(self, size: Size, extra: int = 0) -> int:

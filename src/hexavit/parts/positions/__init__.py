@@ -5,14 +5,17 @@ from hexavit.parts.positions.peg import PEG
 from hexavit.parts.positions.pixel_attention import PixelAttention
 from hexavit.parts.positions.relative import ContinuousBias, LogitPosition, RelativeBias
 from hexavit.parts.positions.tables import LearnedPosition, SineCosinePosition
+from hexavit.parts.positions.values import LocallyEnhanced, ValuePosition
 
 __all__ = [
     "PEG",
     "ContinuousBias",
     "LearnedPosition",
+    "LocallyEnhanced",
     "LogitPosition",
     "NoPosition",
     "PixelAttention",
     "RelativeBias",
     "SineCosinePosition",
+    "ValuePosition",
 ]

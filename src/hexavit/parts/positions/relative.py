@@ -17,22 +17,24 @@ Spacing = Literal["log", "linear"]
 
 
 class LogitPosition(ComputedBuffers, PartModule):
-    """Base of the positions that act on logits: `position(scope, queries)` gives what is added to q k^T.
+    """Base of the positions that act on logits: `position(scope, queries, key_scope)` gives what is added to q k^T.
 
-    `scope` (h, w) is the grid on which an attention's queries and keys meet: a window, or the whole map.
+    `scope` (h, w) is the grid on which an attention's queries and keys meet: a window, or the whole map. Keys may have
+    another grid, `key_scope`, for a part that declares `two_grids`.
     """
 
     acts = "logits"
 
-    def forward(self, scope: Size, queries: Tensor | None = None) -> Tensor:
+    def forward(self, scope: Size, queries: Tensor | None = None, key_scope: Size | None = None) -> Tensor:
         """Compute the bias.
 
         Args:
             scope: (h, w), with N = h w tokens.
             queries: (B, h, N, d), for a bias that depends on them.
+            key_scope: grid of the keys, with M tokens; by default `scope`.
 
         Returns:
-            (h, N, N), row the query and column the key; (B, h, N, N) where it depends on the queries.
+            (h, N, M), row the query and column the key; (B, h, N, M) where it depends on the queries.
         """
         raise NotImplementedError
 
@@ -61,7 +63,7 @@ class RelativeBias(LogitPosition):
         nn.init.trunc_normal_(self.table, std=0.02)
         self.init_non_persistent_buffers()
 
-    def forward(self, scope: Size, queries: Tensor | None = None) -> Tensor:
+    def forward(self, scope: Size, queries: Tensor | None = None, key_scope: Size | None = None) -> Tensor:
         """The bias (heads, N, N)."""
         if _is(scope, self.scope):
             return _gathered(self.table, self.index)
@@ -119,7 +121,7 @@ class ContinuousBias(LogitPosition):
         self.fc1, self.fc2 = nn.Linear(2, hidden), nn.Linear(hidden, heads, bias=False)
         self.init_non_persistent_buffers()
 
-    def forward(self, scope: Size, queries: Tensor | None = None) -> Tensor:
+    def forward(self, scope: Size, queries: Tensor | None = None, key_scope: Size | None = None) -> Tensor:
         """The bias (heads, N, N)."""
         offsets, index = self.offsets, self.index
         if not _is(scope, self.scope):

@@ -11,20 +11,16 @@ class KeepTokens(PartModule):
     """The tokens of the previous stage, extra ones included, for a stage with other blocks
     (CaiT's class-attention stage: Touvron et al., ICCV 2021, section 3).
 
-    Shapes: any to the same, widths equal. Cost: none.
+    The width stays, too: where the stage has another, a part of its first block must change it (MViTv2's attention).
 
-    Raises:
-        ValueError: the width differs from the previous stage's.
+    Shapes: any to the same. Cost: none.
     """
 
     keeps_extra = True
 
-    def __init__(self, in_dim: int, dim: int) -> None:
+    def __init__(self, in_dim: int) -> None:
         super().__init__()
-        if in_dim != dim:
-            raise ValueError(
-                f"a width of {in_dim} cannot be kept in a stage of width {dim}: use 'conv', or dim={in_dim}"
-            )
+        self.out_dim = in_dim
 
     def forward(self, tokens: Tokens) -> Tokens:
         """Any to the same."""
