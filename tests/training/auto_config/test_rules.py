@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
+import hexavit
 from hexavit.architecture import Architecture
 from hexavit.duration import in_words
+from hexavit.models import resolve
+from hexavit.profiling import profile
 from hexavit.training.auto_config.fact_types import Candidate, DataFacts, Facts, Machine, StartingWeights
 from hexavit.training.auto_config.rules import (
     AUTOMATIC_SETTINGS,
@@ -16,9 +19,11 @@ from hexavit.training.auto_config.rules import (
     STRENGTHS,
     ModelCost,
     choose_settings,
+    model_cost,
 )
 from hexavit.training.config import TrainConfig, read_recipe
 from hexavit.training.demo import RECIPE
+from hexavit.training.limits import check_fits
 
 CPU = Machine("cpu", cores=2, memory=16 << 30)
 GPU = Machine("cuda", cores=16, memory=128 << 30, device_memory=80 << 30, bfloat16=True)
@@ -169,3 +174,22 @@ def test_the_page_tells_the_tables() -> None:
     assert ", ".join(map(str, SIDES)) in page
     assert all(f"{count:,}" in page and f"{most} M" in page for count, most in CAPACITY)
     assert all(f"{each.steps:,}" in page for each in SCHEDULES.values())
+
+
+def test_a_model_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules, memory check and time estimate ask for the same model; its drop path may differ."""
+    counted = []
+
+    def count(architecture: Architecture) -> hexavit.Profile:
+        counted.append(architecture.name)
+        return profile(architecture)
+
+    monkeypatch.setattr("hexavit.profiling.profile", count)
+    architecture = resolve("cvt_nano", num_classes=7)
+    config, _ = choose_settings(Facts(replace(DIGITS, classes=7), CPU, MODELS), {"data": "data", "model": "cvt_nano"})
+    sized = resolve("cvt_nano", num_classes=7, in_chans=1, img_size=32, overrides=["stages.2.drop_path=0.3"])
+    check_fits(config, sized, 1438)
+    assert model_cost(sized).macs == profile(sized).macs
+    assert counted == ["cvt_nano"]
+    assert model_cost(architecture).macs > model_cost(sized).macs  # another number of channels is counted anew
+    assert counted == ["cvt_nano"] * 2

@@ -7,6 +7,8 @@ Nothing here reads a file or queries the machine: :mod:`hexavit.training.auto_co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from math import ceil, inf, sqrt
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from hexavit._deprecated import renamed
 from hexavit.architecture import Architecture
 from hexavit.duration import in_words
 from hexavit.models.registry import resolve
+from hexavit.parts.registry import part_class
 from hexavit.training.auto_config.fact_types import SMALL, Candidate, Facts, StartingWeights
 from hexavit.training.config import TrainConfig, checked_value
 
@@ -94,7 +97,15 @@ class ModelCost(NamedTuple):
 
 
 def model_cost(architecture: Architecture) -> ModelCost:
-    """The cost as counted by :func:`hexavit.profile`."""
+    """The cost as counted by :func:`hexavit.profile`, once per process for models that differ in drop path alone."""
+    stages = tuple(replace(stage, drop_path=0.0) for stage in architecture.stages)
+    classes = tuple(part_class(kind, part.name) for _, kind, part in architecture.places())
+    return _counted(replace(architecture, stages=stages), classes)
+
+
+@lru_cache(maxsize=64)
+def _counted(architecture: Architecture, _classes: tuple[type, ...]) -> ModelCost:
+    """Count a model; the classes of its parts belong to the key, because a part may be registered anew."""
     from hexavit.profiling import profile
 
     total = profile(architecture).total
