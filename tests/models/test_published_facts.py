@@ -90,6 +90,7 @@ WITHOUT_DECAY: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("cvt_nano", ("*.class_token",), "microsoft/CvT: norms, biases, class token"),
     ("ceit_nano", ("*.class_token", "*.position.table"), "coeusguo/ceit: not the table of layer-wise attention"),
     ("deit_nano", ("*.class_token", "*.position.table"), "facebookresearch/deit (ours: the distillation token too)"),
+    ("pvt_nano", ("*.class_token",), "whai362/PVT, pvt.py: no_weight_decay is the class token, position tables decay"),
     ("swin_nano", ("*.attention.position.table",), "microsoft/Swin-Transformer: bias tables"),
     ("swin_v2_nano", ("*.logit_scale", "*.position.fc?.weight"), "microsoft/Swin-Transformer: cpb_mlp, logit_scale"),
     ("twins_pcpvt_nano", ("*.position.conv.weight",), "Meituan-AutoML/Twins: the position generators"),

@@ -12,7 +12,7 @@ Cost: 1.933 G multiply-adds for Tiny, 3.816 G for Small, 6.659 G for Medium, 9.8
 Same as the authors' code: every stage has a position table; the class token and its table row are in the last stage
 only; eps is 1e-5 in embeddings and reductions and 1e-6 elsewhere; only the last stage ends with a norm.
 Differs from the authors' code: at another size, each table whose grid shape changes is resized (bilinearly, as theirs;
-they compare numbers of tokens); a grid smaller than its reduction is padded; position tables have no weight decay.
+they compare numbers of tokens); a grid smaller than its reduction is padded.
 """
 
 from __future__ import annotations

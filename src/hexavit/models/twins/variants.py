@@ -16,7 +16,7 @@ Same as the authors' code: eps is 1e-6 in blocks and before the head, 1e-5 in em
 stage ends with a norm; windows have no shift and no position bias.
 Differs from the authors' code: any H x W is accepted (theirs: multiples of 32 for PCPVT, maps divisible by 7 for SVT).
 Rows that fill no patch are dropped, small grids are padded, and maps that the window does not divide are padded with
-zeros, as in their detection code. The generators have weight decay.
+zeros, as in their detection code.
 """
 
 from __future__ import annotations

@@ -20,19 +20,23 @@ Resize = Literal["bilinear", "bilinear_plain", "bicubic", "bicubic_plain"]
 class LearnedPosition(PartModule):
     """A learned table with one row per token, added to the tokens (ViT: Dosovitskiy et al., ICLR 2021, eq. 1).
 
-    Extra tokens that enter with the stage have the first rows, unless `extra_rows=False` (CaiT). For another grid, the
-    rows of image tokens are resized by the method `resize`: `bilinear` with aligned corners (ViT's authors, scipy's
-    zoom), `bilinear_plain` (PVT), `bicubic` (timm) or `bicubic_plain` (DeiT). A resized table is approximate, because
-    its rows were not trained.
+    A resized table is approximate, because its rows were not trained.
 
     Shapes: (B, P + N, C) to the same. Cost: parameters (P + N) C; multiply-adds none (N C additions).
+
+    Args:
+        extra_rows: whether extra tokens that enter with the stage have rows, the first ones; CaiT's have none.
+        drop: dropout rate of the sum.
+        resize: method by which the rows of image tokens are resized for another grid: `bilinear` with aligned corners
+            (ViT's authors, scipy's zoom), `bilinear_plain` (PVT), `bicubic` (timm) or `bicubic_plain` (DeiT).
+        decay: whether the table has weight decay; None for the choice of the method's authors: PVT's code
+            (`bilinear_plain`) decays its tables, the others exempt them.
 
     Raises:
         ValueError: an unknown resize method.
     """
 
     acts = "tokens"
-    no_decay = ("table",)
 
     def __init__(
         self,
@@ -43,11 +47,14 @@ class LearnedPosition(PartModule):
         extra_rows: bool = True,
         drop: float = 0.0,
         resize: Resize = "bilinear",
+        decay: bool | None = None,
     ) -> None:
         super().__init__()
         if resize not in RESIZE_METHODS:
             raise ValueError(f"there is no resize method {resize!r}: {nearest(resize, RESIZE_METHODS)}")
         self.size, self.resize = size, resize
+        decayed = resize == "bilinear_plain" if decay is None else decay
+        self.no_decay = () if decayed else ("table",)  # type: ignore[misc]  # chosen by an option
         self.prefix = extra if extra_rows else 0
         self.table = nn.Parameter(torch.empty(1, self.prefix + size[0] * size[1], dim))
         nn.init.trunc_normal_(self.table, std=0.02)
