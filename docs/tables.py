@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,13 +51,26 @@ def parts_page() -> str:
 
 
 def _part(page: PartPage) -> list[str]:
-    lines = [f"### {page.kind}: {page.name}", "", page.text, ""]
+    text, meaning = _without_args(page.text)
+    lines = [f"### {page.kind}: {page.name}", "", text, ""]
     if page.options:
-        lines += ["| option | default | takes |", "|---|---|---|"]
-        lines += [f"| `{each.name}` | {each.default} | {each.takes.replace('|', 'or')} |" for each in page.options]
+        rows = [[f"`{each.name}`", each.default, each.takes.replace("|", "or")] for each in page.options]
+        header = ["option", "default", "takes"]
+        if meaning:
+            header.append("meaning")
+            rows = [[*row, meaning[each.name]] for row, each in zip(rows, page.options, strict=True)]
+        lines += [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
         lines.append("")
     families = dict.fromkeys(model_entry(name).family for name in page.used_by)
     return [*lines, f"Used by: {', '.join(families) or 'no named model'}.", ""]
+
+
+def _without_args(text: str) -> tuple[str, dict[str, str]]:
+    """A docstring without its `Args:`, and the sentence on each argument."""
+    before, found, rest = text.partition("\n\nArgs:\n")
+    section, blank, after = rest.partition("\n\n")
+    entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE) if found else []
+    return before + blank + after, {name: " ".join(words.split()) for name, words in entries}
 
 
 def gallery_page() -> str:

@@ -20,6 +20,13 @@ class ClassAttention(Attention):
     Shapes: (B, P + N, C) to the same, image tokens unchanged. Cost with M = P + N and A = heads x head_dim: parameters
     4 C A + 3 A + C; multiply-adds 2 (P + M) C A + 2 P M A.
     Same as facebookresearch/deit's and timm's CaiT, and as CeiT's layer-wise class-token attention over class tokens.
+
+    Args:
+        heads: number of heads.
+        head_dim: width d of a head; None for dim / heads.
+        qkv_bias: whether q, k and v have a bias.
+        attn_drop: dropout rate of the attention maps.
+        proj_drop: dropout rate of the output.
     """
 
     reads_grid = True  # extra and image tokens are read apart

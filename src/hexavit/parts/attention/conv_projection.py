@@ -40,18 +40,29 @@ class ConvProjection(Attention):
     with stride `stride_kv`, which makes the attention map stride_kv^2 times smaller. Extra tokens skip the convolution
     and are joined to q, k and v before the linears.
 
-    Options: `method` is `dw_bn` (above), `avg` (q straight to its linear; k and v average-pooled, ceil mode, padding
-    counted) or `linear` (three linears on all tokens; kernel, strides and paddings have no effect).
-    `scale="dim"` multiplies q k^T by C^-0.5, the whole width's, as the authors' code does; `"head_dim"` by d^-0.5.
-    `share_kv` gives keys and values one convolution. A `stride_q` above 1 shrinks the grid that comes out (the
-    authors' block cannot add that; here the residual pools its skip).
-
     Shapes: (B, P + H W, C) to (B, P + H' W', C), H' = ceil(H / stride_q). Cost with Q and M the tokens of the queries
     and of the keys (extra ones counted), A = heads x head_dim, k the kernel: parameters 4 C A + 3 A + C and with
     `dw_bn` 3 (k^2 + 2) C; multiply-adds 2 (Q + M) C A + 2 Q M A and with `dw_bn` k^2 C per convolved token.
 
     Same as microsoft/CvT at f851e681. Differs: `linear`, which fails there because q, k and v are never assigned, and
     `stride_q` above 1.
+
+    Args:
+        heads: number of heads.
+        method: `dw_bn` for the convolution and batch norm above; `avg` for average pooling of k and v (ceil mode,
+            padding counted) and no convolution of q; `linear` for three linears on all tokens, without kernel,
+            strides and paddings.
+        kernel: side of the kernel.
+        stride_q: stride of the queries. Above 1 the output grid shrinks, and the residual pools its skip.
+        stride_kv: stride of keys and values.
+        padding_q: padding of the queries.
+        padding_kv: padding of keys and values.
+        share_kv: whether keys and values share one convolution.
+        head_dim: width d of a head; None for dim / heads.
+        scale: factor on q k^T: `dim` for C^-0.5, as in the authors' code; `head_dim` for d^-0.5.
+        qkv_bias: whether q, k and v have a bias.
+        attn_drop: dropout rate of the attention maps.
+        proj_drop: dropout rate of the output.
 
     Raises:
         ValueError: an unknown method or scale, a width that the heads do not divide, or a kernel and padding that

@@ -19,6 +19,13 @@ class TalkingHeads(GlobalAttention):
     Shapes: (B, P + N, C) to the same. Cost with M = P + N, h heads and A = heads x head_dim: parameters
     4 C A + 3 A + C + 2 h^2 + 2 h; multiply-adds 4 M C A + 2 M^2 A + 2 h^2 M^2.
     Same as facebookresearch/deit's and timm's CaiT.
+
+    Args:
+        heads: number of heads.
+        head_dim: width d of a head; None for dim / heads.
+        qkv_bias: whether q, k and v have a bias.
+        attn_drop: dropout rate of the attention maps.
+        proj_drop: dropout rate of the output.
     """
 
     fused = "never"
@@ -59,11 +66,19 @@ class ReAttention(GlobalAttention):
     """Re-attention (DeepViT: Zhou et al., 2021, eq. 3): maps are mixed across heads, so that deep blocks differ.
 
     New in it: A' = t BatchNorm(Theta A) after the softmax, Theta a learned h x h matrix with bias over the heads, the
-    batch norm over the h maps; `transform_scale` makes t = d^-0.5 (DeepViT-S), else t = 1.
+    batch norm over the h maps.
 
     Shapes: (B, P + N, C) to the same. Cost with M = P + N, h heads and A = heads x head_dim: parameters
     4 C A + 3 A + C + h^2 + 3 h; multiply-adds 4 M C A + 2 M^2 A + h^2 M^2.
     Same as zhoudaquan/dvit_repo, whose bias on Theta the paper does not mention.
+
+    Args:
+        heads: number of heads.
+        head_dim: width d of a head; None for dim / heads.
+        qkv_bias: whether q, k and v have a bias.
+        transform_scale: whether t = d^-0.5 (DeepViT-S), else t = 1.
+        attn_drop: dropout rate of the attention maps.
+        proj_drop: dropout rate of the output.
     """
 
     fused = "never"

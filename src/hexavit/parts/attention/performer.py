@@ -29,7 +29,7 @@ def performer_attention(q: Tensor, k: Tensor, v: Tensor, w: Tensor, eps: float =
         k: (..., N, d).
         v: (..., N, d').
         w: (m, d).
-        eps: Added to the denominator.
+        eps: added to the denominator.
 
     Returns:
         (..., N, d').
@@ -63,13 +63,19 @@ class PerformerAttention(Attention):
     """Performer attention (Choromanski et al., ICLR 2021, eq. 5, positive random features).
 
     New in it: exp(q k^T) is estimated by phi(q) phi(k)^T, so keys meet values first and no M x M map exists.
-    `features` is m as a share of the head's width; q and k are scaled by d^-0.25 each. `w` is drawn once and saved
-    with the weights.
+    q and k are scaled by d^-0.25 each. `w` is drawn once and saved with the weights.
 
     Shapes: (B, P + N, C) to the same. Cost with M = P + N, A = heads x head_dim and m features: parameters
     4 C A + 3 A + C (and m d constants); multiply-adds 4 M C A + 4 M m A + M m heads.
     Same formula as T2T-ViT's token performer, which has one head and no scale; differs from the paper in drawing w once
     and in rows of norm sqrt(m).
+
+    Args:
+        heads: number of heads.
+        head_dim: width d of a head; None for dim / heads.
+        features: number of features m, as a fraction of the head's width.
+        qkv_bias: whether q, k and v have a bias.
+        proj_drop: dropout rate of the output.
     """
 
     fused = "never"

@@ -16,12 +16,19 @@ from hexavit.parts.registry import register_part
 class GlobalAttention(Attention):
     """Multi-head self-attention over all tokens, extra ones included (Vaswani et al., 2017, section 3.2; ViT, eq. 6).
 
-    out = concat_i softmax(s q_i k_i^T) v_i W_o + b_o, with q, k, v = x W + b from one joint linear. `scale` is s:
-    `head_dim` for d^-0.5, `dim` for C^-0.5 (T2T-ViT built with `pretrained`), or a number.
+    out = concat_i softmax(s q_i k_i^T) v_i W_o + b_o, with q, k, v = x W + b from one joint linear.
 
     Shapes: (B, P + N, C) to the same. Cost with M = P + N and A = heads x head_dim: parameters 4 C A + 3 A + C;
     multiply-adds 4 M C A + 2 M^2 A.
     Same as timm's `Attention` of ViT and as flax's `MultiHeadDotProductAttention` with q, k, v stacked.
+
+    Args:
+        heads: number of heads.
+        head_dim: width d of a head; None for dim / heads.
+        qkv_bias: whether q, k and v have a bias.
+        scale: the factor s: `head_dim` for d^-0.5, `dim` for C^-0.5 (T2T-ViT built with `pretrained`), or a number.
+        attn_drop: dropout rate of the attention maps.
+        proj_drop: dropout rate of the output.
     """
 
     offers = frozenset({"logits", "values"})

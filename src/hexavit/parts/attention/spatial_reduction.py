@@ -21,19 +21,20 @@ Method = Literal["conv", "depthwise", "pool", "pyramid"]
 class SpatialReduction(Attention):
     """Spatial-reduction attention (PVT: Wang et al., ICCV 2021, section 3.3, eq. 2 and 3).
 
-    New in it: every token asks, but keys and values come from a reduced map, so the attention map has M instead of N
-    columns: k, v = LayerNorm(reduce(x)) W + b. How to reduce, `method`:
+    New in it: queries come from every token, keys and values from a reduced map, so the attention map has M instead of
+    N columns: k, v = LayerNorm(reduce(x)) W + b. Extra tokens are not reduced: they are concatenated with the reduced
+    tokens before the norm.
 
-    `conv`: a convolution of kernel and stride `sr_ratio` (PVT; PVT v2; Twins' global sub-sampled attention, GSA:
-    Chu et al., NeurIPS 2021, eq. 5). `depthwise`: depth-wise, kernel `sr_ratio` + 1 (ResT's EMSA: Zhang & Yang,
-    NeurIPS 2021, section 3.1). With `sr_ratio=1` both take the tokens as they are, without a norm. `pool`: average
-    pooling to `side` x `side`, a 1x1 convolution, and GELU behind the norm (PVT v2's linear attention: Wang et al.,
-    CVM 2022, section 3.2). `pyramid`: average pooling at every ratio of `pool_ratios`, with depth-wise convolutions
-    that the stage's blocks share (P2T: Wu et al., TPAMI 2022, section 3.2).
+    Methods of reduction:
 
-    `mix_heads` makes the maps InstanceNorm(softmax(mixed logits)), the logits mixed over the heads by a 1x1 convolution
-    (ResT, eq. 4); a single head is not mixed. Extra tokens are not reduced: they join the keys and values before the
-    norm. `eps` is that of the norm, if it is not the model's.
+    - `conv`: a convolution of kernel and stride `sr_ratio` (PVT; PVT v2; Twins' global sub-sampled attention, GSA: Chu
+      et al., NeurIPS 2021, eq. 5).
+    - `depthwise`: a depth-wise convolution of kernel `sr_ratio` + 1 (ResT's EMSA: Zhang & Yang, NeurIPS 2021,
+      section 3.1).
+    - `pool`: average pooling to `side` x `side`, a 1x1 convolution, and GELU after the norm (PVT v2's linear attention:
+      Wang et al., CVM 2022, section 3.2).
+    - `pyramid`: average pooling at every ratio of `pool_ratios`, with depth-wise convolutions that the blocks of a
+      stage share (P2T: Wu et al., TPAMI 2022, section 3.2).
 
     Shapes: (B, P + H W, C) to the same. Cost with Q = P + H W, M keys (extra ones counted), A = heads x head_dim,
     R = `sr_ratio`: parameters 4 C A + 3 A + C, with a reduction 2 C, and R^2 C^2 + C (`conv`), (R + 1)^2 C + C
@@ -41,6 +42,20 @@ class SpatialReduction(Attention):
     2 (Q + M) C A + 2 Q M A, the reduction's weights at every place of it, and h^2 Q M.
     Same as whai362/PVT, Meituan-AutoML/Twins, wofmanaf/ResT and yuhuan-wu/P2T. Differs: a map smaller than its
     reduction is padded, or pooled to one token, where theirs fails.
+
+    Args:
+        heads: number of heads.
+        method: `conv`, `depthwise`, `pool` or `pyramid`.
+        sr_ratio: stride of `conv` and `depthwise`; 1 for no reduction and no norm.
+        side: side of the pooled map of `pool`.
+        pool_ratios: ratios of `pyramid`.
+        mix_heads: whether a 1x1 convolution mixes the logits over the heads, and an instance norm follows the softmax
+            (ResT, eq. 4). A single head is not mixed.
+        head_dim: width d of a head; None for dim / heads.
+        qkv_bias: whether q, k and v have a bias.
+        eps: epsilon of the norm; None for the model's.
+        attn_drop: dropout rate of the attention maps.
+        proj_drop: dropout rate of the output.
 
     Raises:
         ValueError: an unknown method, a width that the heads do not divide, a ratio or a side below 1.

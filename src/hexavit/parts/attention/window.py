@@ -19,25 +19,39 @@ MASKED = -100.0
 
 @register_part("attention", "window")
 class WindowAttention(Attention):
-    """Multi-head self-attention inside windows of M x M tokens, on request shifted (Swin: Liu et al., ICCV 2021,
+    """Multi-head self-attention inside windows of M x M tokens, optionally shifted (Swin: Liu et al., ICCV 2021,
     section 3.2).
 
-    New in it: cost grows with the map, not with its square; with `shifted` the map is rolled by M // 2 before it is
-    cut, and pairs that were no neighbours get -100 on their logit. `Pattern([window, shifted])` alternates the two.
-    A map that M does not divide is padded with zeros at the bottom and at the right, after the norm, and the padding
-    takes part as the authors' detection code has it. Where min(H, W) <= M the window is min(H, W) and nothing is
-    shifted; `shrink=False` keeps M and pads (Twins: Chu et al., NeurIPS 2021, which has no shift and no bias).
-    A call at another size does what the model of that size would. A graph of dynamic sizes keeps the windows and
-    shifts of the size it was built and traced at, and is right where each map has one window as there, or several as
-    there: build above 32 x M pixels for one that serves all sizes above.
-    `cosine` divides q and k by their lengths and scales them by exp(min(t, ln 100)), t learned for each head from
-    ln 10 (Swin V2: Liu et al., CVPR 2022, eq. 2). `key_bias=False` leaves k without a bias.
-    Extra tokens, which no published model brings, read all tokens; windows do not read them.
+    New in it: the cost grows linearly with the number of tokens. `Pattern([window, shifted])` alternates windows and
+    shifted windows. A map that M does not divide is padded with zeros at the bottom and at the right, after the norm;
+    the padding takes part in the attention, as in the authors' detection code. If min(H, W) <= M, the window is
+    min(H, W) and is not shifted.
+
+    A call at another size computes what the model of that size would. An exported graph with dynamic sizes keeps the
+    windows and shifts of the size it was built and traced at. It is correct for maps that have one window where the
+    traced map has one, and several where it has several: build above 32 x M pixels for all larger sizes.
+
+    Extra tokens, which no published model has, attend to all tokens; windows do not attend to them.
 
     Shapes: (B, P + H W, C) to the same. Cost with H' W' the padded map and A = heads x head_dim: parameters
     4 C A + 3 A + C, with `cosine` heads more, without `key_bias` A fewer; multiply-adds 4 H' W' C A + 2 H' W' M^2 A
     and for extra tokens 4 P C A + 2 P (P + H W) A.
     Same as microsoft/Swin-Transformer's, timm's and transformers'; torchvision's keeps its window on small maps.
+
+    Args:
+        heads: number of heads.
+        window: side M of a window in tokens.
+        shifted: whether the map is rolled by M // 2 before it is cut; pairs that were not neighbours get -100 on their
+            logit.
+        shrink: whether the window is reduced to a smaller map. False keeps M and pads (Twins: Chu et al., NeurIPS 2021,
+            which has no shift and no bias).
+        cosine: whether q and k are divided by their norms and scaled by exp(min(t, ln 100)), with t learned for each
+            head and initialised to ln 10 (Swin V2: Liu et al., CVPR 2022, eq. 2).
+        head_dim: width d of a head; None for dim / heads.
+        qkv_bias: whether q, k and v have a bias.
+        key_bias: whether k has a bias too.
+        attn_drop: dropout rate of the attention maps.
+        proj_drop: dropout rate of the output.
 
     Raises:
         ValueError: a window below 1, or a width that the heads do not divide.

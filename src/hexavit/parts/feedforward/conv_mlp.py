@@ -59,10 +59,7 @@ class ConvMLP(PartModule):
     to 9); without batch norm P2T's inverted residual (Wu et al., TPAMI 2022, section 3.2), and, with none or another
     activation before the convolution (`first_act`), PVT v2's (Wang et al., CVM 2022, section 3.3).
 
-    New in it, against the MLP: tokens meet their neighbours. `excite` weighs the channels before the second linear:
-    `se` (squeeze and excite, `reduction` times fewer channels inside), `eca` (a convolution over the channels),
-    `eca_hard` (with a hard sigmoid). `extra` says what the branch gives extra tokens: `keep` themselves (CeiT: its
-    class token adds its normed self), `zero` nothing (LocalViT).
+    New in it, against the MLP: neighbouring tokens are mixed.
 
     Shapes: (B, P + H W, C) to the same. Cost with hidden width R = ratio C and kernel k: parameters 2 R C + k^2 R, with
     `bias` 2 R + C, with `norm` 4 R + 2 C, and those of `excite`; multiply-adds (2 R C + k^2 R) H W, with `se`
@@ -70,6 +67,19 @@ class ConvMLP(PartModule):
     Same as coeusguo/ceit's LeFF with `bias=true, act=gelu`, as ofsoundof/LocalViT's with `bias=false, extra=zero`, as
     yuhuan-wu/P2T's with `norm=false, act=hardswish`, as whai362/PVT's v2 with `norm=false, first_act=none` (its linear
     variant: `first_act=relu`).
+
+    Args:
+        ratio: hidden width R, as a multiple of C.
+        kernel: side of the convolution's kernel; odd.
+        act: activation after the convolution.
+        first_act: activation before it: `same` as `act`, another one, or None for none.
+        bias: whether linears and convolution have a bias.
+        norm: whether a batch norm follows each of the three.
+        excite: weighting of the channels before the second linear: `se` for squeeze-and-excitation, `eca` for a
+            convolution over the channels, `eca_hard` for that with a hard sigmoid; None for none.
+        reduction: divisor of the hidden width inside `se`.
+        extra: output of the branch for extra tokens: `keep` for its input (CeiT adds the normalised class token),
+            `zero` for 0 (LocalViT).
 
     Raises:
         ValueError: an even kernel, an unknown activation, or a reduction that leaves no channel.

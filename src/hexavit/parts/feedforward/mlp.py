@@ -13,10 +13,14 @@ from hexavit.parts.registry import register_part
 class MLP(PartModule):
     """Two linears with an activation between, on every token alike (Vaswani et al., 2017, eq. 2; ViT, eq. 3).
 
-    out = act(x W_1 + b_1) W_2 + b_2, hidden width R = ratio C. `act` is gelu (erf), gelu_tanh (ViT's own JAX code),
-    quick_gelu (CvT), relu or silu.
+    out = act(x W_1 + b_1) W_2 + b_2, hidden width R = ratio C.
 
     Shapes: (B, M, C) to the same. Cost: parameters 2 R C + R + C; multiply-adds 2 M R C.
+
+    Args:
+        ratio: hidden width R, as a multiple of C.
+        act: `gelu` (erf), `gelu_tanh` (ViT's JAX code), `quick_gelu` (CvT), `relu` or `silu`.
+        drop: dropout rate after the activation and after the second linear.
 
     Raises:
         ValueError: an unknown activation, or a ratio that gives no whole hidden width.

@@ -69,11 +69,16 @@ class ClassTokenHead(Head):
     """A learned token enters at stage `enter` and is classified
     (ViT: Dosovitskiy et al., ICLR 2021, eq. 4; CvT, section 3: it enters in the last stage).
 
-    Final LayerNorm (unless `norm=False`), the class token's row, with `pre_logits` a linear and tanh of the same
-    width (ViT's ImageNet-21k pre-training), one linear.
+    Final LayerNorm, the class token's row, one linear.
 
     Shapes: (B, 1 + N, C) to (B, classes). Cost with K classes: parameters 2 C + C K + K (and C of the token in its
     stage, C^2 + C with `pre_logits`); multiply-adds C K (and C^2).
+
+    Args:
+        enter: stage at which the token enters; negative numbers count from the last stage.
+        norm: whether a LayerNorm precedes the classifier.
+        pre_logits: whether a linear of the same width and tanh precede the classifier (ViT trained on ImageNet-21k).
+        drop: dropout rate before the classifier.
     """
 
     extra_tokens = 1

@@ -25,6 +25,13 @@ class LayerClassAttention(Head):
     Shapes: (B, L, C) of class tokens to (B, K). Cost: parameters 12 C^2 + 13 C (ratio 4), L C of the table, 4 C + 2 C
     of norms, C K + K; multiply-adds 2 (1 + L) C^2 + 2 L C + 8 C^2 + C K.
     Same as coeusguo/ceit, where q, k and v are one matrix.
+
+    Args:
+        heads: number of heads of the last block.
+        ratio: hidden width of its feedforward, as a multiple of C.
+        enter: stage at which the token enters; negative numbers count from the last stage.
+        norm: whether a LayerNorm precedes the classifier.
+        drop: dropout rate before the classifier.
     """
 
     extra_tokens = 1

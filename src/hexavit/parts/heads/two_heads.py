@@ -35,6 +35,11 @@ class TwoHeads(TwoClassifiers):
     Same as facebookresearch/deit, where the code averages logits and the paper adds softmaxes. Its control, a second
     class token without a teacher, is this head trained with the labels for both. Differs: both tokens are left
     without weight decay (there the second one decays).
+
+    Args:
+        enter: stage at which the tokens enter; negative numbers count from the last stage.
+        norm: whether a LayerNorm precedes the classifiers.
+        drop: dropout rate before the classifiers.
     """
 
     extra_tokens = 2
@@ -71,11 +76,17 @@ class TokenLabelHead(TwoClassifiers):
     """Logits of the class token and of every image token (LV-ViT: Jiang et al., NeurIPS 2021, section 3.1).
 
     New in it: each patch is classified too. The output is the pair (class (B, K), tokens (B, N, K)) in training, and
-    class + `weight` * (maximum over tokens) in evaluation.
+    class + `weight` x (maximum over tokens) in evaluation.
 
     Shapes: (B, 1 + N, C) to (B, K), in training also (B, N, K). Cost with K classes: parameters 2 C + 2 (C K + K);
     multiply-adds (1 + N) C K.
     Same as zihangJiang/TokenLabeling, whose weight is 0.5.
+
+    Args:
+        enter: stage at which the token enters; negative numbers count from the last stage.
+        weight: factor of the token logits in evaluation.
+        norm: whether a LayerNorm precedes the classifiers.
+        drop: dropout rate before the classifiers.
     """
 
     extra_tokens = 1

@@ -91,13 +91,17 @@ class ContinuousBias(LogitPosition):
     """Biases of all heads as a small network of the offset (Swin V2: Liu et al., CVPR 2022, section 3.3, eq. 3 and 4).
 
     New in it: a bias for any window from the same weights. B = 16 sigmoid(W2 relu(W1 t + b1)) with t, for an offset d
-    and t' = 8 d / (p - 1) on each axis, sign(t') log2(1 + |t'|) / 3 (`spacing=log`) or t' / 8 (`linear`, the paper's
-    ablation); p is `pretrained_window`, by default the scope's own side. With another window p stays that of the
+    and t' = 8 d / (p - 1) on each axis, sign(t') log2(1 + |t'|) / 3. With another window p stays that of the
     pre-training, so that equal offsets keep equal biases.
 
     Shapes: gives (heads, N, N) for the logits (B, heads, N, N), N = h w. Cost with O = (2 h - 1) (2 w - 1) offsets:
     parameters 3 `hidden` + `hidden` heads; multiply-adds O (2 `hidden` + `hidden` heads), once a forward pass.
     Same as `cpb_mlp` of microsoft/Swin-Transformer, timm and transformers; torchvision's has no `pretrained_window`.
+
+    Args:
+        spacing: `log` for the t above; `linear` for t = t' / 8, the paper's ablation.
+        pretrained_window: side p of the window in pre-training; 0 for the side of the scope.
+        hidden: hidden width of the network.
 
     Raises:
         ValueError: an unknown spacing, or a negative window.
