@@ -1,6 +1,6 @@
 """Real small files with random damage: each ends in a report or in one sentence, quickly, in little memory.
 
-The fast run bends 2,000 files, `-m slow` 20,000. What would run code leaves a mark, and none may be left. Damage is
+The quick run has 500 files, `-m slow` 20,000. What would run code leaves a mark, and none may be left. Damage is
 of five kinds; archives are also damaged inside, with checksums made right again, as an attacker would.
 """
 
@@ -22,7 +22,7 @@ SECONDS = 10.0  # for one file of some 100 kB, on a busy machine
 GROWTH = 512 << 20  # bytes of peak memory over all files
 
 
-def bent(data: bytes, random: Random) -> bytes:
+def corrupted(data: bytes, random: Random) -> bytes:
     """Bytes flipped, cut out, doubled, replaced by extremes, or the end cut off."""
     out = bytearray(data)
     head = min(len(out), random.choice([64, 4096, len(out)]))  # most of what can be said is said at the start
@@ -42,17 +42,17 @@ def bent(data: bytes, random: Random) -> bytes:
     return bytes(out)
 
 
-def bent_inside(path: Path, random: Random) -> bytes:
+def corrupted_inside(path: Path, random: Random) -> bytes:
     """An archive with one record damaged: its pickle, mostly."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     pickles = [name for name in names if name.endswith("data.pkl")]
     chosen = random.choice(pickles if pickles and random.random() < 0.8 else names)
-    return rezipped(path, lambda name, data: bent(data, random) if name == chosen else data)
+    return rezipped(path, lambda name, data: corrupted(data, random) if name == chosen else data)
 
 
 def fuzz(folder: Path, count: int, seed: int) -> Counter[str]:
-
+    """Inspect ``count`` corrupt files; returns how many were read and how many rejected."""
     random, files = Random(seed), list(write_all(folder).values())
     mark = folder / "mark"
     torch.save({"state_dict": authors_state(), "x": Trap(mark)}, folder / "trap.pth")
@@ -62,17 +62,17 @@ def fuzz(folder: Path, count: int, seed: int) -> Counter[str]:
     files += [folder / "trap.pth", folder / "trap_old.pth"]
     ends: Counter[str] = Counter()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    target = folder / "bent"
+    target = folder / "corrupt"
     for _ in range(count):
         path = random.choice(files)
         inside = zipfile.is_zipfile(path) and random.random() < 0.5
-        target.write_bytes(bent_inside(path, random) if inside else bent(path.read_bytes(), random))
+        target.write_bytes(corrupted_inside(path, random) if inside else corrupted(path.read_bytes(), random))
         start, sentence = time.perf_counter(), ""
         try:
             inspect_checkpoint(target)
         except HexavitError as error:
             sentence = str(error)
-        ends["refused" if sentence else "read"] += 1
+        ends["rejected" if sentence else "read"] += 1
         assert "\n" not in sentence
         assert time.perf_counter() - start < SECONDS, path.name
     assert not mark.exists()
@@ -81,12 +81,12 @@ def fuzz(folder: Path, count: int, seed: int) -> Counter[str]:
     return ends
 
 
-def test_two_thousand_bent_files(tmp_path: Path) -> None:
-    ends = fuzz(tmp_path, 2_000, seed=0)
-    assert ends["read"] > 20  # some damage is in numbers or names of no weight
-    assert ends["refused"] > 1_000
+def test_five_hundred_corrupt_files(tmp_path: Path) -> None:
+    ends = fuzz(tmp_path, 500, seed=0)
+    assert ends["read"] > 5  # some damage is in numbers or names of no weight
+    assert ends["rejected"] > 250
 
 
 @pytest.mark.slow
-def test_twenty_thousand_bent_files(tmp_path: Path) -> None:
+def test_twenty_thousand_corrupt_files(tmp_path: Path) -> None:
     assert fuzz(tmp_path, 20_000, seed=1).total() == 20_000

@@ -39,16 +39,16 @@ def check_fits(config: TrainConfig, architecture: Architecture, images: int) -> 
 
     if needed() > available:
         height, width = architecture.img_size
-        side = (
-            _largest(lambda multiple: _fits(needed, multiple * _SIDE, available), max(height, width) // _SIDE) * _SIDE
-        )
+        most = max(height, width) // _SIDE
+        guess = int(most * (available / needed()) ** 0.5)  # mostly, the memory grows with the number of pixels
+        side = _largest(lambda multiple: _fits(needed, multiple * _SIDE, available), most, guess) * _SIDE
         hint = f"at most {side} x {side} fits" if side else "use a smaller model"
         raise ConfigError(
             f"a single image of {height} x {width} pixels takes about {_gigabytes(needed())} in training, and this "
             f"machine has {_gigabytes(available)}: {hint}"
         )
     if needed(count=at_once) > available:
-        fitting = _largest(lambda count: needed(count=count) <= available, at_once)
+        fitting = _largest(lambda count: needed(count=count) <= available, at_once, at_once // 2)
         raise ConfigError(
             f"{at_once} images at a time take about {_gigabytes(needed(count=at_once))} in training, and this machine "
             f"has {_gigabytes(available)}: --micro-batch {fitting} fits, and gives the same result"
@@ -68,12 +68,17 @@ def _fits(needed: Callable[[int], float], side: int, available: float) -> bool:
         return False
 
 
-def _largest(fits: Callable[[int], bool], most: int) -> int:
-    """The largest number up to ``most`` that fits, by bisection; 0 if none does."""
+def _largest(fits: Callable[[int], bool], most: int, guess: int) -> int:
+    """The largest number up to ``most`` that fits, by bisection; 0 if none does.
+
+    ``guess`` and the number after it are tried first; a good guess spares the bisection.
+    """
     low, high = 0, most
+    tries = [guess, guess + 1]
     while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        middle = tries.pop(0) if tries else (low + high + 1) // 2
+        if low < middle <= high:
+            low, high = (middle, high) if fits(middle) else (low, middle - 1)
     return low
 
 

@@ -111,7 +111,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(out)
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_several_processes_equal_one(tmp_path: Path, alone: Run, world: int) -> None:
     run = Run(tmp_path / "run")
     assert train_together(world, without_draws(), run.path) == [0] * world
@@ -119,7 +119,9 @@ def test_several_processes_equal_one(tmp_path: Path, alone: Run, world: int) -> 
     assert not list(run.path.rglob("*.1.*"))
 
 
-@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize(
+    ("first", "second"), [(2, 1), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((1, 2), (2, 2)))]
+)
 def test_a_signal_to_one_process_stops_all_and_any_number_resumes(
     tmp_path: Path, alone: Run, first: int, second: int
 ) -> None:
