@@ -1,11 +1,18 @@
 """Fixtures for all tests."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from hexavit.parts import registry
+
+
+def pytest_collection_finish() -> None:
+    """Keep the millions of objects of imports and of collection out of later garbage collections: 0.2 s in each."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -47,7 +47,8 @@ def test_a_wrapped_checkpoint_loads(name: str, tmp_path: Path) -> None:
     report = hexavit.load_checkpoint(model, tmp_path / "a.pth")
     assert (report.origin, report.missing, report.left_over) == ("authors", {}, {})
     assert report.share == 1.0
-    assert all(torch.equal(t, tiny().state_dict()[key]) for key, t in model.state_dict().items())
+    expected = tiny().state_dict()
+    assert all(torch.equal(t, expected[key]) for key, t in model.state_dict().items())
 
 
 def test_a_prefix_of_another_name_is_given(tmp_path: Path) -> None:

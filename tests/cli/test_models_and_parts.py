@@ -84,8 +84,7 @@ def test_list_by_cost(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_costs_of_the_table_are_what_is_counted() -> None:
-    names = [name for name in hexavit.list_models() if name.endswith("_nano")]
-    for name, found in costs(names).items():
+    for name, found in costs(["cvt_nano", "deit_nano", "swin_nano", "pvt_v2_nano"]).items():
         counted = hexavit.profile(name)
         assert found == (counted.parameters, counted.macs), f"{name}: run docs/tables.py"
 

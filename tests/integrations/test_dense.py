@@ -53,8 +53,13 @@ def test_pyramids_are_found() -> None:
         assert len({told["reduction"] for told in hexavit.create_model(name).feature_info}) == embeddings(name)
 
 
-@pytest.mark.parametrize("kind", ["retinanet", "mask_rcnn"])
-@pytest.mark.parametrize("name", [*NANOS, *LARGE])
+DETECTORS = [
+    *(pytest.param(name, "retinanet", marks=[pytest.mark.slow] * (name not in NANOS)) for name in PYRAMIDS),
+    *(pytest.param(name, "mask_rcnn", marks=[pytest.mark.slow] * (name != "cvt_nano")) for name in PYRAMIDS),
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), DETECTORS)
 def test_a_detector_takes_a_step(example: ModuleType, name: str, kind: str) -> None:
     net, losses = example.train(kind, shallow(name), steps=1, batch=2, side=SIDE)
     assert all(torch.isfinite(torch.tensor(losses)))

@@ -88,18 +88,15 @@ class ModelContract:
     """One property per test, for each of `cases`."""
 
     cases: tuple[Case, ...] = ()
-    once_per_nano = ("test_captured_as_one_graph", "test_exported_with_any_batch_and_size")
-    """Tests of seconds, which are quick for the cases that stand for a nano and slow for the others."""
+    nanos_alone = ("test_captured_as_one_graph", "test_exported_with_any_batch_and_size")
+    """Quick versions of slow tests, for the cases that stand for a nano model: its first and its last stage."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "case" in metafunc.fixturenames:
-            slow = [
-                metafunc.function.__name__ in self.once_per_nano and not any(name.endswith("_nano") for name in c.names)
-                for c in self.cases
-            ]
-            marks = [pytest.mark.slow if each else () for each in slow]
-            params = [pytest.param(c, marks=m) for c, m in zip(self.cases, marks, strict=True)]
-            metafunc.parametrize("case", params, ids=map(str, self.cases))
+            cases = self.cases
+            if metafunc.function.__name__ in self.nanos_alone:
+                cases = tuple(case for case in cases if any(name.endswith("_nano") for name in case.names))
+            metafunc.parametrize("case", cases, ids=map(str, cases))
 
     @pytest.fixture
     def model(self, case: Case) -> Backbone:
@@ -349,33 +346,55 @@ class ModelContract:
 
     # Whole graph
 
-    def test_captured_as_one_graph(self, case: Case, images: torch.Tensor) -> None:
-        torch._dynamo.reset()
-        model = build(tiny(case.tiny, last=1))
-        captured = torch.compile(model, fullgraph=True, backend="eager")
-        torch.testing.assert_close(captured(images), model(images))
+    def test_captured_as_one_graph(self, case: Case) -> None:
+        assert_captured(build(ends(case.tiny)))
 
     @pytest.mark.slow
-    def test_checkpointing_is_captured_too(self, case: Case, images: torch.Tensor) -> None:
-        torch._dynamo.reset()
+    def test_all_stages_are_captured_as_one_graph(self, case: Case) -> None:
+        assert_captured(build(tiny(case.tiny, last=1)))
+
+    @pytest.mark.slow
+    def test_checkpointing_is_captured_too(self, case: Case) -> None:
         model = build(tiny(case.tiny, last=1))
         model.set_grad_checkpointing()
-        captured = torch.compile(model, fullgraph=True, backend="eager")
-        torch.testing.assert_close(captured(images), model(images))
+        assert_captured(model)
 
-    def test_exported_with_any_batch_and_size(self, case: Case, images: torch.Tensor) -> None:
-        architecture = tiny(case.tiny, last=1)
-        model, shapes = build(architecture), ((3, 3, SIDE, SIDE), (1, 3, 64, 96), (2, 3, 75, 67))
-        if any(getattr(module, "traced", "") for module in model.modules()):
-            # From a size at which every map has several windows, to others of the kind.
-            model = build(architecture.with_(img_size=(96, 96)))
-            images, shapes = random_images(2, 3, 96, 96), ((3, 3, 96, 96), (1, 3, 96, 128), (2, 3, 107, 99))
-        auto = torch.export.Dim.AUTO
-        with torch.no_grad():
-            program = torch.export.export(model, (images,), dynamic_shapes=({0: auto, 2: auto, 3: auto},)).module()
-            for shape in shapes:
-                other = random_images(*shape)
-                torch.testing.assert_close(program(other), model(other))
+    def test_exported_with_any_batch_and_size(self, case: Case) -> None:
+        assert_exported(ends(case.tiny))
+
+    @pytest.mark.slow
+    def test_all_stages_are_exported_with_any_batch_and_size(self, case: Case) -> None:
+        assert_exported(tiny(case.tiny, last=1))
+
+
+def ends(architecture: Architecture) -> Architecture:
+    """The first and the last stage, with as few blocks as :func:`tiny` allows."""
+    stages, head = architecture.stages, architecture.head
+    if head.options.get("enter"):  # a later stage: the last one in all models
+        head = Part(head.name, **{**head.options, "enter": -1})
+    return tiny(replace(architecture, stages=(stages[0], *stages[1:][-1:]), head=head), last=1)
+
+
+def assert_captured(model: Backbone) -> None:
+    torch._dynamo.reset()
+    images = random_images(2, 3, SIDE, SIDE)
+    captured = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(captured(images), model(images))
+
+
+def assert_exported(architecture: Architecture) -> None:
+    model, images = build(architecture), random_images(2, 3, SIDE, SIDE)
+    shapes = ((3, 3, SIDE, SIDE), (1, 3, 64, 96), (2, 3, 75, 67))
+    if any(getattr(module, "traced", "") for module in model.modules()):
+        # From a size at which every map has several windows, to others of the kind.
+        model = build(architecture.with_(img_size=(96, 96)))
+        images, shapes = random_images(2, 3, 96, 96), ((3, 3, 96, 96), (1, 3, 96, 128), (2, 3, 107, 99))
+    auto = torch.export.Dim.AUTO
+    with torch.no_grad():
+        program = torch.export.export(model, (images,), dynamic_shapes=({0: auto, 2: auto, 3: auto},)).module()
+        for shape in shapes:
+            other = random_images(*shape)
+            torch.testing.assert_close(program(other), model(other))
 
 
 def constant_buffers(module: torch.nn.Module) -> list[torch.Tensor]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchinfo
+from tests.killing import in_processes
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -85,10 +86,11 @@ def test_a_block_runs_on_plain_tensors(name: str) -> None:
     torch.testing.assert_close(block(args[0], size=kwargs["size"], prefix=kwargs["prefix"]), out)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_sharded_blocks_learn_what_one_process_learns(version: int, tmp_path: Path) -> None:
     """FSDP over two processes on CPUs, each `Block` wrapped, each process with half of the batch."""
-    torch.multiprocessing.spawn(_train_sharded, (version, str(tmp_path / "store")), nprocs=2)
+    store = str(tmp_path / "store")
+    assert in_processes([(_train_sharded, rank, version, store) for rank in range(2)]) == [0, 0]
 
 
 def _train_sharded(rank: int, version: int, store: str) -> None:

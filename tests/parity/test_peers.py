@@ -20,6 +20,7 @@ from hexavit.models.cvt.variants import cvt_vit_pytorch
 
 transformers = pytest.importorskip("transformers")
 
+SIZES = [(48, 96), pytest.param((64, 64), marks=pytest.mark.slow)]
 LOGITS, GRADIENTS = 5e-6, 1e-10  # of the largest value, in float32 and in float64
 
 
@@ -85,7 +86,7 @@ def transformers_cvt(act: nn.Module | None, depth: tuple[int, ...] = (1, 2, 10))
     return peer
 
 
-@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+@pytest.mark.parametrize("size", SIZES)
 def test_cvt_13_is_that_of_transformers_with_the_same_activation(size: tuple[int, int]) -> None:
     assert_same(transformers_cvt(SigmoidGELU()), hexavit.create_model("cvt_13", num_classes=10), size, "huggingface")
 
@@ -96,7 +97,7 @@ def test_cvt_13_is_that_of_transformers_with_its_own_activation() -> None:
     assert_same(transformers_cvt(None, depth=(1, 2, 3)), ours, (64, 64), "huggingface")
 
 
-@pytest.mark.parametrize("size", [(64, 64), (64, 96)])
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("s3_heads", [4, 6])
 def test_cvt_is_that_of_vit_pytorch(size: tuple[int, int], s3_heads: int) -> None:
     sizes = {"s3_heads": s3_heads, "s3_depth": 3, "num_classes": 10}
@@ -112,7 +113,7 @@ def test_the_named_cvt_is_vit_pytorchs_default() -> None:
     assert_same(peer, hexavit.create_model("cvt_13_vit_pytorch"), (64, 64), "vit_pytorch")
 
 
-@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+@pytest.mark.parametrize("size", SIZES)
 def test_vit_is_that_of_timm(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     peer = stirred(timm.create_model("vit_tiny_patch16_224", img_size=size, num_classes=10))
@@ -131,7 +132,7 @@ def test_vit_without_class_token_is_that_of_timm_with_its_norm_before_the_mean()
         hexavit.load_checkpoint(ours, after.state_dict())
 
 
-@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
 def test_deit_is_that_of_timm(name: str, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
@@ -139,7 +140,7 @@ def test_deit_is_that_of_timm(name: str, size: tuple[int, int]) -> None:
     assert_same(peer, hexavit.create_model(name, img_size=size, num_classes=10), size, "timm")
 
 
-@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+@pytest.mark.parametrize("size", SIZES)
 def test_cait_is_that_of_timm(size: tuple[int, int]) -> None:
     name = "cait_xxs24_224"
     torch.manual_seed(0)
@@ -190,7 +191,7 @@ def test_both_heads_of_deit_are_theirs(library: str) -> None:
         assert (translated[key] - own).abs().max() <= GRADIENTS * own.abs().max()
 
 
-@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+@pytest.mark.parametrize("size", SIZES)
 def test_vit_is_that_of_transformers(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     config = transformers.ViTConfig(
@@ -202,7 +203,7 @@ def test_vit_is_that_of_transformers(size: tuple[int, int]) -> None:
     assert_same(peer, ours, size, "huggingface")
 
 
-@pytest.mark.parametrize("size", [(64, 64), (64, 96)])
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ["pvt_v2_b0", "pvt_v2_b2_li", "twins_pcpvt_small"])
 def test_a_pyramid_is_that_of_timm(name: str, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
@@ -221,8 +222,10 @@ def test_pvt_is_that_of_transformers() -> None:
     assert_same(peer, ours, (64, 64), "huggingface")
 
 
-@pytest.mark.parametrize("size", [(64, 64), (64, 96)])
-@pytest.mark.parametrize(("name", "linear"), [("pvt_v2_b0", False), ("pvt_v2_b2_li", True)])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("name", "linear"), [("pvt_v2_b0", False), pytest.param("pvt_v2_b2_li", True, marks=pytest.mark.slow)]
+)
 def test_pvt_v2_is_that_of_transformers(name: str, linear: bool, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     stages = hexavit.models.resolve(name).stages
@@ -236,7 +239,7 @@ def test_pvt_v2_is_that_of_transformers(name: str, linear: bool, size: tuple[int
     assert_same(peer, hexavit.create_model(name, num_classes=10, overrides=ONE_EPS), size, "huggingface")
 
 
-@pytest.mark.parametrize(("size", "window"), [((64, 64), 4), ((128, 96), 2)])
+@pytest.mark.parametrize(("size", "window"), [((64, 64), 4), pytest.param((128, 96), 2, marks=pytest.mark.slow)])
 def test_swin_is_that_of_timm(size: tuple[int, int], window: int) -> None:
     """At (64, 64) the last two windows shrink to their maps; timm would shrink each side by itself."""
     name = "swin_tiny_patch4_window7_224"
@@ -321,7 +324,9 @@ def test_vits_published_files_of_torchvision_name_the_mlp_in_another_way() -> No
     assert all(torch.equal(*pair) for pair in zip(*(m.state_dict().values() for m in models), strict=True))
 
 
-@pytest.mark.parametrize("name", ["vit_b_32", "swin_t", "swin_v2_t"])
+@pytest.mark.parametrize(
+    "name", ["swin_t", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vit_b_32", "swin_v2_t"))]
+)
 def test_what_is_written_for_torchvision_is_loaded_by_it_as_a_whole(name: str, tmp_path: Path) -> None:
     peer = torchvision.models.get_model(name)
     before = {key: tensor.clone() for key, tensor in peer.state_dict().items()}
@@ -358,7 +363,7 @@ def test_swin_v2_is_that_of_timm() -> None:
     assert_same(peer, ours, (64, 64), "timm")
 
 
-@pytest.mark.parametrize("size", [(64, 64), (96, 160)])
+@pytest.mark.parametrize("size", [(64, 64), pytest.param((96, 160), marks=pytest.mark.slow)])
 def test_twins_svt_is_that_of_timm(size: tuple[int, int]) -> None:
     """Windows of 7 divide none of the maps, so both models pad."""
     torch.manual_seed(0)

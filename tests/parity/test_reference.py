@@ -121,7 +121,25 @@ def test_every_record_is_compared() -> None:
     assert set(MODELS) >= set(VARIANTS)
 
 
-@pytest.mark.parametrize("variant", MODELS)
+# Each has a smaller record of the same mechanisms, or is compared with another library in test_peers.
+LARGE = {
+    "cait_xxs36_224",
+    "cvt-21-224",
+    "deepvit_S",
+    "deepvit_patch16_224_re_attn_24b",
+    "swin_small_patch4_window7_224",
+    "swinv2_base_patch4_window12to16_192to256",
+    "swinv2_tiny_patch4_window16_256",
+}
+
+
+def test_large_records_are_there() -> None:
+    assert set(MODELS) >= LARGE
+
+
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in MODELS]
+)
 def test_same_outputs_as_the_authors(variant: str) -> None:
     record = MODELS[variant]
     model, report = loaded(record)
