@@ -16,8 +16,8 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture
-def shelves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test registers is taken off its shelf again."""
+def restored_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the parts that a test registers."""
     monkeypatch.setattr(registry, "_REGISTRIES", {kind: dict(parts) for kind, parts in registry._REGISTRIES.items()})
 
 

@@ -1,4 +1,4 @@
-"""Files that are not to be trusted: what is beside weights is left aside, what lies is refused, nothing runs."""
+"""Untrusted files: values other than weights are ignored, false sizes are errors, no code is run."""
 
 import io
 import json
@@ -89,13 +89,13 @@ PICKLES = {
 
 @pytest.mark.parametrize("name", PICKLES)
 def test_a_hostile_pickle_makes_nothing_but_a_mark_or_a_sentence(name: str) -> None:
-    machine, refused = PickleMachine(), None
+    machine, rejected = PickleMachine(), None
     try:
         machine.load(io.BytesIO(PICKLES[name]))
     except CheckpointError as error:
-        refused = str(error)
-    assert refused or name == "a huge memo" or "os.system" in machine.foreign
-    assert "\n" not in str(refused)
+        rejected = str(error)
+    assert rejected or name == "a huge memo" or "os.system" in machine.foreign
+    assert "\n" not in str(rejected)
 
 
 def test_tuples_that_would_take_for_ever_to_hash_are_no_keys() -> None:
@@ -144,7 +144,7 @@ def test_claims_are_held_against_the_file(
         hexavit.load_checkpoint(tiny(), path)
 
 
-def test_archives_that_unpack_to_more_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+def test_archives_that_unpack_to_more_are_rejected(files: dict[str, Path], tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.pth"
     bomb.write_bytes(rezipped(files["w.pth"], lambda name, data: data, zipfile.ZIP_DEFLATED))
     with pytest.raises(CheckpointError, match="compressed, which PyTorch's files never are"):
@@ -158,13 +158,13 @@ def test_archives_that_unpack_to_more_are_refused(files: dict[str, Path], tmp_pa
 @pytest.mark.parametrize(
     "array", [np.array([{}], dtype=object), np.array(["x"]), np.zeros(2, dtype="f4,f4"), np.zeros(2, complex)]
 )
-def test_arrays_that_are_no_plain_numbers_are_refused(tmp_path: Path, array: Any) -> None:
+def test_arrays_that_are_no_plain_numbers_are_rejected(tmp_path: Path, array: Any) -> None:
     np.savez(tmp_path / "a.npz", cls=array)
     with pytest.raises(CheckpointError, match="weights are plain numbers"):
         hexavit.load_checkpoint(tiny(), tmp_path / "a.npz")
 
 
-def test_an_array_that_claims_more_than_it_has_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
+def test_an_array_that_claims_more_than_it_has_is_rejected(files: dict[str, Path], tmp_path: Path) -> None:
     def lie(name: str, data: bytes) -> bytes:
         return data.replace(b"'shape': (3,)", b"'shape': (9,)")
 
@@ -173,7 +173,7 @@ def test_an_array_that_claims_more_than_it_has_is_refused(files: dict[str, Path]
         hexavit.load_checkpoint(tiny(), tmp_path / "a.npz")
 
 
-def test_a_safetensors_header_that_lies_is_refused(tmp_path: Path) -> None:
+def test_a_safetensors_header_that_lies_is_rejected(tmp_path: Path) -> None:
     for header in (
         {"norm.weight": {"dtype": "F32", "shape": [10**9, 10**9], "data_offsets": [0, 4]}},
         {"norm.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 10**15]}},
@@ -196,7 +196,7 @@ def test_an_index_stays_in_its_folder(tmp_path: Path) -> None:
             inspect_checkpoint(tmp_path)
 
 
-def test_whole_models_programs_and_other_files_are_told_apart(tmp_path: Path) -> None:
+def test_whole_models_programs_and_other_files_are_distinguished(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pth")
     (tmp_path / "text.pth").write_text("not a checkpoint")
     (tmp_path / "empty.pth").write_bytes(b"")
@@ -217,15 +217,15 @@ def test_whole_models_programs_and_other_files_are_told_apart(tmp_path: Path) ->
 
 def test_names_cannot_break_a_sentence_or_a_terminal(tmp_path: Path) -> None:
     torch.save({"norm.weight\n\x1b[2J": torch.zeros(1)}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match="no name of a tensor") as refusal:
+    with pytest.raises(CheckpointError, match="no name of a tensor") as raised:
         hexavit.load_checkpoint(tiny(), tmp_path / "a.pth")
-    assert str(refusal.value).isprintable()
+    assert str(raised.value).isprintable()
     machine = PickleMachine()
     machine.load(io.BytesIO(b"\x80\x04\x8c\x03a\nb\x8c\x03\x1b[J\x93."))
     assert list(machine.foreign) == ["a\\nb.\\x1b[J"]
 
 
-def test_a_file_of_more_tensors_than_any_model_is_refused_quickly() -> None:
+def test_a_file_of_more_tensors_than_any_model_is_rejected_quickly() -> None:
     with pytest.raises(CheckpointError, match="20,001 tensors"):
         hexavit.load_checkpoint(tiny(), {f"norm.{i}": torch.zeros(0) for i in range(20_001)})
 

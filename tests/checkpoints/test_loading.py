@@ -1,4 +1,4 @@
-"""load_checkpoint: wrappers, adapting, swapped parts, and models that stay whole when a file is refused."""
+"""load_checkpoint: wrappers, adapting, swapped parts, and models that are unchanged after an error."""
 
 import json
 from collections.abc import Callable
@@ -97,7 +97,7 @@ def test_steps_that_batch_norms_counted_may_be_missing() -> None:
 # Adapting
 
 
-def test_another_number_of_classes_is_refused_and_then_adapted() -> None:
+def test_another_number_of_classes_is_rejected_and_then_adapted() -> None:
     donor, model = nano(7), nano(5)
     head = model.head.fc.weight.clone()
     with pytest.raises(CheckpointError, match=r"has 7 classes and the model 5: adapt='classes' .* classes="):
@@ -129,7 +129,7 @@ def test_a_head_with_two_classifiers_is_adapted_and_picked_as_a_whole(name: str)
     assert set(report.missing) == {f"head.{fc}.{kind}" for fc in ("fc", "fc2") for kind in ("weight", "bias")}
 
 
-def test_a_file_or_a_model_without_a_head_is_told_from_one_of_other_classes() -> None:
+def test_a_missing_head_is_not_another_number_of_classes() -> None:
     headless, model = nano(0), nano(5)
     with pytest.raises(
         CheckpointError, match=r"no classes and the model 5: adapt='classes' keeps the model's own head$"
@@ -208,12 +208,12 @@ def test_a_table_with_a_row_for_distillation_gives_the_class_tokens_row() -> Non
     assert torch.equal(model.stages[0].class_token, start)  # of another shape, so not loaded
 
 
-def test_an_unknown_adaptation_is_refused() -> None:
+def test_an_unknown_adaptation_is_rejected() -> None:
     with pytest.raises(CheckpointError, match="did you mean 'classes'"):
         hexavit.load_checkpoint(nano(), authors(nano()), adapt="class")
 
 
-# Swapped parts, and refusals
+# Swapped parts, and errors
 
 
 def test_a_swapped_part_is_reported_and_all_others_load() -> None:
@@ -239,7 +239,7 @@ def test_what_no_row_explains_is_listed() -> None:
 
 
 @pytest.mark.parametrize("spoil", ["missing", "shape", "nan", "integer", "extra"])
-def test_a_refusal_leaves_the_model_as_it_was(spoil: str) -> None:
+def test_an_error_leaves_the_model_unchanged(spoil: str) -> None:
     donor, model, before = nano(), nano(), nano()
     with torch.no_grad():
         for p in donor.parameters():
@@ -260,7 +260,7 @@ def test_a_refusal_leaves_the_model_as_it_was(spoil: str) -> None:
     assert equal(model, before)
 
 
-def test_files_of_other_families_are_refused_with_the_origins_there_are() -> None:
+def test_files_of_other_families_are_rejected_with_the_origins_there_are() -> None:
     from torchvision.models import resnet18
 
     with pytest.raises(CheckpointError, match=r"match no known layout: hexavit, or authors,"):
@@ -288,5 +288,5 @@ def test_biases_of_other_windows_are_resized_when_asked() -> None:
     report = hexavit.load_checkpoint(large, small.state_dict(), adapt="position")
     assert set(report.adapted) == {key for key in small.state_dict() if key.endswith("position.table")}
     table = small.state_dict()["stages.0.blocks.1.attention.position.table"]  # (5 x 5 offsets, 1 head)
-    told = torch.nn.functional.interpolate(table.t().view(1, 1, 5, 5), size=(9, 9), mode="bicubic").view(1, 81).t()
-    assert torch.equal(large.state_dict()["stages.0.blocks.1.attention.position.table"], told)
+    resized = torch.nn.functional.interpolate(table.t().view(1, 1, 5, 5), size=(9, 9), mode="bicubic").view(1, 81).t()
+    assert torch.equal(large.state_dict()["stages.0.blocks.1.attention.position.table"], resized)

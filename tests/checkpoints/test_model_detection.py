@@ -63,7 +63,7 @@ def test_a_file_of_its_authors_is_known_again(name: str) -> None:
 @pytest.mark.parametrize(
     "name", [n for n in NAMES if n.endswith("_nano") and model_entry(n).architecture.head.name != "pool"]
 )
-def test_other_classes_channels_and_sizes_are_told(name: str) -> None:
+def test_other_classes_channels_and_sizes_are_detected(name: str) -> None:
     plain = model_entry(name).architecture
     side = 3 * plain.img_size[0]
     asked = resolve(name, num_classes=7, in_chans=4, img_size=side)
@@ -74,7 +74,7 @@ def test_other_classes_channels_and_sizes_are_told(name: str) -> None:
     assert found.img_size == ((side, side) if tables else plain.img_size)
 
 
-def test_twins_are_those_that_shapes_cannot_tell_apart() -> None:
+def test_twins_are_models_of_equal_shapes() -> None:
     found = matches(state_of(resolve("deit_base_patch16_384")), "deit")
     assert [each.name for each in found] == ["deit_base_patch16_384", "vit_base_patch16_384"]
     facts = hexavit.checkpoints.inspect_checkpoint(hexavit.create_model("deit_tiny_patch16_224").state_dict())

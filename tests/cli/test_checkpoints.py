@@ -18,8 +18,8 @@ def file(tmp_path: Path) -> Path:
 
 def test_inspect_and_convert(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(file)]) == 0
-    told = capsys.readouterr().out
-    assert all(text in told for text in ("cvt_nano", "hexavit", "'model'", "epoch"))
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("cvt_nano", "hexavit", "'model'", "epoch"))
     out = file.with_name("b.pth")
     assert main(["convert", str(file), str(out), "--to", "authors", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["target"] == "authors"
@@ -39,6 +39,6 @@ def test_inspect_and_convert(file: Path, capsys: pytest.CaptureFixture[str]) -> 
 )
 def test_wrong_calls(file: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([argument.format(file) for argument in arguments]) == 2
-    told = capsys.readouterr().err
-    assert sentence in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert sentence in printed
+    assert printed.count("\n") == 1

@@ -18,7 +18,7 @@ class Halved(hexavit.PartModule):
 """
 
 
-@pytest.mark.usefixtures("shelves")
+@pytest.mark.usefixtures("restored_registries")
 def test_a_file_and_a_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,6 +42,6 @@ def test_a_file_and_a_module(
 )
 def test_errors(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "cvt_nano", *arguments]) == 2
-    told = capsys.readouterr().err
-    assert sentence in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert sentence in printed
+    assert printed.count("\n") == 1

@@ -76,9 +76,9 @@ def test_list_by_cost(capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(capsys, "list", "deit_*", "--max-macs", "1255000000").split() == ["deit_tiny_patch16_224", "deit_nano"]
     assert "no model '*' has max-params=1: leave a filter out" in error(capsys, "list", "--max-params", "1")
     for wrong in ("ten", "10m", "-1", "1e6"):
-        told = error(capsys, "list", f"--max-macs={wrong}")
+        printed = error(capsys, "list", f"--max-macs={wrong}")
         assert (
-            told
+            printed
             == f"error: --max-macs takes a number, plain or with the suffix k, M or G, such as 10M, not {wrong!r}\n"
         )
 
@@ -97,17 +97,17 @@ def test_all_costs_of_the_table_are_what_is_counted() -> None:
 
 
 def test_show_two(capsys: pytest.CaptureFixture[str]) -> None:
-    told = ask(capsys, "show", "deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224")
-    assert told.splitlines()[0].split() == [
+    printed = ask(capsys, "show", "deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224")
+    assert printed.splitlines()[0].split() == [
         "column",
         "where",
         "deit_tiny_patch16_224",
         "deit_tiny_distilled_patch16_224",
     ]
-    assert told.splitlines()[2].split() == ["head", "head", "class_token", "two_heads"]
+    assert printed.splitlines()[2].split() == ["head", "head", "class_token", "two_heads"]
     # The second token and head: 192 of the token, 192 of its position, 193,000 of its head.
-    assert told.splitlines()[6].split() == ["parameters", "5.717", "M", "5.911", "M", "+3.4%"]
-    assert told.splitlines()[7].split()[-1] == "+0.6%"
+    assert printed.splitlines()[6].split() == ["parameters", "5.717", "M", "5.911", "M", "+3.4%"]
+    assert printed.splitlines()[7].split()[-1] == "+0.6%"
     read, *cost = json.loads(ask(capsys, "show", "cpvt_nano", "cpvt_nano", "--set", "head=pool", "--json"))
     assert read == {"column": "head", "path": "head", "here": "pool", "there": "class_token"}
     assert [(each["column"], each["path"]) for each in cost] == [
@@ -129,14 +129,14 @@ def test_differences_come_by_column() -> None:
 
 
 def test_parts(capsys: pytest.CaptureFixture[str]) -> None:
-    told = ask(capsys, "parts")
+    printed = ask(capsys, "parts")
     for kind in KINDS:
         for name in part_names(kind):
-            assert f"\n{kind:<11}  {name:<21}  " in told, (kind, name)
-    told = ask(capsys, "parts", "peg")
-    assert "Chu et al., ICLR 2023" in told
-    assert "kernel  3        a whole number" in told
-    assert "used by: cpvt_tiny" in told
+            assert f"\n{kind:<11}  {name:<21}  " in printed, (kind, name)
+    printed = ask(capsys, "parts", "peg")
+    assert "Chu et al., ICLR 2023" in printed
+    assert "kernel  3        a whole number" in printed
+    assert "used by: cpvt_tiny" in printed
     (read,) = json.loads(ask(capsys, "parts", "attention.performer", "--json"))
     assert read["options"]["heads"] == {"takes": "a whole number", "default": "required"}
     assert "did you mean 'peg'?" in error(capsys, "parts", "pegg")

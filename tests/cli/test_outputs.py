@@ -1,4 +1,4 @@
-"""No command replaces a file that exists unless it is told to by --overwrite."""
+"""No command replaces a file that exists without --overwrite."""
 
 from pathlib import Path
 

@@ -19,21 +19,21 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def ask(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0) -> tuple[str, str]:
     assert main(["predict", str(trained().path), *map(str, arguments), "--device", "cpu"]) == status
-    told = capsys.readouterr()
-    return told.out, told.err
+    printed = capsys.readouterr()
+    return printed.out, printed.err
 
 
 def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
-def names(told: str) -> list[str]:
-    return [json.loads(line)["image"] for line in told.splitlines()]
+def names(printed: str) -> list[str]:
+    return [json.loads(line)["image"] for line in printed.splitlines()]
 
 
 def test_a_pattern_in_quotes(capsys: pytest.CaptureFixture[str]) -> None:
-    told, _ = ask(capsys, f"{digits_folder()}/*/*0.png", "--json")
-    assert names(told) == sorted(map(str, digits_folder().glob("*/*0.png")))
+    printed, _ = ask(capsys, f"{digits_folder()}/*/*0.png", "--json")
+    assert names(printed) == sorted(map(str, digits_folder().glob("*/*0.png")))
 
 
 @pytest.mark.parametrize(("part", "options"), [("\n", []), ("\0", []), ("\0", ["-0"]), ("\0", ["--null"])])
@@ -42,8 +42,8 @@ def test_a_list_on_the_standard_input(
 ) -> None:
     paths = sorted(map(str, digits_folder().rglob("*.png")))
     feed(monkeypatch, part.join(paths[1:]).encode())
-    told, _ = ask(capsys, paths[0], "-", "--json", "--batch-size", 4, *options)
-    assert names(told) == paths
+    printed, _ = ask(capsys, paths[0], "-", "--json", "--batch-size", 4, *options)
+    assert names(printed) == paths
 
 
 def test_the_three_formats_agree(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_broken_images_are_named_and_the_others_go_on(capsys: pytest.CaptureFixt
         (tmp_path / f"{number}.png").write_bytes(path.read_bytes())
     (tmp_path / "1a.png").write_bytes(good[0].read_bytes()[:50])
     (tmp_path / "1b.png").touch()
-    told, remarks = ask(capsys, tmp_path, "--json", "--out", tmp_path / "out.jsonl", status=1)
-    assert told == ""
+    printed, remarks = ask(capsys, tmp_path, "--json", "--out", tmp_path / "out.jsonl", status=1)
+    assert printed == ""
     assert [Path(name).stem for name in names((tmp_path / "out.jsonl").read_text())] == ["0", "1", "2"]
     assert remarks.count("\n") == 3
     assert f"error: {tmp_path / '1b.png'}: this file is empty\n" in remarks
@@ -77,15 +77,15 @@ def test_broken_images_are_named_and_the_others_go_on(capsys: pytest.CaptureFixt
 
 def test_nothing_but_broken_images(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    told, remarks = ask(capsys, tmp_path / "a.png", status=1)
-    assert (told, remarks.splitlines()[-1]) == ("", "error: no image could be read")
+    printed, remarks = ask(capsys, tmp_path / "a.png", status=1)
+    assert (printed, remarks.splitlines()[-1]) == ("", "error: no image could be read")
 
 
 def test_a_list_may_name_what_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     good = next(digits_folder().rglob("*.png"))
     feed(monkeypatch, f"gone.png\nhttp://a/b.png\n{good}\n".encode())
-    told, remarks = ask(capsys, "-", "--json", status=1)
-    assert names(told) == [str(good)]
+    printed, remarks = ask(capsys, "-", "--json", status=1)
+    assert names(printed) == [str(good)]
     assert "gone.png: there is no such image file" in remarks
     assert "http://a/b.png: nothing is fetched" in remarks
 
@@ -96,9 +96,9 @@ def test_an_empty_list_is_an_error(capsys: pytest.CaptureFixture[str], monkeypat
 
 
 def test_features_stand_beside_their_paths(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    told, _ = ask(capsys, digits_folder(), "--json", "--features", tmp_path / "f.npy")
+    printed, _ = ask(capsys, digits_folder(), "--json", "--features", tmp_path / "f.npy")
     assert np.load(tmp_path / "f.npy", allow_pickle=False).shape == (30, 128)
-    assert (tmp_path / "f.npy.txt").read_text().splitlines() == names(told)
+    assert (tmp_path / "f.npy.txt").read_text().splitlines() == names(printed)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["f.npy", "f.npy.txt"]
 
 
@@ -117,7 +117,7 @@ def test_an_interrupted_prediction_leaves_no_half_file(
     assert (tmp_path / "a.csv").read_text() == "what was there"
 
 
-def test_a_reader_that_leaves_early_is_no_error() -> None:
+def test_a_closed_pipe_is_no_error() -> None:
     code = "import sys; from hexavit.cli import main; sys.exit(main())"
     call = [sys.executable, "-c", code, "predict", str(trained().path), str(digits_folder()), "--batch-size", "1"]
     read, write = os.pipe()
@@ -127,7 +127,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_features_are_whole_though_the_reader_leaves_early(tmp_path: Path) -> None:
+def test_features_are_complete_after_a_closed_pipe(tmp_path: Path) -> None:
     code = "import sys; from hexavit.cli import main; sys.exit(main())"
     call = [sys.executable, "-c", code, "predict", str(trained().path), str(digits_folder()), "--json"]
     read, write = os.pipe()

@@ -129,11 +129,11 @@ def test_a_wrong_call(call: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
         return text
 
     assert main(filled(call).split()) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("error: ")
-    assert told.err.count("\n") == 1
-    assert filled(WRONG[call]) in told.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert filled(WRONG[call]) in printed.err
     assert not (tmp_path / "out").exists()
 
 

@@ -20,7 +20,7 @@ def harmed(path: Path) -> tuple[Path, list[str]]:
     return data, [file.relative_to(data).as_posix() for file in broken]
 
 
-def test_skip_leaves_the_broken_ones_out_and_moves_no_other(tmp_path: Path) -> None:
+def test_skip_leaves_out_broken_images_alone(tmp_path: Path) -> None:
     data, broken = harmed(tmp_path)
     source = ImageFolder(data)
     split = make_split(source, 0.5, 0)
@@ -32,9 +32,9 @@ def test_skip_leaves_the_broken_ones_out_and_moves_no_other(tmp_path: Path) -> N
 
 def test_error_counts_them_before_anything_is_made(tmp_path: Path) -> None:
     data, broken = harmed(tmp_path)
-    with pytest.raises(DataError, match="; of 18 images 3 cannot be read: --on-bad-image skip leaves") as refusal:
+    with pytest.raises(DataError, match="; of 18 images 3 cannot be read: --on-bad-image skip leaves") as raised:
         train(tiny(data), tmp_path / "run", console=silent())
-    assert str(refusal.value).startswith(str(data / broken[0]))
+    assert str(raised.value).startswith(str(data / broken[0]))
     assert not (tmp_path / "run").exists()
 
 

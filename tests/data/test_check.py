@@ -50,9 +50,9 @@ def test_everything_is_found(tmp_path: Path) -> None:
     assert contradiction.classes == ("one", "two")
     assert {each.name for each in found.broken} == {"train/two/cut.png", "val/one/empty.jpg"}
     assert Broken("val/one/empty.jpg", f"{data / 'val/one/empty.jpg'}: this file is empty") in found.broken
-    told = str(found)
-    assert "duplicates 2, of which 1 across parts and 1 across classes" in told
-    assert all(each.reason in told for each in found.broken)
+    printed = str(found)
+    assert "duplicates 2, of which 1 across parts and 1 across classes" in printed
+    assert all(each.reason in printed for each in found.broken)
     assert json.loads(json.dumps(found.as_dict()))["leaks"] == 1
 
 

@@ -200,21 +200,21 @@ def test_damaged_files_are_read_or_raise_an_error(tmp_path: Path) -> None:
     place = save(tmp_path / "packed", table_of(tmp_path / "images"))
     file = place / "data-00000-of-00002.arrow"
     whole, draw = file.read_bytes(), random.Random(0)
-    refused = []
+    rejected = []
     for _ in range(300):
-        bent = bytearray(whole)
+        corrupt = bytearray(whole)
         for _ in range(draw.randrange(1, 6)):
-            bent[draw.randrange(len(bent) // 2)] = draw.randrange(256)
+            corrupt[draw.randrange(len(corrupt) // 2)] = draw.randrange(256)
         file.unlink()  # what is mapped stays as it was
-        file.write_bytes(bent)
+        file.write_bytes(corrupt)
         try:
             source = HuggingFaceImages(place)
             for number in range(len(source.names)):
                 source.load(number)
         except DataError as error:
-            refused.append(str(error))
-    assert len(refused) > 50
-    assert not any("\n" in sentence for sentence in refused)
+            rejected.append(str(error))
+    assert len(rejected) > 50
+    assert not any("\n" in sentence for sentence in rejected)
 
 
 def test_several_sets_in_one_folder_are_distinguished(tmp_path: Path) -> None:

@@ -62,9 +62,9 @@ def test_a_path_without_data_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither 'digits' nor a folder"):
         open_source(str(tmp_path / "digit"))
     for name in ("a" * 300, "\x00", str(tmp_path / "\udcff")):
-        with pytest.raises(DataError, match="neither 'digits' nor a folder") as refusal:
+        with pytest.raises(DataError, match="neither 'digits' nor a folder") as raised:
             open_source(name)
-        assert str(refusal.value).isprintable()
+        assert str(raised.value).isprintable()
     with pytest.raises(DataError, match="at least two class folders"):
         open_source(str(tmp_path))
     make_folder(tmp_path, 1)

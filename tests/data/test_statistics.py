@@ -51,8 +51,8 @@ def test_train_and_predict_on_multichannel_files(
     assert spec.mean[0] == pytest.approx(15_000 / 65_535, abs=0.01)
     assert spec.mean[-1] == pytest.approx(30_000 / 65_535, abs=0.01)
     found = evaluate(trained, str(data), part="all", device="cpu", workers=0)
-    answers = list(predict(trained, [data], top=1, device="cpu"))
-    right = sum(each.image.parent.name == each.top[0][0] for each in answers)
+    outputs = list(predict(trained, [data], top=1, device="cpu"))
+    right = sum(each.image.parent.name == each.top[0][0] for each in outputs)
     assert (found.count, found.accuracy) == (16, pytest.approx(right / 16))
     assert main(["evaluate", str(trained.path), "--data", str(data), "--report", str(tmp_path / "a.html")]) == 0
     capsys.readouterr()
@@ -79,7 +79,7 @@ def test_every_augmentation_takes_many_channels(tmp_path: Path, kind: str) -> No
     assert (made.shape, made.dtype) == ((CHANNELS, 16, 12), torch.float32)
 
 
-def test_the_check_and_its_sheet(tmp_path: Path) -> None:
+def test_the_check_and_its_contact_sheet(tmp_path: Path) -> None:
     data = make_bands(tmp_path / "data")
     (data / "wet" / "copy.npy").write_bytes((data / "dry" / "0.npy").read_bytes())
     source = open_source(str(data))

@@ -60,10 +60,10 @@ def test_train_and_evaluate_on_a_table(tmp_path: Path) -> None:
 )
 def test_an_invalid_table_raises_an_error(tmp_path: Path, content: str, sentence: str) -> None:
     (tmp_path / "a.csv").write_text(content)
-    with pytest.raises(DataError) as refusal:
+    with pytest.raises(DataError) as raised:
         ImageTable(tmp_path / "a.csv")
-    assert sentence in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert sentence in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_text_in_another_encoding_raises_an_error(tmp_path: Path) -> None:

@@ -82,9 +82,9 @@ def test_broken_shards_are_named(tmp_path: Path) -> None:
         "without compression": pack(tmp_path / "e.tar", [("a.png", b""), ("a.cls", b"\xff")]),
     }
     for sentence, path in cases.items():
-        with pytest.raises(DataError, match=sentence) as refusal:
+        with pytest.raises(DataError, match=sentence) as raised:
             open_source(str(path))
-        assert "\n" not in str(refusal.value)
+        assert "\n" not in str(raised.value)
     with pytest.raises(DataError, match="this is not a tar file"):
         open_source(str(tmp_path / "nowhere.tar"))
 

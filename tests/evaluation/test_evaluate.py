@@ -55,7 +55,7 @@ def test_a_test_part_goes_before_val(tmp_path: Path) -> None:
     assert evaluate(trained(), str(data), part="val", device="cpu").part == "val"
 
 
-def test_what_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
+def test_unknown_classes_are_an_error(tmp_path: Path) -> None:
     data = make_folder(tmp_path, 2, first=20)
     with pytest.raises(DataError, match="this data has no part 'test': choose from all"):
         evaluate(trained(), str(data), part="test")
@@ -64,7 +64,7 @@ def test_what_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
         evaluate(trained(), str(data))
 
 
-def test_broken_images_are_refused_or_left_out(tmp_path: Path) -> None:
+def test_broken_images_are_rejected_or_left_out(tmp_path: Path) -> None:
     data = make_folder(tmp_path, 4, first=20)
     (data / "zero" / "a.png").touch()
     with pytest.raises(DataError, match=r"a\.png: this file is empty; --on-bad-image skip leaves such images out$"):
@@ -99,7 +99,7 @@ def test_classes_that_the_model_lacks_are_left_out_and_counted(tmp_path: Path) -
     assert (found.count, found.left_out) == (8, {"nil": 4})
 
 
-def test_a_model_of_imagenet_22k_is_judged_on_1k(tmp_path: Path) -> None:
+def test_a_model_of_imagenet_22k_is_evaluated_on_1k(tmp_path: Path) -> None:
     """Class folders by WordNet's numbers; only the columns of ImageNet-1k's classes are looked at."""
     folders = {"zero": "n01440764", "one": "n02123045", "two": "n04399382"}  # ImageNet-22k has no n04399382
     data = make_folder(tmp_path, 3, first=20)
@@ -123,7 +123,7 @@ def test_a_model_of_imagenet_22k_is_judged_on_1k(tmp_path: Path) -> None:
     assert result.predictions.predicted.tolist() == chosen.tolist()
 
 
-def test_folders_of_imagenet_22k_are_trained_on_and_judged(tmp_path: Path) -> None:
+def test_folders_of_imagenet_22k_are_trained_on_and_evaluated(tmp_path: Path) -> None:
     data = make_folder(tmp_path / "data", 5)
     for name, number in {"zero": "n00004475", "one": "n02123045", "two": "n01440764"}.items():
         (data / name).rename(data / number)

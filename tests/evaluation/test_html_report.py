@@ -21,16 +21,16 @@ def result() -> DetailedEvaluation:
     return evaluate_with_predictions(trained(), str(digits_folder()), part="all", device="cpu")
 
 
-def test_every_figure_agrees_with_the_answers(result: DetailedEvaluation) -> None:
-    found, answers = result.evaluation, result.predictions
-    assert answers.right.mean() == pytest.approx(found.accuracy)
-    assert -np.log(answers.truth_probability).mean() == pytest.approx(found.loss, rel=1e-4)
+def test_every_figure_agrees_with_the_predictions(result: DetailedEvaluation) -> None:
+    found, outputs = result.evaluation, result.predictions
+    assert outputs.right.mean() == pytest.approx(found.accuracy)
+    assert -np.log(outputs.truth_probability).mean() == pytest.approx(found.loss, rel=1e-4)
     assert found.interval[0] <= found.accuracy <= found.interval[1]
     wrong = sum(each.count for each in found.confused)
-    assert wrong == found.count - answers.right.sum()
-    place = np.ceil(answers.confidence * 15)  # bins closed on the right
+    assert wrong == found.count - outputs.right.sum()
+    place = np.ceil(outputs.confidence * 15)  # bins closed on the right
     gaps = [
-        abs(answers.confidence[place == n].mean() - answers.right[place == n].mean()) * (place == n).mean()
+        abs(outputs.confidence[place == n].mean() - outputs.right[place == n].mean()) * (place == n).mean()
         for n in np.unique(place)
     ]
     assert found.ece == pytest.approx(sum(gaps), abs=1e-5)
@@ -62,12 +62,12 @@ def test_the_report_holds_its_pictures_and_asks_nobody(result: DetailedEvaluatio
 
 def test_names_are_text_and_nothing_else(tmp_path: Path) -> None:
     odd = ("<b>$x^{$", "a&b", "c\nd")
-    answers = Predictions(np.arange(3), np.array([0, 1, 2]), np.array([1, 0, 2]), np.full(3, 0.9), np.full(3, 0.05))
+    outputs = Predictions(np.arange(3), np.array([0, 1, 2]), np.array([1, 0, 2]), np.full(3, 0.9), np.full(3, 0.05))
     found = evaluate_with_predictions(trained(), str(digits_folder()), part="all", device="cpu")
     evaluation = found.evaluation
-    object.__setattr__(evaluation, "per_class", answers.per_class(odd))
-    object.__setattr__(evaluation, "confused", answers.confused(odd))
-    write_report(DetailedEvaluation(evaluation, answers, odd, found.source), tmp_path / "a.html")
+    object.__setattr__(evaluation, "per_class", outputs.per_class(odd))
+    object.__setattr__(evaluation, "confused", outputs.confused(odd))
+    write_report(DetailedEvaluation(evaluation, outputs, odd, found.source), tmp_path / "a.html")
     page = (tmp_path / "a.html").read_text()
     assert "&lt;b&gt;$x^{$" in page
     assert "<b>" not in page
@@ -80,13 +80,13 @@ def test_class_names_that_the_font_lacks_are_drawn() -> None:
 
 def test_pictures_of_many_classes_and_of_none_wrong(result: DetailedEvaluation) -> None:
     many = np.arange(100)
-    answers = Predictions(many, many, many, np.ones(100), np.ones(100))
-    for png in (draw_confusion(answers, [str(n) for n in many]), draw_reliability(answers)):
+    outputs = Predictions(many, many, many, np.ones(100), np.ones(100))
+    for png in (draw_confusion(outputs, [str(n) for n in many]), draw_reliability(outputs)):
         Image.open(io.BytesIO(png)).load()
-    assert draw_mistakes(answers, [str(n) for n in many], result.source) is None
+    assert draw_mistakes(outputs, [str(n) for n in many], result.source) is None
 
 
-def test_a_report_that_cannot_be_written_is_refused(result: DetailedEvaluation, tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_rejected(result: DetailedEvaluation, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="this file cannot be written"):
         write_report(result, tmp_path / "file" / "a.html")

@@ -95,7 +95,7 @@ def test_features_are_kept_and_used_again(ready: LoadedModel, tmp_path: Path, mo
         probe(ready, data, device="cpu", cache=tmp_path / "kept.txt")
 
 
-def test_broken_images_are_refused_or_left_out(ready: LoadedModel, tmp_path: Path) -> None:
+def test_broken_images_are_rejected_or_left_out(ready: LoadedModel, tmp_path: Path) -> None:
     data = make_folder(tmp_path, 5)
     (data / "zero" / "a.png").touch()
     with pytest.raises(DataError, match="this file is empty"):
@@ -103,7 +103,7 @@ def test_broken_images_are_refused_or_left_out(ready: LoadedModel, tmp_path: Pat
     assert list(probe(ready, str(data), device="cpu", on_bad_image="skip").skipped) == ["zero/a.png"]
 
 
-def test_what_cannot_be_done_is_refused(ready: LoadedModel, tmp_path: Path) -> None:
+def test_impossible_settings_are_errors(ready: LoadedModel, tmp_path: Path) -> None:
     data = str(make_folder(tmp_path, 2))
     with pytest.raises(HexavitError, match="k is at most the number of training images, 3, not 4"):
         probe(ready, data, k=4, device="cpu")
@@ -119,9 +119,9 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert main([*call, "--json"]) == 0
     read = json.loads(capsys.readouterr().out)
     assert main(call) == 0
-    told = capsys.readouterr().out
-    assert f"k-NN    {read['knn']['accuracy']:>8.2%}" in told
-    assert f"C = {read['linear']['setting']:g} (cross-validation" in told
+    printed = capsys.readouterr().out
+    assert f"k-NN    {read['knn']['accuracy']:>8.2%}" in printed
+    assert f"C = {read['linear']['setting']:g} (cross-validation" in printed
     place = hexavit.save_pretrained(hexavit.create_model("cvt_nano", num_classes=0), tmp_path / "headless")
     assert main(["probe", str(place), "--data", str(digits_folder()), "--k", "1", "--c", "1"]) == 0
     assert load_model(place, headless=True).classes == ()

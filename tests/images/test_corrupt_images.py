@@ -1,4 +1,4 @@
-"""Two thousand and more bent files: each is read or refused by one sentence; no crash, no hang, no growing memory."""
+"""Corrupt files: each is read or is an error of one sentence; no crash, no hang, no growing memory."""
 
 import contextlib
 import json
@@ -35,36 +35,36 @@ def make_images(folder: Path) -> list[bytes]:
         made.append((folder / name).read_bytes())
     bands = np.concatenate([np.asarray(photograph)] * 2, axis=2)
     np.save(folder / BANDS[0], bands)
-    with contextlib.suppress(ImportError):  # without it, such files are refused
+    with contextlib.suppress(ImportError):  # without it, such files are an error
         from tifffile import imwrite
 
         imwrite(folder / BANDS[1], bands, photometric="minisblack", planarconfig="contig", compression="zlib")
     return made + [path.read_bytes() for name in BANDS if (path := folder / name).exists()]
 
 
-def bend(content: bytes, number: int) -> bytes:
+def corrupt_bytes(content: bytes, number: int) -> bytes:
     """One of seven ways to harm a file, drawn by its number."""
     import random
 
-    draw, bent = random.Random(number), bytearray(content)
-    place, way = draw.randrange(len(bent)), number % 7
+    draw, corrupt = random.Random(number), bytearray(content)
+    place, way = draw.randrange(len(corrupt)), number % 7
     if way == 0:
-        return bytes(bent[:place])  # cut off
+        return bytes(corrupt[:place])  # cut off
     if way == 1:
         for _ in range(1 + place % 9):
-            bent[draw.randrange(len(bent))] ^= 1 << draw.randrange(8)
+            corrupt[draw.randrange(len(corrupt))] ^= 1 << draw.randrange(8)
     elif way == 2:
-        bent[place : place + 64] = bytes(min(64, len(bent) - place))
+        corrupt[place : place + 64] = bytes(min(64, len(corrupt) - place))
     elif way == 3:
-        del bent[place : place + draw.randrange(1, 200)]
+        del corrupt[place : place + draw.randrange(1, 200)]
     elif way == 4:
-        bent[place:place] = bent[: draw.randrange(1, 200)]
+        corrupt[place:place] = corrupt[: draw.randrange(1, 200)]
     elif way == 5:  # the header, where sizes and offsets stand
         for _ in range(4):
-            bent[draw.randrange(min(48, len(bent)))] = draw.choice((0, 1, 0x7F, 0x80, 0xFF))
+            corrupt[draw.randrange(min(48, len(corrupt)))] = draw.choice((0, 1, 0x7F, 0x80, 0xFF))
     else:
-        bent[place:] = draw.randbytes(len(bent) - place)
-    return bytes(bent)
+        corrupt[place:] = draw.randbytes(len(corrupt) - place)
+    return bytes(corrupt)
 
 
 def read_all(folder: Path) -> None:
@@ -76,32 +76,32 @@ def read_all(folder: Path) -> None:
 
     made = make_images(folder)
     before, slowest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0.0
-    read, wrong, refused = 0, [], 0
+    read, wrong, rejected = 0, [], 0
     for number in range(COUNT):
         path = folder / f"{number:04d}{Path([*KINDS, *BANDS][number % len(made)]).suffix}"
-        path.write_bytes(bend(made[number % len(made)], number))
+        path.write_bytes(corrupt_bytes(made[number % len(made)], number))
         began = time.process_time()
         try:
             image = read_image(path)
             read += image.width * image.height > 0
         except DataError as error:
-            refused += 1
+            rejected += 1
             if not str(error).startswith(f"{path}: ") or not str(error).isprintable():
                 wrong.append(str(error))
         slowest = max(slowest, time.process_time() - began)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(json.dumps({"read": read, "refused": refused, "wrong": wrong, "slowest": slowest, "grown": grown * 1024}))
+    print(json.dumps({"read": read, "rejected": rejected, "wrong": wrong, "slowest": slowest, "grown": grown * 1024}))
 
 
-def test_two_thousand_bent_files(tmp_path: Path) -> None:
+def test_two_thousand_corrupt_files(tmp_path: Path) -> None:
     # A process of its own: a decoder that crashes would take the tests with it, and its memory can be read.
     call = [sys.executable, "-W", "error", __file__, str(tmp_path)]
     done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert not re.search("Traceback|Warning|Error", done.stderr)  # libtiff itself tells of broken LZW data there
     found = json.loads(done.stdout)
-    assert found["read"] + found["refused"] == COUNT
-    assert min(found["read"], found["refused"]) > 300  # the harm is neither too small nor too great
+    assert found["read"] + found["rejected"] == COUNT
+    assert min(found["read"], found["rejected"]) > 300  # the harm is neither too small nor too great
     assert found["wrong"] == []
     assert found["slowest"] < 5
     assert found["grown"] < 700 * 2**20  # the largest image that is decoded at all has 89 million pixels

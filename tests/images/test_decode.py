@@ -122,9 +122,9 @@ def test_odd_names_are_read(tmp_path: Path, name: str) -> None:
     (found,) = find_images([tmp_path])
     assert read_image(found).size == (8, 4)
     found.write_bytes(b"broken")
-    with pytest.raises(DataError) as refusal:
+    with pytest.raises(DataError) as raised:
         read_image(found)
-    assert str(refusal.value).isprintable()
+    assert str(raised.value).isprintable()
 
 
 def test_the_content_counts_and_not_the_ending(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
     (tmp_path / "gnir.png").symlink_to(tmp_path / "ring.png")
     (tmp_path / "nowhere.png").symlink_to(tmp_path / "gone.png")
     (tmp_path / "empty.png").touch()
-    refusals = {
+    messages = {
         tmp_path / "pipe.png": "this is a pipe, not an image file",
         tmp_path / "ring.png": "this file cannot be reached (Too many levels of symbolic links)",
         tmp_path / "nowhere.png": "there is no such image file",
@@ -158,10 +158,10 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
         tmp_path / ("a" * 300): "this file cannot be reached (File name too long)",
         tmp_path / "\x00.png": "this file cannot be reached (embedded null byte)",
     }
-    for path, sentence in refusals.items():
-        with pytest.raises(DataError) as refusal:
+    for path, sentence in messages.items():
+        with pytest.raises(DataError) as raised:
             read_image(path)
-        assert str(refusal.value).endswith(f": {sentence}")
+        assert str(raised.value).endswith(f": {sentence}")
     assert len(find_images([tmp_path])) == 5
 
 

@@ -54,25 +54,25 @@ def test_a_file_with_the_name_of_a_pattern_is_itself(photos: Path) -> None:
     ],
 )
 def test_an_invalid_path_raises_an_error_before_any_image_is_read(photos: Path, asked: str, sentence: str) -> None:
-    with pytest.raises(DataError) as refusal:
+    with pytest.raises(DataError) as raised:
         checked(["a.jpg", asked])
-    assert sentence in str(refusal.value)
+    assert sentence in str(raised.value)
 
 
 def test_other_images_are_read_when_errors_are_collected(photos: Path) -> None:
-    told: list[DataError] = []
-    found = list(iter_images(["empty", "http://a/b.jpg", "gone.jpg", "a.jpg", "*.gif"], told.append))
+    expected: list[DataError] = []
+    found = list(iter_images(["empty", "http://a/b.jpg", "gone.jpg", "a.jpg", "*.gif"], expected.append))
     assert found == [Path("gone.jpg"), Path("a.jpg")]  # a file that is gone is named when it is read
-    assert [str(each).split(":")[0] for each in told] == ["empty", "http", "*.gif"]
+    assert [str(each).split(":")[0] for each in expected] == ["empty", "http", "*.gif"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may list any folder")
 def test_a_folder_that_cannot_be_listed_is_named(photos: Path) -> None:
     (photos / "sub").chmod(0)
-    told: list[DataError] = []
-    assert list(iter_images(["sub", "a.jpg"], told.append)) == [Path("a.jpg")]
+    expected: list[DataError] = []
+    assert list(iter_images(["sub", "a.jpg"], expected.append)) == [Path("a.jpg")]
     (photos / "sub").chmod(0o755)
-    assert "cannot be listed" in str(told[0])
+    assert "cannot be listed" in str(expected[0])
 
 
 def test_no_more_is_taken_than_is_asked_for() -> None:

@@ -1,4 +1,4 @@
-"""Images of more channels than Pillow holds: read right, refused in one sentence, and never unpickled."""
+"""Images of more channels than Pillow holds: read correctly or rejected in one sentence, and never unpickled."""
 
 import json
 from dataclasses import replace
@@ -58,9 +58,9 @@ def test_a_flat_array_has_one_channel(tmp_path: Path) -> None:
 )
 def test_arrays_that_are_no_images_are_named(tmp_path: Path, array: np.ndarray, sentence: str) -> None:
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
-    with pytest.raises(DataError) as refusal:
+    with pytest.raises(DataError) as raised:
         read_image(tmp_path / "a.npy")
-    assert str(refusal.value) == f"{tmp_path / 'a.npy'}: {sentence}" or sentence in str(refusal.value)
+    assert str(raised.value) == f"{tmp_path / 'a.npy'}: {sentence}" or sentence in str(raised.value)
 
 
 def test_a_wrong_size_in_a_header_allocates_no_memory(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_the_order_is_kept_and_the_look_ahead_is_bounded(threads: int) -> None:
     assert len(taken) == 50
 
 
-def test_who_stops_early_leaves_no_thread_behind() -> None:
+def test_stopping_early_ends_all_threads() -> None:
     before = threading.active_count()
     work = work_ahead(iter(range(1000)), lambda number: number, 3, ahead=8)
     assert [next(work), next(work)] == [0, 1]

@@ -50,7 +50,7 @@ def test_parquet_has_paths_and_vectors(tmp_path: Path, count: int) -> None:
     assert np.array_equal(np.array(table["features"].to_pylist(), np.float32).reshape(-1, 5), vectors)
 
 
-def test_another_file_is_refused_before_anything_is_computed() -> None:
+def test_another_file_is_rejected_before_anything_is_computed() -> None:
     with pytest.raises(HexavitError, match=r"written as \.npy or \.parquet, not as '\.csv'"):
         check_features_file(Path("a.csv"))
 

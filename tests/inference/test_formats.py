@@ -48,7 +48,7 @@ def test_nothing_found_is_nothing_written(kind: Format) -> None:
     assert written(kind, []) == ""
 
 
-def test_an_ending_says_the_format() -> None:
+def test_the_suffix_sets_the_format() -> None:
     assert [format_of(Path(name)) for name in ("a.CSV", "b.jsonl", "c.json", "d.txt")] == [
         "csv",
         "jsonl",

@@ -1,4 +1,4 @@
-"""Whatever a user names is opened with its preprocessing and class names, or refused in one sentence."""
+"""A run, file or name is loaded with its preprocessing and class names, or is an error of one sentence."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_a_run_and_its_saved_folder_say_the_same(tmp_path: Path) -> None:
     assert list(predict(load_model(trained().path), [digits_folder()], device="cpu")) == of_run
 
 
-def test_a_folder_is_judged_on_all_the_data(tmp_path: Path) -> None:
+def test_a_folder_is_evaluated_on_all_the_data(tmp_path: Path) -> None:
     found = evaluate(load_model(run_as_folder(tmp_path / "saved")), str(digits_folder()), workers=0, device="cpu")
     assert (found.part, found.count) == ("all", 30)
     held_out = evaluate(load_model(trained().path), str(digits_folder()), workers=0, device="cpu")
@@ -103,7 +103,7 @@ def test_untrained_only_when_asked_for() -> None:
     assert len(ready.classes) == 1000
 
 
-def test_what_is_refused(tmp_path: Path) -> None:
+def test_errors(tmp_path: Path) -> None:
     file = trained().weights("best")
     hexavit.save_pretrained(hexavit.create_model("cvt_nano", num_classes=0), tmp_path / "headless")
     for call, sentence in (
@@ -121,10 +121,10 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ),
         (lambda: load_starting_weights(hexavit.create_model("cvt_nano"), "cvt_nano"), "lists no published weights"),
     ):
-        with pytest.raises(HexavitError) as refusal:
+        with pytest.raises(HexavitError) as raised:
             call()
-        assert sentence in str(refusal.value)
-        assert "\n" not in str(refusal.value)
+        assert sentence in str(raised.value)
+        assert "\n" not in str(raised.value)
 
 
 def test_starting_from_anything(published: hexavit.Backbone, tmp_path: Path) -> None:

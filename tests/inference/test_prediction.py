@@ -36,7 +36,7 @@ def test_a_broken_image_is_named_when_its_turn_comes(tmp_path: Path) -> None:
         next(predictions)
 
 
-def test_a_missing_path_is_refused_before_anything_is_computed() -> None:
+def test_a_missing_path_is_rejected_before_anything_is_computed() -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         predict(trained(), [digits_folder(), "nowhere"], device="cpu")
 

@@ -50,7 +50,7 @@ def test_pyramids_are_found() -> None:
     assert len(NANOS) >= 6
     assert not [name for name in PYRAMIDS if name.startswith(("vit_", "deit_", "cait_"))]
     for name in NANOS:
-        assert len({told["reduction"] for told in hexavit.create_model(name).feature_info}) == embeddings(name)
+        assert len({expected["reduction"] for expected in hexavit.create_model(name).feature_info}) == embeddings(name)
 
 
 DETECTORS = [

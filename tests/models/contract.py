@@ -159,9 +159,9 @@ class ModelContract:
     def test_intermediates(self, model: Backbone, images: torch.Tensor, case: Case) -> None:
         features, maps = model.forward_intermediates(images)
         torch.testing.assert_close(features, model.forward_features(images))
-        told = model.feature_info
+        expected = model.feature_info
         assert [tuple(m.shape) for m in maps] == [
-            (2, entry["num_chs"], SIDE // entry["reduction"], SIDE // entry["reduction"]) for entry in told
+            (2, entry["num_chs"], SIDE // entry["reduction"], SIDE // entry["reduction"]) for entry in expected
         ]
         last = model.forward_intermediates(images, 1, intermediates_only=True, stop_early=True)
         assert torch.equal(last[0], maps[-1])
@@ -185,8 +185,8 @@ class ModelContract:
         backbone.model.load_state_dict(model.state_dict(), strict=False)
         backbone.eval()
         maps = backbone(images)
-        for found, told in zip(maps, model.forward_intermediates(images, intermediates_only=True), strict=True):
-            torch.testing.assert_close(found, told)
+        for found, expected in zip(maps, model.forward_intermediates(images, intermediates_only=True), strict=True):
+            torch.testing.assert_close(found, expected)
         assert backbone.feature_info.channels() == [m.shape[1] for m in maps]
         assert backbone.feature_info.reduction() == [SIDE // m.shape[2] for m in maps]
         assert not [name for name, _ in backbone.named_parameters() if "head" in name]
@@ -214,11 +214,11 @@ class ModelContract:
         torch.testing.assert_close(model(images), pooled)
 
     def test_reset_pooling(self, model: Backbone, images: torch.Tensor, case: Case) -> None:
-        if refusal := pooling_refused(case.tiny):
+        if raised := pooling_error(case.tiny):
             before = model(images)
             with pytest.raises(HexavitError) as found:
                 model.reset_classifier(4, global_pool="avg")
-            assert str(found.value) == refusal
+            assert str(found.value) == raised
             assert torch.equal(model(images), before)
             return
         if case.tiny.head.name == "class_token":
@@ -274,7 +274,7 @@ class ModelContract:
         strangers = {f"{type(m).__module__}.{type(m).__name__}" for m in model.modules()}
         assert not [name for name in strangers if not name.startswith(homes)]
 
-    # What is told of it
+    # Its description
 
     def test_cost_is_reported_for_each_part(self, model: Backbone, case: Case) -> None:
         counted = hexavit.profile(model)
@@ -334,8 +334,8 @@ class ModelContract:
     def test_timm_description(self, case: Case) -> None:
         model = hexavit.create_model(case.tiny)
         names = dict(model.named_modules())
-        told = model.pretrained_cfg["classifier"]
-        assert names[told if isinstance(told, str) else told[0]] is model.get_classifier()
+        expected = model.pretrained_cfg["classifier"]
+        assert names[expected if isinstance(expected, str) else expected[0]] is model.get_classifier()
         first = model.pretrained_cfg["first_conv"]
         if first is None:  # no convolution reads the image
             convs = (m for m in model.stages[0].tokens.modules() if isinstance(m, torch.nn.Conv2d))
@@ -412,12 +412,12 @@ def total(given: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
     return torch.stack([output.square().sum() for output in all_outputs(given)]).sum()
 
 
-def pooling_refused(architecture: Architecture) -> str | None:
+def pooling_error(architecture: Architecture) -> str | None:
     """The error for average pooling if a part works on extra tokens."""
     try:
         check_fits(replace(architecture, num_classes=4, head=Part("pool")))
-    except HexavitError as refusal:
-        return str(refusal)
+    except HexavitError as raised:
+        return str(raised)
     return None
 
 

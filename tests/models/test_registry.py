@@ -32,9 +32,9 @@ def test_names() -> None:
     ],
 )
 def test_errors(call, sentence: str) -> None:
-    with pytest.raises(HexavitError) as refusal:
+    with pytest.raises(HexavitError) as raised:
         call()
-    assert sentence in str(refusal.value)
+    assert sentence in str(raised.value)
 
 
 def test_vit_pytorch_keywords() -> None:

@@ -86,7 +86,7 @@ def test_images_that_do_not_fit_raise() -> None:
         model(torch.randn(2, 1, 32, 32))
 
 
-@pytest.mark.usefixtures("shelves")
+@pytest.mark.usefixtures("restored_registries")
 def test_unknown_context_parameter_raises() -> None:
     @hexavit.register_part("feedforward", "asking")
     class Asking(hexavit.PartModule):

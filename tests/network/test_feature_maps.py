@@ -49,8 +49,8 @@ def test_each_map_is_given_once_and_is_the_feature_map(name: str) -> None:
         layer = model.get_submodule(f"{entry['module']}.output_map")
         layer.register_forward_hook(lambda _, __, out: seen.append(out))
     torch.testing.assert_close(model(images), logits)
-    for found, told in zip(seen, model.forward_intermediates(images, intermediates_only=True), strict=False):
-        torch.testing.assert_close(found, told)
+    for found, expected in zip(seen, model.forward_intermediates(images, intermediates_only=True), strict=False):
+        torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("name", NANO)

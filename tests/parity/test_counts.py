@@ -116,10 +116,10 @@ localvit_t2t_conv7 4.385 1.154
 ROWS = [line.split() for line in COUNTS.split("\n") if line]
 
 
-def close(counted: float, told: str) -> bool:
+def close(counted: float, expected: str) -> bool:
     """Equal to the digits given: within the last one."""
-    digits = len(told.partition(".")[2])
-    return abs(counted - float(told)) <= 10**-digits * 0.51
+    digits = len(expected.partition(".")[2])
+    return abs(counted - float(expected)) <= 10**-digits * 0.51
 
 
 @pytest.mark.parametrize(("name", "params", "gmacs"), ROWS)

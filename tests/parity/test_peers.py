@@ -179,10 +179,10 @@ def test_both_heads_of_deit_are_theirs(library: str) -> None:
     peer, ours, x = peer.double(), ours.double(), images((64, 64)).double()
     out = peer.train(library == "timm")(x)
     theirs = out if library == "timm" else (out.cls_logits, out.distillation_logits)
-    answers = ours.train()(x)
-    for a, b in zip(theirs, answers, strict=True):
+    outputs = ours.train()(x)
+    for a, b in zip(theirs, outputs, strict=True):
         assert (a - b).abs().max() <= GRADIENTS * a.abs().max()
-    for first, second in (theirs, answers):
+    for first, second in (theirs, outputs):
         (first.square().mean() + 3 * second.square().mean()).backward()
     gradients = {name: p.grad for name, p in peer.named_parameters() if p.grad is not None}
     translated = find_origin(gradients, "gradients").to_ours(gradients).state

@@ -91,18 +91,20 @@ def watched(model: nn.Module, seen: dict[str, Tokens]) -> None:
         module.register_forward_hook(keep(path))
 
 
-def assert_told(found: Tensor, told: dict[str, Any], name: str, channels: bool = False) -> None:
+def assert_recorded(found: Tensor, expected: dict[str, Any], name: str, channels: bool = False) -> None:
     """`channels` takes the first values of a map from its channels at the first position, not from its first row."""
-    if found.ndim == 3 and len(told["shape"]) == 4:  # a map, as the authors keep it
-        found = found.transpose(1, 2).unflatten(2, told["shape"][2:])
-    assert list(found.shape) == told["shape"], name
+    if found.ndim == 3 and len(expected["shape"]) == 4:  # a map, as the authors keep it
+        found = found.transpose(1, 2).unflatten(2, expected["shape"][2:])
+    assert list(found.shape) == expected["shape"], name
     found = found.double()  # sums of a million float32 values lose digits
-    assert found.norm().item() == pytest.approx(told["norm"], rel=2e-5), name
+    assert found.norm().item() == pytest.approx(expected["norm"], rel=2e-5), name
     scale = found.norm().item() / found.numel() ** 0.5  # in a mean, values cancel
-    assert found.mean().item() == pytest.approx(told["mean"], rel=2e-5, abs=2e-6 * max(1, scale)), name
-    if "first" in told:
-        first = (found[0, :, 0, 0] if channels else found.flatten())[: len(told["first"])]
-        torch.testing.assert_close(first, torch.tensor(told["first"]).double(), rtol=1e-4, atol=1e-4 * scale, msg=name)
+    assert found.mean().item() == pytest.approx(expected["mean"], rel=2e-5, abs=2e-6 * max(1, scale)), name
+    if "first" in expected:
+        first = (found[0, :, 0, 0] if channels else found.flatten())[: len(expected["first"])]
+        torch.testing.assert_close(
+            first, torch.tensor(expected["first"]).double(), rtol=1e-4, atol=1e-4 * scale, msg=name
+        )
 
 
 def test_every_record_is_compared() -> None:
@@ -163,10 +165,10 @@ def test_same_outputs_as_the_authors(variant: str) -> None:
     assert (logits[:, :8] - torch.tensor(record["logits"])).abs().max() <= 2e-5 * logits.abs().max()
     assert torch.allclose(logits.norm(dim=1), torch.tensor(record["logits_norm"]), rtol=2e-5, atol=0)
     with torch.no_grad():
-        for name, told in record["features"].items():
+        for name, expected in record["features"].items():
             found = list(maps.values())[-1][0] if name == "last_attention" else feature(name, model, seen)
-            assert_told(found, told, name, "first = channels" in record.get("features_note", ""))
-        answers_apart(model, record, seen)
+            assert_recorded(found, expected, name, "first = channels" in record.get("features_note", ""))
+        assert_both_outputs(model, record, seen)
 
 
 def constants(model: Any) -> int:
@@ -181,7 +183,7 @@ def record_last_attention(model: nn.Module, record: dict[str, Any]) -> Any:
     return record_attention(last if "last_attention" in record["features"] else nn.Identity())
 
 
-def answers_apart(model: Any, record: dict[str, Any], seen: dict[str, Tokens]) -> None:
+def assert_both_outputs(model: Any, record: dict[str, Any], seen: dict[str, Tokens]) -> None:
     """The two outputs of a head with two classifiers, which evaluation combines."""
     if "class_head_logits" not in record:
         return
@@ -190,12 +192,12 @@ def answers_apart(model: Any, record: dict[str, Any], seen: dict[str, Tokens]) -
     first, second = head.classify(head.pooled(head.features(tokens), tokens.prefix))
     torch.testing.assert_close(first[:, :8], torch.tensor(record["class_head_logits"]), rtol=2e-5, atol=2e-5)
     if "distillation_head_logits" in record:
-        told = torch.tensor(record["distillation_head_logits"])
-        torch.testing.assert_close(second[:, :8], told, rtol=2e-5, atol=2e-5)
+        expected = torch.tensor(record["distillation_head_logits"])
+        torch.testing.assert_close(second[:, :8], expected, rtol=2e-5, atol=2e-5)
     else:
-        assert_told(second, record["token_head_logits"], "token_head_logits")
-        told = torch.tensor(record["token_head_max"])
-        torch.testing.assert_close(second.amax(dim=1)[:, :8], told, rtol=2e-5, atol=2e-5)
+        assert_recorded(second, record["token_head_logits"], "token_head_logits")
+        expected = torch.tensor(record["token_head_max"])
+        torch.testing.assert_close(second.amax(dim=1)[:, :8], expected, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize(("system", "method"), [("ViT", "bilinear"), ("DeiT", "bicubic_plain")])
@@ -231,4 +233,4 @@ def test_a_layer_of_tokens_alone(name: str) -> None:
     layer.load_state_dict({key.removeprefix("stages.0.tokens.layers.0."): t for key, t in translated.state.items()})
     x = golden.image(record["input"])
     with torch.no_grad():
-        assert_told(layer(Tokens(x, (14, 14))).image, record["output"], name)
+        assert_recorded(layer(Tokens(x, (14, 14))).image, record["output"], name)

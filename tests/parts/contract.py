@@ -1,4 +1,4 @@
-"""What every part promises, as one inherited test class. A registered part is tested by standing on its shelf.
+"""What every part promises, as one inherited test class. Every registered part is tested.
 
 A part of your own: `class TestMine(PartContract): cases = (Case("attention", "mine", {"heads": 2}),)`.
 """
@@ -71,7 +71,7 @@ class Case:
 
 
 def every_part() -> Iterator[Case]:
-    """Each part of each shelf with its defaults."""
+    """Each registered part with its defaults."""
     for kind in KINDS:
         for name in part_names(kind):
             yield Case(kind, name)
@@ -112,13 +112,13 @@ class PartContract:
         assert "Cost" in text
         assert any(f"{year}" in text for year in range(1980, 2040)), "its paper, with the year"
 
-    def test_values_of_another_type_can_be_refused(self, case: Case) -> None:
+    def test_values_of_another_type_are_errors(self, case: Case) -> None:
         assert all(option.annotation is not option.empty for option in options(case.kind, case.name).values())
 
     def test_a_gradient_reaches_every_parameter(self, case: Case, model: Backbone, images: torch.Tensor) -> None:
-        answers = every_answer(model.train()(images))
-        assert answers[0].shape == (2, 3)
-        sum(answer.square().sum() for answer in answers).backward()
+        outputs = every_output(model.train()(images))
+        assert outputs[0].shape == (2, 3)
+        sum(output.square().sum() for output in outputs).backward()
         gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
         assert not [name for name, gradient in gradients.items() if gradient is None]
         assert all(gradient.isfinite().all() for gradient in gradients.values())
@@ -171,9 +171,9 @@ class PartContract:
         extra = 0 if case.kind == "tokens" else model.num_extra_tokens
         if case.acts in ("logits", "values"):
             size = model.stages[-1].blocks[0].attention.scope(size)
-        told = sum(part.macs(size, extra) for part in parts_of(case, model))
+        expected = sum(part.macs(size, extra) for part in parts_of(case, model))
         place = ("head" if case.kind == "head" else "1", case.kind)
-        assert profile(model, img_size=img_size).places.get(place, Cost()).macs == told
+        assert profile(model, img_size=img_size).places.get(place, Cost()).macs == expected
 
     def test_captured_as_one_graph(self, case: Case, model: Backbone, images: torch.Tensor) -> None:
         torch._dynamo.reset()
@@ -197,8 +197,8 @@ class PartContract:
             torch.testing.assert_close(attention.sum(-1), torch.ones(attention.shape[:-1]))
 
 
-def every_answer(given: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """The answers of a model in training: one, or those of a head with several classifiers."""
+def every_output(given: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The outputs of a model in training: one, or those of a head with several classifiers."""
     return given if isinstance(given, tuple) else (given,)
 
 
@@ -230,7 +230,7 @@ def seen(case: Case, model: Backbone, images: torch.Tensor) -> tuple[Tokens, Tok
 
 
 def call(case: Case, model: Backbone, tokens: Tokens) -> torch.Tensor:
-    """The part, from whatever shelf, on tokens."""
+    """A part of any kind, on tokens."""
     part: Any = part_of(case, model)
     if case.kind == "head":
         return part.classify(part.pooled(part.features(tokens), tokens.prefix))

@@ -27,6 +27,6 @@ def test_same_values_as_the_formula_and_the_input_is_kept(name: str, grad: bool)
     assert torch.equal(given, x)
 
 
-def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+def test_an_unknown_name_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="there is no activation 'gleu': did you mean 'gelu'"):
         activation("gleu")

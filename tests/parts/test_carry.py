@@ -1,4 +1,4 @@
-"""What parts hand on to one another, and what is refused: shown with toy parts on the contract."""
+"""What parts pass on to one another, and errors, with small parts written here."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from hexavit.network.composition import as_tokens
 from hexavit.parts import Attention, options, part_class, part_names
 from hexavit.parts.attention.base import split_heads
 
-pytestmark = pytest.mark.usefixtures("shelves", "one_thread")
+pytestmark = pytest.mark.usefixtures("restored_registries", "one_thread")
 
 PATCH = Part("conv", kernel=4, stride=4, norm=False)
 
@@ -58,7 +58,7 @@ def test_a_value_travels_from_block_to_block(images: Tensor) -> None:
     torch.testing.assert_close(model(images), again)
 
 
-def test_what_nobody_gives_is_refused() -> None:
+def test_a_missing_input_is_an_error() -> None:
     @register_part("tokens", "source")
     class Source(PartModule):
         gives = ("words",)

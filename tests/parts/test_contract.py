@@ -1,4 +1,4 @@
-"""Every part on every shelf keeps the contract, with its defaults and with the options that change what it does."""
+"""Every registered part fulfils the contract, with its defaults and with the options that change what it does."""
 
 import pytest
 import torch
@@ -75,7 +75,7 @@ class TestEveryVariant(PartContract):
         super().test_captured_as_one_graph(case, model, images)
 
 
-@pytest.mark.usefixtures("shelves")
+@pytest.mark.usefixtures("restored_registries")
 def test_the_contract_notices_a_part_that_breaks_it() -> None:
     @register_part("feedforward", "boastful")
     class Boastful(nn.Module):

@@ -80,6 +80,6 @@ def test_post_norm_norms_the_skip_of_what_was_dropped() -> None:
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
-def test_rates_that_are_no_probability_are_refused(rate: float) -> None:
+def test_rates_that_are_no_probability_are_rejected(rate: float) -> None:
     with pytest.raises(ValueError, match=r"drop_path is a probability in \[0, 1\)"):
         DropPath(rate)

@@ -1,4 +1,4 @@
-"""Parts of different columns beside each other: each pair builds and learns, or is refused with one sentence."""
+"""Parts of different columns beside each other: each pair builds and learns, or is an error of one sentence."""
 
 from collections.abc import Iterator
 from itertools import combinations, product
@@ -6,7 +6,7 @@ from itertools import combinations, product
 import pytest
 import torch
 from tests.models.contract import Case, every_model
-from tests.parts.contract import REQUIRED, every_answer
+from tests.parts.contract import REQUIRED, every_output
 
 import hexavit
 from hexavit import Architecture, Backbone, HexavitError, Part, Stage
@@ -27,7 +27,7 @@ SMALL = {"token_dim": 8, "ratio": 1.0}
 
 
 def every(kind: str) -> Iterator[Part]:
-    """Each part of a shelf, with little of what it has."""
+    """Each part of a kind, with small sizes."""
     for name in part_names(kind):
         known = options(kind, name)
         needed = {key: REQUIRED[key] for key, p in known.items() if p.default is p.empty}
@@ -43,29 +43,29 @@ def row(**columns: Part) -> Architecture:
 
 
 def learns(architecture: Architecture) -> str | None:
-    """A step forward and backward; the sentence, where the parts are refused."""
+    """A step forward and backward; the error message, where the parts do not fit."""
     torch.manual_seed(0)
     try:
         model = Backbone(architecture).train()
-    except HexavitError as refusal:
-        return str(refusal)
-    answers = every_answer(model(torch.randn(2, 3, 12, 10)))
-    assert answers[0].shape == (2, 3)
-    torch.stack([answer.square().sum() for answer in answers]).sum().backward()
+    except HexavitError as raised:
+        return str(raised)
+    outputs = every_output(model(torch.randn(2, 3, 12, 10)))
+    assert outputs[0].shape == (2, 3)
+    torch.stack([output.square().sum() for output in outputs]).sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     return None
 
 
 @pytest.mark.parametrize(("a", "b"), list(combinations(KINDS, 2)))
-def test_each_pair_learns_or_is_refused(a: str, b: str) -> None:
+def test_each_pair_learns_or_is_rejected(a: str, b: str) -> None:
     built = 0
     for one, other in product(every(a), every(b)):
-        refusal = learns(row(**{a: one, b: other}))
-        built += refusal is None
-        if refusal is not None:
-            assert "\n" not in refusal
-            assert one.name in refusal
-            assert other.name in refusal
+        raised = learns(row(**{a: one, b: other}))
+        built += raised is None
+        if raised is not None:
+            assert "\n" not in raised
+            assert one.name in raised
+            assert other.name in raised
     assert built
 
 
@@ -74,8 +74,8 @@ def test_each_pair_learns_or_is_refused(a: str, b: str) -> None:
 @pytest.mark.parametrize("tokens", list(every("tokens")), ids=str)
 def test_the_full_product(tokens: Part, head: Part) -> None:
     for parts in product(*(every(kind) for kind in COLUMNS[1:])):
-        refusal = learns(row(tokens=tokens, head=head, **dict(zip(COLUMNS[1:], parts, strict=True))))
-        assert refusal is None or "\n" not in refusal
+        raised = learns(row(tokens=tokens, head=head, **dict(zip(COLUMNS[1:], parts, strict=True))))
+        assert raised is None or "\n" not in raised
 
 
 def swaps(whole: Architecture, kind: str) -> Iterator[Architecture]:
@@ -112,20 +112,22 @@ def test_a_swap_keeps_the_weights_of_the_other_columns(case: Case, kind: str) ->
     assert others
     assert all(torch.equal(after[k], before[k]) for k in others)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    answers = every_answer(model.train()(torch.randn(2, 3, *swapped.img_size)))
-    torch.stack([answer.square().mean() for answer in answers]).sum().backward()
+    outputs = every_output(model.train()(torch.randn(2, 3, *swapped.img_size)))
+    torch.stack([output.square().mean() for output in outputs]).sum().backward()
     optimizer.step()
     moved = [k for k, v in model.named_parameters() if k in others and v.requires_grad]
     assert any(not torch.equal(model.state_dict()[k], before[k]) for k in moved)
 
 
 def test_every_class_of_parts_says_what_it_needs() -> None:
-    """A part that works on extra tokens alone is refused where no head brings any."""
-    shelves = [(kind, name) for kind in KINDS for name in part_names(kind)]
-    needing = [(kind, name) for kind, name in shelves if getattr(part_class(kind, name), "needs_extra", False)]
+    """A part that works on extra tokens alone is an error where no head adds any."""
+    restored_registries = [(kind, name) for kind in KINDS for name in part_names(kind)]
+    needing = [
+        (kind, name) for kind, name in restored_registries if getattr(part_class(kind, name), "needs_extra", False)
+    ]
     assert needing == [("attention", "class_attention"), ("residual", "extra_only")]
     for kind, name in needing:
         part = next(p for p in every(kind) if p.name == name)
-        refusal = learns(row(**{kind: part}, head=Part("pool")))
-        assert refusal is not None
-        assert f"{kind}={part} works on extra tokens, and head=pool brings none" in refusal
+        raised = learns(row(**{kind: part}, head=Part("pool")))
+        assert raised is not None
+        assert f"{kind}={part} works on extra tokens, and head=pool brings none" in raised

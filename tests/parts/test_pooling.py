@@ -64,7 +64,7 @@ class Pyramid(nn.Module):
 
 
 def assert_right_in_onnx(model: nn.Module, traced: Tensor, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
-    """Exported with dynamic sizes, traced on one; ONNX Runtime's answers at others."""
+    """Exported with dynamic sizes, traced on one; ONNX Runtime's outputs at others."""
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     auto = torch.export.Dim.AUTO
@@ -74,9 +74,9 @@ def assert_right_in_onnx(model: nn.Module, traced: Tensor, shapes: Sequence[tupl
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         for shape in shapes:
             images = torch.randn(shape, generator=torch.Generator().manual_seed(math.prod(shape)))
-            (answer,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
-            told = model(images)
-            assert (torch.from_numpy(answer) - told).abs().max() <= 2e-5 * told.abs().max(), shape
+            (output,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+            expected = model(images)
+            assert (torch.from_numpy(output) - expected).abs().max() <= 2e-5 * expected.abs().max(), shape
 
 
 @pytest.mark.parametrize("pool", [PooledConv(4, 7), Pyramid()], ids=["pool", "pyramid"])
@@ -88,7 +88,7 @@ def test_onnx_runtime_pools_at_other_sizes(pool: nn.Module, tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["pvt_v2_b2_li", "p2t_tiny"])
-def test_onnx_runtime_answers_at_other_sizes(name: str, tmp_path: Path) -> None:
+def test_onnx_runtime_runs_at_other_sizes(name: str, tmp_path: Path) -> None:
     model = build(tiny(resolve(name), last=1))
     shapes = [(2, 3, 64, 64), (1, 3, 128, 160), (3, 3, 75, 67), (1, 3, 224, 224)]
     assert_right_in_onnx(model, torch.randn(2, 3, 64, 64), shapes, tmp_path / "model.onnx")

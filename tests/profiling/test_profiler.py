@@ -57,8 +57,8 @@ def test_each_place_is_its_parts_formula() -> None:
         size = stage.tokens.out_size(size)
         extra = 1 if i == 2 else 0
         for kind in ("attention", "feedforward"):
-            told = sum(getattr(block, kind).macs(size, extra) for block in stage.blocks)
-            assert counted.places[str(i), kind].macs == told
+            expected = sum(getattr(block, kind).macs(size, extra) for block in stage.blocks)
+            assert counted.places[str(i), kind].macs == expected
 
 
 @pytest.mark.parametrize("name", ["cvt_nano", "vit_tiny_patch16_224"])
@@ -144,7 +144,7 @@ def test_constants_are_counted_apart() -> None:
     assert "of which constants" in fixed.table()
 
 
-@pytest.mark.usefixtures("shelves")
+@pytest.mark.usefixtures("restored_registries")
 def test_a_part_of_ones_own_is_counted() -> None:
     @register_part("attention", "mean")
     class Mean(nn.Module):
@@ -165,7 +165,7 @@ def test_a_part_of_ones_own_is_counted() -> None:
     assert cost.activation_bytes == 64 * 4
 
 
-@pytest.mark.usefixtures("shelves")
+@pytest.mark.usefixtures("restored_registries")
 def test_work_that_depends_on_values_raises() -> None:
     @register_part("feedforward", "fickle")
     class Fickle(PartModule):
@@ -192,10 +192,10 @@ def test_errors_are_one_sentence() -> None:
 
 def test_json_and_table() -> None:
     counted = profile("cvt_nano")
-    told = json.loads(json.dumps(counted.as_dict()))
-    assert told["macs"] == counted.macs
-    assert told["stages"]["2"]["macs"] == counted.by_stage()["2"].macs
-    assert told["kinds"]["feedforward"]["parameters"] == counted.by_kind()["feedforward"].parameters
+    expected = json.loads(json.dumps(counted.as_dict()))
+    assert expected["macs"] == counted.macs
+    assert expected["stages"]["2"]["macs"] == counted.by_stage()["2"].macs
+    assert expected["kinds"]["feedforward"]["parameters"] == counted.by_kind()["feedforward"].parameters
     lines = counted.table().splitlines()
     assert lines[0] == "cvt_nano at 32 x 32, one image"
     assert len({len(line) for line in lines[2:] if line}) == 1

@@ -69,7 +69,7 @@ def test_figures_are_those_of_the_runs(place: Path) -> None:
     assert half.images_per_second == pytest.approx(half.history[0]["images_per_second"])
 
 
-def test_only_what_differs_is_told(place: Path) -> None:
+def test_only_what_differs_is_printed(place: Path) -> None:
     found = find_runs(place)
     assert differing(found) == ["lr", "seed"]
     record = next(each for each in as_records(found) if each["name"] == "none[bold]")
@@ -77,9 +77,9 @@ def test_only_what_differs_is_told(place: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv(found))))
     assert [row["name"] for row in rows] == [each.name for each in found]
     assert rows[-1]["accuracy"] == ""
-    told = io.StringIO()
-    Console(file=told, width=250).print(as_table(found))
-    line = next(line for line in told.getvalue().splitlines() if "none[bold]" in line)
+    printed = io.StringIO()
+    Console(file=printed, width=250).print(as_table(found))
+    line = next(line for line in printed.getvalue().splitlines() if "none[bold]" in line)
     assert "lr 1e-09, seed 3" in line
     assert "1/1" in line
     narrow = io.StringIO()

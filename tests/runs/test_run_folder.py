@@ -27,7 +27,7 @@ def test_the_model_is_read_without_the_checkpoint(tmp_path: Path) -> None:
     ("missing", "sentence"),
     [("config.yaml", "not a run folder"), ("weights", "no weights yet"), (".", "no such run folder")],
 )
-def test_what_is_no_run_is_refused(tmp_path: Path, missing: str, sentence: str) -> None:
+def test_another_folder_than_a_run_is_an_error(tmp_path: Path, missing: str, sentence: str) -> None:
     copy = Run(shutil.copytree(trained().path, tmp_path / "run"))
     gone = copy.path / missing
     gone.unlink() if gone.is_file() else shutil.rmtree(gone)

@@ -315,7 +315,7 @@ def _(bench: Bench) -> None:
 @wires("erasing")
 def _(bench: Bench) -> None:
     whole = sample(bench.loop(erasing=0.0), 0)
-    assert torch.equal(sample(bench.loop(), 0), whole)  # augment none erases nothing unless it is printed to
+    assert torch.equal(sample(bench.loop(), 0), whole)  # augment=none erases nothing by default
     assert all(not torch.equal(*pair) for pair in zip(whole, sample(bench.loop(erasing=1.0), 0), strict=True))
     assert [each.probability for each in steps_of(bench.loop(augment="rand"), RandomErasing)] == [0.25]
     assert steps_of(bench.loop(augment="crop"), RandomErasing) == []
@@ -326,7 +326,7 @@ def distilled(bench: Bench, **settings: Any) -> tuple[float, Tensor, Tensor, Ten
     loop = bench.loop(**{**TWO_HEADS, "teacher": str(trained().path), "label_smoothing": 0.0, **settings})
     images, labels = batch_of(loop)
     with torch.no_grad():
-        loss = float(loop.loss(images, labels))  # the model is in training mode: it gives both answers
+        loss = float(loop.loss(images, labels))  # the model is in training mode: it has both outputs
         first, second = loop.model(images)
         teacher = trained().model("best")(images)  # of the same size and normalisation
     return loss, first, second, teacher, labels

@@ -56,10 +56,10 @@ def written_out(part: WindowAttention, x: Tensor, size: tuple[int, int], side: i
 @torch.no_grad()
 def test_each_token_reads_its_window(size: tuple[int, int], shifted: bool) -> None:
     part, given = attention(size, window=3, shifted=shifted), tokens(size)
-    told = written_out(part, given.image, size, 3, 1 if shifted else 0)
-    torch.testing.assert_close(part(given).image, told)
+    reference = written_out(part, given.image, size, 3, 1 if shifted else 0)
+    torch.testing.assert_close(part(given).image, reference)
     with record_attention(part) as maps:
-        torch.testing.assert_close(part(given).image, told)
+        torch.testing.assert_close(part(given).image, reference)
     assert maps[""][0].shape[0] == 2 * math.ceil(size[0] / 3) * math.ceil(size[1] / 3)
 
 
@@ -100,13 +100,13 @@ def test_the_mask_of_the_paper() -> None:
 @torch.no_grad()
 def test_half_precision_and_autocast() -> None:
     part, given = attention((6, 6), window=3, shifted=True), tokens((6, 6))
-    told = part(given).image
+    reference = part(given).image
     with torch.autocast("cpu", torch.bfloat16):
         found = part(given).image
     assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), told, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(found.float(), reference, rtol=0.1, atol=0.1)
     half = part.to(torch.bfloat16)(Tokens(given.image.to(torch.bfloat16), (6, 6))).image
-    torch.testing.assert_close(half.float(), told, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(half.float(), reference, rtol=0.1, atol=0.1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -63,7 +63,7 @@ def test_the_weights_at_hand(tmp_path: Path) -> None:
         ({"data": "nowhere"}, "nowhere: this data is neither"),
     ],
 )
-def test_refusals(given: dict[str, object], sentence: str) -> None:
+def test_errors(given: dict[str, object], sentence: str) -> None:
     with pytest.raises((HexavitError, DataError), match=sentence):
         gather_facts({"data": "digits", **given})
 

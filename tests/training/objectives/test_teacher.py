@@ -70,11 +70,11 @@ def test_distillation_on_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    answer = Teacher.__call__
+    called = Teacher.__call__
 
     def counted(self: Teacher, images: torch.Tensor) -> torch.Tensor:
         asked.append(len(images))
-        return answer(self, images)
+        return called(self, images)
 
     monkeypatch.setattr(Teacher, "__call__", counted)
     printed = train_by_command(capsys, tmp_path / "run", "--model", "deit_nano", "--teacher", trained().path, *more)
