@@ -253,6 +253,24 @@ def add_model_source(parser: Parser) -> None:
     parser.add_argument("--device", type=Device, default="auto", help="device to compute on")
 
 
+def add_labelled_data(parser: Parser, part: Any, part_help: str) -> None:
+    """Add the options of ``evaluate`` and ``probe`` that say which images are read, and how.
+
+    Args:
+        parser: the parser.
+        part: the ``Literal`` of the splits.
+        part_help: help text of ``--part``.
+    """
+    from hexavit.data.source import OnBadImage
+
+    parser.add_argument("--data", metavar="DATA", required=True, help="data set, as in `hexavit train --data`")
+    parser.add_argument("--part", type=part, default="auto", help=part_help)
+    parser.add_argument("--workers", type=int, help="threads that decode images; by default chosen automatically")
+    parser.add_argument(
+        "--on-bad-image", type=OnBadImage, default="error", help="unreadable images: stop with an error, or skip them"
+    )
+
+
 def add_optimize(parser: Parser) -> None:
     """Add ``--optimize`` and ``--no-optimize``."""
     parser.add_argument(

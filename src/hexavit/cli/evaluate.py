@@ -10,13 +10,13 @@ from argparse import Namespace
 from hexavit.cli._parser import (
     Parser,
     add_json,
+    add_labelled_data,
     add_model_source,
     add_optimize,
     add_overwrite,
     check_output,
     load_source,
 )
-from hexavit.data.source import OnBadImage
 from hexavit.evaluation.evaluate import Among, TrainingImagesWarning, evaluate_with_predictions
 from hexavit.evaluation.run_split import Part
 
@@ -24,19 +24,9 @@ from hexavit.evaluation.run_split import Part
 def add_arguments(parser: Parser) -> None:
     add_model_source(parser)
     add_optimize(parser)
-    parser.add_argument("--data", metavar="DATA", required=True, help="data set, as in `hexavit train --data`")
-    parser.add_argument(
-        "--part",
-        type=Part,
-        default="auto",
-        help="split to evaluate; by default test, else the run's validation images, else all",
-    )
-    parser.add_argument("--workers", type=int, help="threads that decode images; by default chosen automatically")
+    add_labelled_data(parser, Part, "split to evaluate; by default test, else the run's validation images, else all")
     parser.add_argument(
         "--among", type=Among, default="model", help="classes to predict among: all of the model, or those of the data"
-    )
-    parser.add_argument(
-        "--on-bad-image", type=OnBadImage, default="error", help="unreadable images: stop with an error, or skip them"
     )
     parser.add_argument("--report", metavar="HTML", help="write figures and plots to this file")
     add_overwrite(parser, "the file of --report")

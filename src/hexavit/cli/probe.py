@@ -6,17 +6,13 @@ import json
 import sys
 from argparse import Namespace
 
-from hexavit.cli._parser import Parser, add_json, add_model_source, load_source
-from hexavit.data.source import OnBadImage
+from hexavit.cli._parser import Parser, add_json, add_labelled_data, add_model_source, load_source
 from hexavit.evaluation.probing import EvaluatedPart, Fitted, probe
 
 
 def add_arguments(parser: Parser) -> None:
     add_model_source(parser)
-    parser.add_argument("--data", metavar="DATA", required=True, help="data set, as in `hexavit train --data`")
-    parser.add_argument(
-        "--part", type=EvaluatedPart, default="auto", help="split to evaluate; by default test, else val"
-    )
+    add_labelled_data(parser, EvaluatedPart, "split to evaluate; by default test, else val")
     parser.add_argument("--k", type=int, help="number of neighbours; by default chosen by cross-validation")
     parser.add_argument(
         "--c",
@@ -31,10 +27,6 @@ def add_arguments(parser: Parser) -> None:
         help="fraction of each class used for validation, if neither the data nor the run defines a split",
     )
     parser.add_argument("--split-seed", type=int, default=0, help="seed of that split")
-    parser.add_argument("--workers", type=int, help="threads that decode images; by default chosen automatically")
-    parser.add_argument(
-        "--on-bad-image", type=OnBadImage, default="error", help="unreadable images: stop with an error, or skip them"
-    )
     add_json(parser)
 
 

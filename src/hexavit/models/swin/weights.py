@@ -12,57 +12,37 @@ _README = "microsoft/Swin-Transformer, README.md"
 _1K, _22K = "ImageNet-1k", "ImageNet-22k"
 _DATA = {"ms_in1k": (_1K,), "ms_in22k_ft_in1k": (_22K, _1K), "ms_in22k": (_22K,)}
 
-# For each tag, the authors' file without .pth and its top-1. `pretrained=True` uses the first tag of a model.
-_RELEASED: dict[str, dict[str, tuple[str, float | None]]] = {
-    "swin_tiny_patch4_window7_224": {
-        "ms_in1k": ("swin_tiny_patch4_window7_224", 0.812),
-        "ms_in22k_ft_in1k": ("swin_tiny_patch4_window7_224_22kto1k_finetune", 0.809),
-        "ms_in22k": ("swin_tiny_patch4_window7_224_22k", None),
-    },
-    "swin_small_patch4_window7_224": {
-        "ms_in22k_ft_in1k": ("swin_small_patch4_window7_224_22kto1k_finetune", 0.832),
-        "ms_in1k": ("swin_small_patch4_window7_224", 0.832),
-        "ms_in22k": ("swin_small_patch4_window7_224_22k", None),
-    },
-    "swin_base_patch4_window7_224": {
-        "ms_in22k_ft_in1k": ("swin_base_patch4_window7_224_22kto1k", 0.852),
-        "ms_in1k": ("swin_base_patch4_window7_224", 0.835),
-        "ms_in22k": ("swin_base_patch4_window7_224_22k", None),
-    },
-    "swin_base_patch4_window12_384": {
-        "ms_in22k_ft_in1k": ("swin_base_patch4_window12_384_22kto1k", 0.864),
-        "ms_in1k": ("swin_base_patch4_window12_384", 0.845),
-        "ms_in22k": ("swin_base_patch4_window12_384_22k", None),
-    },
-    "swin_large_patch4_window7_224": {
-        "ms_in22k_ft_in1k": ("swin_large_patch4_window7_224_22kto1k", 0.863),
-        "ms_in22k": ("swin_large_patch4_window7_224_22k", None),
-    },
-    "swin_large_patch4_window12_384": {
-        "ms_in22k_ft_in1k": ("swin_large_patch4_window12_384_22kto1k", 0.873),
-        "ms_in22k": ("swin_large_patch4_window12_384_22k", None),
-    },
-    "swinv2_tiny_window8_256": {"ms_in1k": ("swinv2_tiny_patch4_window8_256", 0.818)},
-    "swinv2_tiny_window16_256": {"ms_in1k": ("swinv2_tiny_patch4_window16_256", 0.828)},
-    "swinv2_small_window8_256": {"ms_in1k": ("swinv2_small_patch4_window8_256", 0.837)},
-    "swinv2_small_window16_256": {"ms_in1k": ("swinv2_small_patch4_window16_256", 0.841)},
-    "swinv2_base_window8_256": {"ms_in1k": ("swinv2_base_patch4_window8_256", 0.842)},
-    "swinv2_base_window16_256": {"ms_in1k": ("swinv2_base_patch4_window16_256", 0.846)},
-    "swinv2_base_window12_192": {"ms_in22k": ("swinv2_base_patch4_window12_192_22k", None)},
-    "swinv2_base_window12to16_192to256": {
-        "ms_in22k_ft_in1k": ("swinv2_base_patch4_window12to16_192to256_22kto1k_ft", 0.862)
-    },
-    "swinv2_base_window12to24_192to384": {
-        "ms_in22k_ft_in1k": ("swinv2_base_patch4_window12to24_192to384_22kto1k_ft", 0.871)
-    },
-    "swinv2_large_window12_192": {"ms_in22k": ("swinv2_large_patch4_window12_192_22k", None)},
-    "swinv2_large_window12to16_192to256": {
-        "ms_in22k_ft_in1k": ("swinv2_large_patch4_window12to16_192to256_22kto1k_ft", 0.869)
-    },
-    "swinv2_large_window12to24_192to384": {
-        "ms_in22k_ft_in1k": ("swinv2_large_patch4_window12to24_192to384_22kto1k_ft", 0.876)
-    },
-}
+# model, tag, end of the authors' file name, top-1. `pretrained=True` uses the first tag of a model.
+_RELEASED = (
+    ("swin_tiny_patch4_window7_224", "ms_in1k", "", 0.812),
+    ("swin_tiny_patch4_window7_224", "ms_in22k_ft_in1k", "_22kto1k_finetune", 0.809),
+    ("swin_tiny_patch4_window7_224", "ms_in22k", "_22k", None),
+    ("swin_small_patch4_window7_224", "ms_in22k_ft_in1k", "_22kto1k_finetune", 0.832),
+    ("swin_small_patch4_window7_224", "ms_in1k", "", 0.832),
+    ("swin_small_patch4_window7_224", "ms_in22k", "_22k", None),
+    ("swin_base_patch4_window7_224", "ms_in22k_ft_in1k", "_22kto1k", 0.852),
+    ("swin_base_patch4_window7_224", "ms_in1k", "", 0.835),
+    ("swin_base_patch4_window7_224", "ms_in22k", "_22k", None),
+    ("swin_base_patch4_window12_384", "ms_in22k_ft_in1k", "_22kto1k", 0.864),
+    ("swin_base_patch4_window12_384", "ms_in1k", "", 0.845),
+    ("swin_base_patch4_window12_384", "ms_in22k", "_22k", None),
+    ("swin_large_patch4_window7_224", "ms_in22k_ft_in1k", "_22kto1k", 0.863),
+    ("swin_large_patch4_window7_224", "ms_in22k", "_22k", None),
+    ("swin_large_patch4_window12_384", "ms_in22k_ft_in1k", "_22kto1k", 0.873),
+    ("swin_large_patch4_window12_384", "ms_in22k", "_22k", None),
+    ("swinv2_tiny_window8_256", "ms_in1k", "", 0.818),
+    ("swinv2_tiny_window16_256", "ms_in1k", "", 0.828),
+    ("swinv2_small_window8_256", "ms_in1k", "", 0.837),
+    ("swinv2_small_window16_256", "ms_in1k", "", 0.841),
+    ("swinv2_base_window8_256", "ms_in1k", "", 0.842),
+    ("swinv2_base_window16_256", "ms_in1k", "", 0.846),
+    ("swinv2_base_window12_192", "ms_in22k", "_22k", None),
+    ("swinv2_base_window12to16_192to256", "ms_in22k_ft_in1k", "_22kto1k_ft", 0.862),
+    ("swinv2_base_window12to24_192to384", "ms_in22k_ft_in1k", "_22kto1k_ft", 0.871),
+    ("swinv2_large_window12_192", "ms_in22k", "_22k", None),
+    ("swinv2_large_window12to16_192to256", "ms_in22k_ft_in1k", "_22kto1k_ft", 0.869),
+    ("swinv2_large_window12to24_192to384", "ms_in22k_ft_in1k", "_22kto1k_ft", 0.876),
+)
 
 
 def preprocessing(img_size: int) -> Preprocessing:
@@ -72,6 +52,7 @@ def preprocessing(img_size: int) -> Preprocessing:
 
 def weights(model: str) -> tuple[Weight, ...]:
     """The published weights of the Swin or Swin V2 named `model`."""
+    file = model if "_patch4" in model else model.replace("_window", "_patch4_window", 1)
     size = int(model.replace("to", "_").rsplit("_", 1)[-1])
     return tuple(
         Weight(
@@ -85,8 +66,9 @@ def weights(model: str) -> tuple[Weight, ...]:
             top1=top1,
             source=_README if top1 else None,
             preprocessing=Preprocessing(crop_pct=1.0 if size == 384 else 0.9),
-            note=f"the authors' file is {file}.pth; the preprocessing here is timm's, and the published accuracy is "
-            f"with {'a resize to the square' if size == 384 else 'a crop of 0.875'}",
+            note=f"the authors' file is {file}{end}.pth; the preprocessing here is timm's, and the published accuracy "
+            f"is with {'a resize to the square' if size == 384 else 'a crop of 0.875'}",
         )
-        for tag, (file, top1) in _RELEASED.get(model, {}).items()
+        for name, tag, end, top1 in _RELEASED
+        if name == model
     )

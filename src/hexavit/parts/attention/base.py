@@ -51,6 +51,12 @@ class Attention(PartModule):
         """Tokens to tokens of the same width."""
         raise NotImplementedError
 
+    def _set_heads(self, dim: int, heads: int, head_dim: int | None) -> int:
+        """Set the width C, the number of heads h and their width d (see `head_width`); returns A = h d."""
+        self.dim, self.heads = dim, heads
+        self.head_dim = head_width(dim, heads, head_dim)
+        return heads * self.head_dim
+
     def scope(self, size: Size) -> Size:
         """The grid on which queries and keys meet, of a map of `size`: all of it, unless there are windows."""
         return size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from hexavit.parts.attention.base import Attention, head_width, split_heads
+from hexavit.parts.attention.base import Attention, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.registry import register_part
 
@@ -43,9 +43,7 @@ class ClassAttention(Attention):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__(attn_drop, proj_drop)
-        self.dim, self.heads = dim, heads
-        self.head_dim = head_width(dim, heads, head_dim)
-        inner = heads * self.head_dim
+        inner = self._set_heads(dim, heads, head_dim)
         self.q = nn.Linear(dim, inner, bias=qkv_bias)
         self.k = nn.Linear(dim, inner, bias=qkv_bias)
         self.v = nn.Linear(dim, inner, bias=qkv_bias)

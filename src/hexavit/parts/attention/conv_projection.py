@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hexavit.errors import nearest
-from hexavit.parts.attention.base import Attention, Scale, attention_scale, head_width, split_heads
+from hexavit.parts.attention.base import Attention, Scale, attention_scale, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.registry import register_part
 
@@ -109,9 +109,9 @@ class ConvProjection(Attention):
             raise ValueError(f"method={method!r} does not convolve the queries: stride_q={stride_q} needs 'dw_bn'")
         if method != "dw_bn" and share_kv:
             raise ValueError(f"method={method!r} has no convolution to share: share_kv=True needs 'dw_bn'")
-        self.dim, self.heads, self.method, self.kernel = dim, heads, method, kernel
+        inner = self._set_heads(dim, heads, head_dim)
+        self.method, self.kernel = method, kernel
         self.stride, self.stride_kv, self.padding_kv = stride_q, stride_kv, padding_kv
-        self.head_dim = head_width(dim, heads, head_dim)
         self.scale = attention_scale(scale, dim, self.head_dim)
         self.share_kv = share_kv
         if method == "dw_bn":
@@ -121,7 +121,6 @@ class ConvProjection(Attention):
                 self.conv_v = DepthwiseProjection(dim, kernel, stride_kv, padding_kv)
         elif method == "avg":
             self.pool = nn.AvgPool2d(kernel, stride_kv, padding_kv, ceil_mode=True)
-        inner = heads * self.head_dim
         self.proj_q = nn.Linear(dim, inner, bias=qkv_bias)
         self.proj_k = nn.Linear(dim, inner, bias=qkv_bias)
         self.proj_v = nn.Linear(dim, inner, bias=qkv_bias)

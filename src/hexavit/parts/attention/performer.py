@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hexavit.parts.attention.base import Attention, head_width, split_heads
+from hexavit.parts.attention.base import Attention, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.layers import without_autocast
 from hexavit.parts.registry import register_part
@@ -93,13 +93,12 @@ class PerformerAttention(Attention):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__(0.0, proj_drop)
-        self.dim, self.heads = dim, heads
-        self.head_dim = head_width(dim, heads, head_dim)
+        inner = self._set_heads(dim, heads, head_dim)
         if features <= 0:
             raise ValueError(f"features is a share of the head's width, more than 0, not {features}")
         self.features = max(1, round(features * self.head_dim))
-        self.qkv = nn.Linear(dim, 3 * heads * self.head_dim, bias=qkv_bias)
-        self.proj = nn.Linear(heads * self.head_dim, dim)
+        self.qkv = nn.Linear(dim, 3 * inner, bias=qkv_bias)
+        self.proj = nn.Linear(inner, dim)
         self.w = nn.Parameter(random_features(self.features, self.head_dim), requires_grad=False)
 
     def forward(self, tokens: Tokens) -> Tokens:

@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hexavit.parts.attention.base import Attention, Scale, attention_scale, head_width, split_heads
+from hexavit.parts.attention.base import Attention, Scale, attention_scale, split_heads
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.registry import register_part
 
@@ -45,11 +45,10 @@ class GlobalAttention(Attention):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__(attn_drop, proj_drop)
-        self.dim, self.heads = dim, heads
-        self.head_dim = head_width(dim, heads, head_dim)
+        inner = self._set_heads(dim, heads, head_dim)
         self.scale = attention_scale(scale, dim, self.head_dim)
-        self.qkv = nn.Linear(dim, 3 * heads * self.head_dim, bias=qkv_bias)
-        self.proj = nn.Linear(heads * self.head_dim, dim)
+        self.qkv = nn.Linear(dim, 3 * inner, bias=qkv_bias)
+        self.proj = nn.Linear(inner, dim)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + N, C) to the same."""

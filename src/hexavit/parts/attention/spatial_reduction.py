@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hexavit.errors import nearest
-from hexavit.parts.attention.base import Attention, head_width, split_heads
+from hexavit.parts.attention.base import Attention, split_heads
 from hexavit.parts.attention.reductions import PooledConv, PyramidPool, Reduction, StridedConv
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.registry import register_part
@@ -89,9 +89,7 @@ class SpatialReduction(Attention):
             raise ValueError(
                 f"sr_ratio, side and pool_ratios are at least 1, not {sr_ratio}, {side} and {(*pool_ratios,)}"
             )
-        self.dim, self.heads = dim, heads
-        self.head_dim = head_width(dim, heads, head_dim)
-        inner = heads * self.head_dim
+        inner = self._set_heads(dim, heads, head_dim)
         self.q = nn.Linear(dim, inner, bias=qkv_bias)
         self.kv = nn.Linear(dim, 2 * inner, bias=qkv_bias)
         self.proj = nn.Linear(inner, dim)

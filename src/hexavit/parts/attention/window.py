@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hexavit.parts.attention.base import Attention, head_width, split_heads
+from hexavit.parts.attention.base import Attention, split_heads
 from hexavit.parts.contract import Size, Tokens
 from hexavit.parts.layers import is_tracing, known, without_autocast
 from hexavit.parts.registry import register_part
@@ -82,10 +82,9 @@ class WindowAttention(Attention):
         super().__init__(attn_drop, proj_drop)
         if window < 1:
             raise ValueError(f"a window is at least 1 token wide, not {window}")
-        self.dim, self.heads, self.window, self.shifted, self.shrink = dim, heads, window, shifted, shrink
-        self.head_dim = head_width(dim, heads, head_dim)
+        inner = self._set_heads(dim, heads, head_dim)
+        self.window, self.shifted, self.shrink = window, shifted, shrink
         self.built = self._window(size)
-        inner = heads * self.head_dim
         self.scale = 1.0 if cosine else self.head_dim**-0.5
         self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10.0))) if cosine else None
         self.qkv = nn.Linear(dim, 3 * inner, bias=qkv_bias and key_bias)
