@@ -36,6 +36,7 @@ TIMM = (
     "swin_tiny_patch4_window7_224",
     "swinv2_tiny_window8_256",
     "twins_svt_small",
+    "tnt_s_patch16_224",
 )
 TRANSFORMERS = (
     "vit_tiny_patch16_224",

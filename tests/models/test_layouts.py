@@ -104,6 +104,17 @@ def test_a_part_that_is_zero_in_theirs_keeps_its_place() -> None:
     assert {key: value.tolist() for key, value in back.items()} == {"q_bias": [1, 2], "v_bias": [3, 4]}
 
 
+def test_unequal_parts_are_cut_by_their_shares() -> None:
+    """TNT has one linear for q and k and one for v."""
+    layout = Layout("toy", "toy", {("qk", "v"): Join("qkv", shares=(2, 1))})
+    theirs = {"qk": counted(4, 3), "v": counted(2, 3) + 12}
+    ours = layout.to_ours(theirs).state
+    assert torch.equal(ours["qkv"], counted(6, 3))
+    back = layout.to_theirs(ours, one_head).state
+    assert {key: value.tolist() for key, value in back.items()} == {k: v.tolist() for k, v in theirs.items()}
+    assert "does not have the form" in layout.to_theirs({"qkv": counted(5, 3)}, one_head).broken[0]
+
+
 @pytest.mark.parametrize(
     ("form", "shape", "ours"),
     [

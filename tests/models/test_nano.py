@@ -77,6 +77,12 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
         "norm behind the branch": ["stages.*.residual=pre_norm"],
         "extra norm": ["stages.2.residual=res_post_norm"],
     },
+    "tnt_nano": {
+        "words in every block": ["stages.0.block=(attention, feedforward)"],
+        "excitation": ["stages.0.feedforward=mlp"],
+        "patches convolved apart": ["stages.0.tokens.whole=true"],
+        "one norm for all words of a patch": ["stages.0.block.words.part.each=true"],
+    },
     "twins_svt_nano": {
         "windows": ["stages.*.blocks.0.attention=global"],
         "reduction": ["stages.*.blocks.1.attention=global"],

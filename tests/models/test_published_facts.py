@@ -36,6 +36,7 @@ DROP_PATH: tuple[tuple[str, tuple[float, ...], str, str], ...] = (
     ("ceit_*", (0.1,), "model", "coeusguo/ceit, main.py --drop-path"),
     ("localvit_swin_*", (0.1,), "model", "ofsoundof/LocalViT: the factory ignores its arguments"),
     ("localvit_*", (0.1,), "model", "ofsoundof/LocalViT, main.py --drop-path"),
+    ("tnt_[!n]*", (0.1,), "model", "huawei-noah/Efficient-AI-Backbones, tnt_pytorch/README.md"),
     ("pvt_tiny", (0.1,), "model", "whai362/PVT, configs/pvt"),
     ("pvt_small", (0.1,), "model", "whai362/PVT, configs/pvt"),
     ("pvt_medium", (0.3,), "model", "whai362/PVT, configs/pvt"),
@@ -78,6 +79,7 @@ EVALUATION: tuple[tuple[str, float, str, tuple[tuple[float, ...], tuple[float, .
     ("lvvit_[st]_224", 0.9, "bicubic", IMAGENET, "zihangJiang/TokenLabeling"),
     ("lvvit_[ml]_*", 1.0, "bicubic", IMAGENET, "zihangJiang/TokenLabeling"),
     ("t2t_vit_[!n]*", 0.9, "bicubic", IMAGENET, "yitu-opensource/T2T-ViT: crop 0.9"),
+    ("tnt_[!n]*", 0.9, "bicubic", HALF, "huawei-noah/Efficient-AI-Backbones: mean and std 0.5, crop 0.9"),
     ("pvt_v2_*", 0.875, "bicubic", IMAGENET, "whai362/PVT: 256, then 224"),
     ("twins_*", 0.875, "bicubic", IMAGENET, "Meituan-AutoML/Twins: 256, then 224"),
     ("rest_[!n]*", 0.9, "bicubic", IMAGENET, "wofmanaf/ResT: the models' own crop"),
@@ -91,6 +93,11 @@ WITHOUT_DECAY: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("ceit_nano", ("*.class_token", "*.position.table"), "coeusguo/ceit: not the table of layer-wise attention"),
     ("deit_nano", ("*.class_token", "*.position.table"), "facebookresearch/deit (ours: the distillation token too)"),
     ("pvt_nano", ("*.class_token",), "whai362/PVT, pvt.py: no_weight_decay is the class token, position tables decay"),
+    (
+        "tnt_nano",
+        ("*.class_token", "*.position.table", "*.tokens.table"),
+        "huawei-noah/Efficient-AI-Backbones: outer_pos, inner_pos, cls_token",
+    ),
     ("swin_nano", ("*.attention.position.table",), "microsoft/Swin-Transformer: bias tables"),
     ("swin_v2_nano", ("*.logit_scale", "*.position.fc?.weight"), "microsoft/Swin-Transformer: cpb_mlp, logit_scale"),
     ("twins_pcpvt_nano", ("*.position.conv.weight",), "Meituan-AutoML/Twins: the position generators"),
@@ -100,6 +107,8 @@ WITHOUT_DECAY: tuple[tuple[str, tuple[str, ...], str], ...] = (
 # Pattern, eps of the blocks' and the head's LayerNorm, source; of all models. The first pattern that matches counts.
 NORM_EPS: tuple[tuple[str, float, str], ...] = (
     ("localvit_t2t_*", 1e-5, "ofsoundof/LocalViT, t2t_vit.py: nn.LayerNorm as it is"),
+    ("localvit_tnt_*", 1e-5, "ofsoundof/LocalViT, localvit_tnt.py: nn.LayerNorm as it is"),
+    ("tnt_*", 1e-5, "huawei-noah/Efficient-AI-Backbones, tnt.py: nn.LayerNorm as it is"),
     ("localvit_swin_*", 1e-5, "ofsoundof/LocalViT, swin_transformer.py: nn.LayerNorm as it is"),
     ("vit_[cp]_*", 1e-5, "Early convolutions, pycls: the library's default"),
     ("cvt_*", 1e-5, "microsoft/CvT, cls_cvt.py"),

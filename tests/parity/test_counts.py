@@ -112,6 +112,11 @@ localvit_tiny_mlp4_act3_r4 9.376 1.270
 localvit_tiny_mlp6_act1 7.655 1.621
 localvit_small_mlp4_act3_r384 22.433 4.617
 localvit_t2t_conv7 4.385 1.154
+localvit_tnt_t_patch16_224 6.261 1.417
+tnt_ti_patch16_224 6.114 1.404
+tnt_s_patch16_224 23.844 5.217
+tnt_b_patch16_224 65.554 14.049
+tnt_s_legacy_patch16_224 23.755 5.217
 """
 ROWS = [line.split() for line in COUNTS.split("\n") if line]
 

@@ -370,3 +370,13 @@ def test_twins_svt_is_that_of_timm(size: tuple[int, int]) -> None:
     peer = stirred(timm.create_model("twins_svt_small", img_size=size, num_classes=10))
     ours = hexavit.create_model("twins_svt_small", img_size=size, num_classes=10)
     assert_same(peer, ours, size, hexavit.checkpoints.layout_detection.find_origin(peer.state_dict(), "peer").name)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 80)])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_tnt_is_that_of_timm(legacy: bool, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    name = "tnt_s_legacy_patch16_224" if legacy else "tnt_s_patch16_224"
+    peer = stirred(timm.create_model(name, img_size=size, num_classes=10, depth=3))
+    ours = hexavit.create_model(name, img_size=size, num_classes=10, overrides=["stages.0.depth=3"])
+    assert_same(peer, ours, size, "timm")

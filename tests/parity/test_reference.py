@@ -68,6 +68,12 @@ def feature(name: str, model: Any, seen: dict[str, Tokens]) -> Tensor:
         return seen["stages.0.position"].map  # ResT's ends with its gate
     if name in ("image_to_tokens", "stem", "patch_embed", "t2t"):
         return seen["stages.0.tokens"].image
+    if name == "pixel_embed":  # TNT's words, one patch after another; without their table, but in timm's record
+        part = model.stages[0].tokens
+        words = seen["stages.0.tokens"].carry["words"].flatten(0, 1)
+        return words if part.whole else words - part.table
+    if name == "inner_tokens":
+        return seen["stages.0"].carry["words"].flatten(0, 1)
     if name.startswith("t2t_attention"):
         return seen[f"stages.0.tokens.layers.{int(name[-1]) - 1}"].image
     if name == "layer_wise_class_token_attention":
@@ -119,7 +125,7 @@ def test_every_record_is_compared() -> None:
         "ViT/pos_embed_resize",
     }
     assert {path for path, record in RECORDS.items() if "logits" not in record} == others
-    assert len(MODELS) == len(RECORDS) - len(others) == 61
+    assert len(MODELS) == len(RECORDS) - len(others) == 65
     assert set(MODELS) >= set(VARIANTS)
 
 
@@ -173,8 +179,8 @@ def test_same_outputs_as_the_authors(variant: str) -> None:
 
 def constants(model: Any) -> int:
     """Tables that are buffers here, and frozen parameters in the authors' state."""
-    position = model.stages[0].position
-    return position.table.numel() if getattr(position, "constants", ()) == ("table",) else 0
+    held = ((m, name, buffer) for m in model.modules() for name, buffer in m.named_buffers(recurse=False))
+    return sum(buffer.numel() for module, name, buffer in held if name in getattr(module, "constants", ()))
 
 
 def record_last_attention(model: nn.Module, record: dict[str, Any]) -> Any:

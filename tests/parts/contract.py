@@ -26,6 +26,17 @@ REQUIRED: dict[str, Any] = {
     "strides": (2,),
 }
 
+# Options of parts whose defaults are too large for the tiny model, and what a part needs around it.
+SMALL: dict[tuple[str, str], dict[str, Any]] = {
+    ("tokens", "words"): {"patch": 2, "word_dim": 4, "kernel": 3, "stride": 1},
+}
+AROUND: dict[tuple[str, str], tuple[str, ...]] = {
+    ("feedforward", "inner_transformer"): (
+        "stages.1.tokens=words(patch=2, word_dim=4, kernel=3, stride=1)",
+        "stages.1.residual=pre_norm(norm=none)",
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Case:
@@ -74,7 +85,7 @@ def every_part() -> Iterator[Case]:
     """Each registered part with its defaults."""
     for kind in KINDS:
         for name in part_names(kind):
-            yield Case(kind, name)
+            yield Case(kind, name, SMALL.get((kind, name), {}), AROUND.get((kind, name), ()))
 
 
 def where(applies: Callable[[Case], bool]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.parts.contract import Case, PartContract, build, every_part
+from tests.parts.contract import AROUND, Case, PartContract, build, every_part
 from torch import nn
 
 from hexavit import Backbone
@@ -51,6 +51,15 @@ VARIANTS = (
     Case("feedforward", "conv_mlp", {"excite": "se", "bias": False, "extra": "zero"}),
     Case("feedforward", "conv_mlp", {"excite": "eca", "norm": False, "kernel": 5}),
     Case("feedforward", "conv_mlp", {"excite": "eca_hard", "act": "relu6"}),
+    Case("tokens", "words", {"patch": 2, "word_dim": 4, "kernel": 3, "stride": 1, "whole": True}),
+    Case("tokens", "words", {"patch": 3, "word_dim": 4, "stride": 2, "unused": True}),
+    Case(
+        "feedforward",
+        "inner_transformer",
+        {"each": True, "qkv_bias": True, "ratio": 2.0},
+        AROUND["feedforward", "inner_transformer"],
+    ),
+    Case("feedforward", "excited_mlp", {"reduction": 2, "act": "relu"}),
     Case("feedforward", "mlp", {"ratio": 1.5, "act": "quick_gelu"}),
     Case("residual", "pre_norm", {"layer_scale": 0.1}),
     Case("residual", "res_post_norm", {"extra_norm": True}),

@@ -11,6 +11,7 @@ from tests.parts.contract import REQUIRED, every_output
 import hexavit
 from hexavit import Architecture, Backbone, HexavitError, Part, Stage
 from hexavit.architecture import COLUMNS
+from hexavit.architecture.stage import BLOCK
 from hexavit.parts import KINDS, options, part_class, part_names
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -23,7 +24,7 @@ PLAIN = {
     "residual": Part("pre_norm"),
     "head": Part("class_token"),
 }
-SMALL = {"token_dim": 8, "ratio": 1.0}
+SMALL = {"token_dim": 8, "ratio": 1.0, "patch": 2, "word_dim": 4}
 
 
 def every(kind: str) -> Iterator[Part]:
@@ -37,6 +38,10 @@ def every(kind: str) -> Iterator[Part]:
 def row(**columns: Part) -> Architecture:
     """Two stages of one block, the parts in the last, which reads tokens."""
     given = {**PLAIN, **columns}
+    taken = {name for kind, part in columns.items() for name in getattr(part_class(kind, part.name), "takes", ())}
+    if "tokens" not in columns:  # those that give what the others take
+        giving = (part for part in every("tokens") if taken & set(part_class("tokens", part.name).gives))
+        given["tokens"] = next(giving, PLAIN["tokens"])
     head = given.pop("head")
     first = Stage(8, 1, tokens=Part("conv", kernel=3, stride=2, padding=1), attention=Part("global", heads=2))
     return Architecture("pair", (first, Stage(8, 1, **given)), head, num_classes=3, img_size=(12, 10))  # type: ignore[arg-type]
@@ -86,10 +91,11 @@ def swaps(whole: Architecture, kind: str) -> Iterator[Architecture]:
         known = {key: value for key, value in part.options.items() if key != "heads" or kind != "attention"}
         if part.name in held:
             continue
-        try:
-            yield whole.override({place: Part(part.name, **known)})
-        except HexavitError:
-            continue
+        for more in ({}, {"stages.0.block": BLOCK}):  # a branch may take what other tokens do not give
+            try:
+                yield whole.override({place: Part(part.name, **known), **more})
+            except HexavitError:
+                continue
 
 
 @pytest.mark.parametrize("kind", KINDS)

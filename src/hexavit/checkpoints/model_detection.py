@@ -18,6 +18,7 @@ from hexavit.network.backbone import Backbone
 from hexavit.parts.positions import LearnedPosition, RelativeBias
 
 Shapes = Mapping[str, tuple[int, ...]]
+_STAGE = re.compile(r"stages\.(\d+)\.")
 _BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
 
 
@@ -34,7 +35,7 @@ class Sketch:
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> Sketch:
         """The sketch of a state under hexavit's names; 0 where it does not show a number."""
-        blocks: dict[int, int] = {}
+        blocks = {int(match[1]): 0 for match in filter(None, map(_STAGE.match, state))}
         for match in filter(None, map(_BLOCK.match, state)):
             blocks[int(match[1])] = max(blocks.get(int(match[1]), 0), int(match[2]) + 1)
         stages = range(len(blocks)) if set(blocks) == set(range(len(blocks))) else range(0)
@@ -54,9 +55,9 @@ def _size(state: Mapping[str, Tensor], key: str, axis: int, ndim: int) -> int:
 
 
 def _width(state: Mapping[str, Tensor], stage: str) -> int:
-    """The output width of a stage's convolution, else of its first attention."""
-    width = _size(state, f"{stage}tokens.conv.weight", 0, 4)
-    return width or _size(state, f"{stage}blocks.0.attention.proj.weight", 0, 2)
+    """The output width of a stage's first attention, else of its convolution."""
+    width = _size(state, f"{stage}blocks.0.attention.proj.weight", 0, 2)
+    return width or _size(state, f"{stage}tokens.conv.weight", 0, 4)
 
 
 def _channels(state: Mapping[str, Tensor]) -> int:

@@ -36,6 +36,7 @@ FAMILIES = (
     "rest",
     "swin_v2",
     "twins",
+    "tnt",
     "vit_c",
 )
 """All families, in the order of `list_models`. Importing `<family>.variants` registers the models.

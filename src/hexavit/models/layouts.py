@@ -78,11 +78,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Join:
-    """Several tensors of theirs are one of ours, along an axis, in the order of the row's key."""
+    """Several tensors of theirs are one of ours, along an axis, in the order of the row's key: equal parts of it, or
+    `shares` of it, as (2, 1) for two thirds and one."""
 
     ours: str
     form: Form = SAME
     axis: int = 0
+    shares: tuple[int, ...] = ()
 
 
 Table = Mapping[str | tuple[str, ...], str | As | Split | Join | None]
@@ -98,6 +100,8 @@ class Row:
     axis: int = 0
     zeros: tuple[int, ...] = ()
     """Places among the parts, in their order, that are 0 in theirs and not held here."""
+    shares: tuple[int, ...] = ()
+    """How large the parts of theirs are, relative to each other; empty for equal ones."""
 
 
 @dataclass
@@ -230,7 +234,9 @@ def _row(theirs: str | tuple[str, ...], ours: str | As | Split | Join | None) ->
     if isinstance(ours, Split):
         zeros = tuple(i for i, name in enumerate(ours.ours) if name is None)
         return Row(keys, tuple(name for name in ours.ours if name is not None), ours.form, zeros=zeros)
-    return Row(keys, (ours.ours,), ours.form, ours.axis if isinstance(ours, Join) else 0)
+    if isinstance(ours, Join):
+        return Row(keys, (ours.ours,), ours.form, ours.axis, shares=ours.shares)
+    return Row(keys, (ours.ours,), ours.form)
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -319,7 +325,7 @@ def _to_ours(row: Row, tensors: list[Tensor], key: str) -> list[Tensor]:
     if any(a.numel() != b.numel() for a, b in zip(formed, tensors, strict=True)):
         raise ValueError(key)  # a form that would leave numbers out
     whole = formed[0] if len(formed) == 1 else torch.cat(formed, dim=row.axis)
-    parts = _cut(whole, len(row.ours) + len(row.zeros), row.axis)
+    parts = _cut(whole, (1,) * (len(row.ours) + len(row.zeros)), row.axis)
     return [part for i, part in enumerate(parts) if i not in row.zeros]
 
 
@@ -329,12 +335,13 @@ def _to_theirs(row: Row, tensors: list[Tensor], heads: Callable[[str], int], key
         tensors.insert(i, torch.zeros_like(tensors[0]))
     whole = tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=row.axis)
     needed = heads(key) if row.form in (HEADS_OUT, HEADS_BIAS, HEADS_IN) else 1
-    return [row.form.theirs(t, needed) for t in _cut(whole, len(row.theirs), row.axis)]
+    return [row.form.theirs(t, needed) for t in _cut(whole, row.shares or (1,) * len(row.theirs), row.axis)]
 
 
-def _cut(whole: Tensor, parts: int, axis: int) -> list[Tensor]:
-    if parts == 1:
+def _cut(whole: Tensor, shares: Sequence[int], axis: int) -> list[Tensor]:
+    if len(shares) == 1:
         return [whole]
-    if whole.shape[axis] % parts:
-        raise ValueError(parts)
-    return list(whole.chunk(parts, dim=axis))
+    unit, rest = divmod(whole.shape[axis], sum(shares))
+    if rest:
+        raise ValueError(shares)
+    return list(whole.split([unit * share for share in shares], dim=axis))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hexavit.architecture import Architecture, Part, Stage
 from hexavit.errors import ArchitectureError
 from hexavit.network.stage import CLASS_TOKENS
-from hexavit.parts.registry import options, part_class
+from hexavit.parts.registry import options, part_class, part_names
 
 
 def head_entry(architecture: Architecture) -> tuple[int, int]:
@@ -58,13 +58,21 @@ def check_fits(architecture: Architecture) -> None:
                 layout, source = (makes, f"{where}={part}") if makes else (layout, source)
             for name in getattr(cls, "takes", ()):
                 if name not in given:
-                    raise ArchitectureError(f"{where}={part} takes {name!r}, which no part before it gives")
+                    raise ArchitectureError(
+                        f"{where}={part} takes {name!r}, which no part before it gives{_givers(name, stage, i)}"
+                    )
             given.update(getattr(cls, "gives", ()))
             if kind == "position":
                 _check_position(stage, i, where, part)
     for name in getattr(part_class("head", architecture.head.name), "takes", ()):
         if name not in given | ({CLASS_TOKENS} if entering else set()):
             raise ArchitectureError(f"head={architecture.head} takes {name!r}, which no part before it gives")
+
+
+def _givers(name: str, stage: Stage, i: int) -> str:
+    """What to do where a part takes what no part gives."""
+    found = [each for each in part_names("tokens") if name in getattr(part_class("tokens", each), "gives", ())]
+    return f": use {' or '.join(found)} in place of stages.{i}.tokens={stage.tokens}" if found else ""
 
 
 def _first_entry(architecture: Architecture) -> int:

@@ -32,13 +32,17 @@ def compose(architecture: Architecture) -> tuple[list[StageModule], nn.Module]:
     enter, entering = head_entry(architecture)
     total, done = sum(stage.depth for stage in architecture.stages), 0
     layout: Layout = "raster"
+    carried: dict[str, tuple[int, ...]] = {}
     stages: list[StageModule] = []
     for i, stage in enumerate(architecture.stages):
         rates = _drop_rates(stage, done, total)
-        of_model = {"norm_eps": architecture.norm_eps}
+        of_model = {"norm_eps": architecture.norm_eps, "carried": carried}
         context = {**of_model, "in_dim": width, "dim": stage.dim, "extra": extra, "size": size, "grid": grid}
         tokens = _build("tokens", stage.tokens, context, f"stages.{i}.tokens")
-        size = _size_of_tokens(tokens, size, architecture.img_size, f"stages.{i}.tokens={stage.tokens}")
+        before, size = size, _size_of_tokens(tokens, size, architecture.img_size, f"stages.{i}.tokens={stage.tokens}")
+        if size != before:  # what was carried for each token is of the tokens before
+            for name in set(carried) - set(getattr(tokens, "gives", ())):
+                del carried[name]
         extra = tokens.extra_out(extra, size) if isinstance(tokens, PartModule) else extra
         extra += entering if i == enter else 0
         width = getattr(tokens, "out_dim", None) or stage.dim
@@ -122,6 +126,13 @@ def _build_block(
             )
         if branch.parallel and not getattr(part_class("residual", residual.name), "reads_source", False):
             raise ArchitectureError(f"{path} is a parallel branch, which residual={residual} cannot add: use pre_norm")
+        alone = getattr(part_class("residual", residual.name), "keeps_image", False)
+        takes: tuple[str, ...] = getattr(module, "takes", ())
+        if alone and branch.kind == "feedforward" and takes:
+            raise ArchitectureError(
+                f"{path}={part} takes {', '.join(takes)} of the image tokens, and residual={residual} gives it "
+                "extra tokens alone: use residual=pre_norm"
+            )
         of_residual |= {"role": branch.kind, "shared": shared["residual"]}
         around = _build("residual", residual, of_residual, f"{path}_residual" if branch.name else f"{where}.residual")
         if branch.parallel and (out_size(module, size) != size or out_dim != width):
@@ -172,7 +183,10 @@ def _place_positions(
 
 
 def _build(kind: str, part: Part, context: Mapping[str, Any], where: str) -> nn.Module:
-    return build_part(kind, part.name, part.options, context, where)
+    module = build_part(kind, part.name, part.options, context, where)
+    if "carried" in context:  # of the model, in order
+        context["carried"].update(getattr(module, "given_shapes", {}))
+    return module
 
 
 def _drop_rates(stage: Stage, done: int, total: int) -> list[float]:

@@ -6,6 +6,7 @@ Notation: B images, N tokens on a grid of H x W, C channels, P extra tokens (cla
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -204,6 +205,9 @@ class PartModule(nn.Module):
     """Names in `Tokens.carry` that it reads; an earlier part of the model must give them."""
     gives: ClassVar[tuple[str, ...]] = ()
     """Names in `Tokens.carry` that it writes."""
+    given_shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+    """Shapes of what it gives in `Tokens.carry` with a row for each image token, (B, N, ...), by name and without B and
+    N. Parts that take it find them in the context `carried`, up to the next tokens part that changes the grid."""
     keeps_extra: ClassVar[bool] = True
     """Whether extra tokens pass through: not in a tokens part that changes the width or the number of tokens."""
     needs_extra: ClassVar[bool] = False

@@ -32,6 +32,7 @@ CONTEXT: Mapping[str, str] = MappingProxyType(
         "head_dim": "width of one head of its attention (position inside an attention)",
         "scope": "grid (h, w) of the queries of its attention: a window, or the map (position inside an attention)",
         "key_scope": "grid of its keys, another where these are pooled (position inside an attention)",
+        "carried": "shapes of what earlier parts give in `carry` for each image token, by name (see `given_shapes`)",
         "shared": "`nn.ModuleDict` of modules that the blocks of the stage share, for this kind (parts of a block)",
         "num_classes": "number of classes, 0 for features (head)",
         "blocks": "number of blocks from the stage where the extra tokens enter to the last (head)",

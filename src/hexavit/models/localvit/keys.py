@@ -8,6 +8,8 @@ from hexavit.models.layouts import POINTWISE, As, Layout, Table
 from hexavit.models.pvt.keys import AUTHORS
 from hexavit.models.swin.keys import AUTHORS_END, BIAS, TRUNK
 from hexavit.models.t2t_vit.keys import PERFORMER, token_layers
+from hexavit.models.tnt.keys import FIRST_NAMES, WORDS_TABLE, tnt_table
+from hexavit.models.tnt.keys import ONLY as ONLY_TNT
 from hexavit.models.vit.keys import COLUMN
 
 _OURS = "stages.0.blocks.{}.feedforward"
@@ -57,6 +59,10 @@ _PVT: Table = {
         ).items()
     },
 }
+_TNT: Table = {
+    **tnt_table(FIRST_NAMES, _inverted("blocks.{}.conv.conv", _OURS, True)),
+    **WORDS_TABLE,
+}
 _ONLY = {"feedforward": ("conv_mlp",), "residual": ("local",), "head": ("class_token",)}
 _EXCITED = {"feedforward.excite": ("se", "eca", "eca_hard")}
 _DEIT = {"tokens": ("conv",), "attention": ("global",), "norm_eps": ("1e-06",)}
@@ -84,6 +90,12 @@ LAYOUTS = (
             "tokens.eps": ("1e-05",),
             "norm_eps": ("1e-06",),
         },
+    ),
+    Layout(
+        "authors",
+        "localvit",
+        _TNT,
+        only={**ONLY_TNT, **_ONLY, **_EXCITED, "residual": ("local", "pre_norm"), "tokens.whole": ("true",)},
     ),
     Layout(
         "authors",

@@ -2,9 +2,9 @@
 
 Origin: ofsoundof/LocalViT (MIT), commit f4972608. Names are those of its builder functions.
 
-What is new against its base model (DeiT, T2T-ViT, PVT or Swin): an inverted residual with a depth-wise convolution,
-optionally with squeeze-and-excitation, replaces the MLP. Only the grid tokens pass through it, without a norm before
-it.
+What is new against its base model (DeiT, T2T-ViT, TNT, PVT or Swin): an inverted residual with a depth-wise
+convolution, optionally with squeeze-and-excitation, replaces the MLP. Only the grid tokens pass through it, without a
+norm before it.
 
 Shapes at 224: as the base model.
 
@@ -25,6 +25,7 @@ from hexavit.models.isotropic import isotropic
 from hexavit.models.pvt.variants import DIMS, RATIOS, pvt
 from hexavit.models.registry import Family, Published
 from hexavit.models.swin.variants import swin_stages
+from hexavit.models.tnt.variants import tnt
 from hexavit.models.weights import Weight, in1k_weight
 
 PAPER = "https://arxiv.org/abs/2104.05707"
@@ -112,6 +113,21 @@ _FAMILY.register_nano(
         **_COLUMNS,
     ),
     "LocalViT at half a million",
+)
+
+_FAMILY.register(
+    tnt(
+        "localvit_tnt_t_patch16_224",
+        192,
+        3,
+        12,
+        3,
+        first_release=True,
+        feedforward=local_feedforward(excite="se", reduction=192),
+        residual=Part("local"),
+    ),
+    "LocalViT on TNT-Ti",
+    Published(_README, 224, 6.3, top1=0.759),
 )
 
 _SWIN_STAGES = tuple(

@@ -1,6 +1,7 @@
 """Feedforward parts."""
 
 from hexavit.parts.feedforward.conv_mlp import ConvMLP
-from hexavit.parts.feedforward.mlp import MLP
+from hexavit.parts.feedforward.inner_transformer import InnerTransformer
+from hexavit.parts.feedforward.mlp import MLP, ExcitedMLP
 
-__all__ = ["MLP", "ConvMLP"]
+__all__ = ["MLP", "ConvMLP", "ExcitedMLP", "InnerTransformer"]

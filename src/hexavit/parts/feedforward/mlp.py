@@ -48,3 +48,54 @@ class MLP(PartModule):
     def macs(self, size: Size, extra: int = 0) -> int:
         """2 M R C."""
         return 2 * rows(size, extra) * self.fc1.in_features * self.hidden
+
+
+@register_part("feedforward", "excited_mlp")
+class ExcitedMLP(MLP):
+    """`mlp`, and its output times weights of the channels from -1 to 1, which follow from the mean of all tokens
+    (the code of TNT: Han et al., NeurIPS 2021; after squeeze and excitation: Hu et al., CVPR 2018).
+
+    out = t + a t with t = mlp(x) and a = tanh(W_2 relu(W_1 norm(mean t) + b_1) + b_2), over extra and image tokens; W_1
+    has `reduction` times fewer outputs.
+
+    Shapes: (B, M, C) to the same. Cost: that of `mlp`, and with S = C // reduction parameters 2 C + 2 S C + S + C,
+    multiply-adds 2 S C.
+    Same as huawei-noah/Efficient-AI-Backbones' TNT with `se=1`, which none of its published models has.
+
+    Raises:
+        ValueError: as `mlp`, and a reduction that leaves no channel.
+    """
+
+    weights_in_a_row = 4
+
+    def __init__(
+        self,
+        dim: int,
+        norm_eps: float,
+        *,
+        ratio: float = 4.0,
+        act: str = "gelu",
+        drop: float = 0.0,
+        reduction: int = 4,
+    ) -> None:
+        super().__init__(dim, ratio=ratio, act=act, drop=drop)
+        if reduction < 1 or dim // reduction < 1:
+            raise ValueError(f"reduction={reduction} leaves nothing of {dim} channels")
+        self.excite = nn.Sequential(
+            nn.LayerNorm(dim, eps=norm_eps),
+            nn.Linear(dim, dim // reduction),
+            nn.ReLU(),
+            nn.Linear(dim // reduction, dim),
+            nn.Tanh(),
+        )
+
+    def _transform(self, x: Tensor) -> Tensor:
+        out = super()._transform(x)
+        weighed: Tensor = self.excite(out.mean(dim=1, keepdim=True)) * out
+        return out + weighed
+
+    def macs(self, size: Size, extra: int = 0) -> int:
+        """2 M R C + 2 S C."""
+        first = self.excite[1]
+        assert isinstance(first, nn.Linear)
+        return super().macs(size, extra) + 2 * first.weight.numel()

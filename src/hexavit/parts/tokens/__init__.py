@@ -5,5 +5,6 @@ from hexavit.parts.tokens.conv_stem import ConvStem
 from hexavit.parts.tokens.keep import KeepTokens
 from hexavit.parts.tokens.merging import PatchMerging
 from hexavit.parts.tokens.tokens_to_token import TokensToToken
+from hexavit.parts.tokens.words import WordTokens
 
-__all__ = ["ConvStem", "ConvTokens", "KeepTokens", "PatchMerging", "TokensToToken"]
+__all__ = ["ConvStem", "ConvTokens", "KeepTokens", "PatchMerging", "TokensToToken", "WordTokens"]

@@ -1,0 +1,1 @@
+"""TNT: variants, checkpoint keys and published weights."""
