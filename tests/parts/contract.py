@@ -181,8 +181,11 @@ class PartContract:
         # The class token enters behind the last stage's tokens part.
         extra = 0 if case.kind == "tokens" else model.num_extra_tokens
         if case.acts in ("logits", "values"):
-            size = model.stages[-1].blocks[0].attention.scope(size)
-        expected = sum(part.macs(size, extra) for part in parts_of(case, model))
+            inside = model.stages[-1].blocks[0].attention.positions(size)
+            grids = [(part, part.grid(size, at) if case.acts == "values" else at.queries) for part, at in inside]
+            expected = sum(part.macs(grid, extra) for part, grid in grids)
+        else:
+            expected = sum(part.macs(size, extra) for part in parts_of(case, model))
         place = ("head" if case.kind == "head" else "1", case.kind)
         assert profile(model, img_size=img_size).places.get(place, Cost()).macs == expected
 

@@ -30,11 +30,13 @@ class Scope(NamedTuple):
         queries: grid (h, w) of the queries that attend together: a window, or the whole map.
         keys: grid of their keys.
         heads: number of heads.
+        windows: number of such grids in a map, the padding included.
     """
 
     queries: Size
     keys: Size
     heads: int
+    windows: int = 1
 
 
 class _TokenFields(NamedTuple):

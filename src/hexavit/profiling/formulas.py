@@ -77,8 +77,8 @@ def _calls(model: Backbone, size: Size) -> Iterator[tuple[Place, nn.Module, Size
                 yield (name, branch.kind), branch.part, (0, 0) if alone else before, extra
                 if isinstance(branch.part, Attention):
                     for position, scope in branch.part.positions(before):
-                        on_values = isinstance(position, ValuePosition)
-                        yield (name, "position"), position, before if on_values else scope.queries, extra
+                        at = position.grid(before, scope) if isinstance(position, ValuePosition) else scope.queries
+                        yield (name, "position"), position, at, extra
                 size = after
             if block.position is not None:
                 yield (name, "position"), block.position, size, extra

@@ -10,7 +10,7 @@ from torch import Tensor
 from hexavit.parts import Tokens, record_attention
 from hexavit.parts.attention import WindowAttention
 from hexavit.parts.attention.window import shift_mask
-from hexavit.parts.positions import ContinuousBias, RelativeBias
+from hexavit.parts.positions import ContinuousBias, LocallyEnhanced, RelativeBias
 
 
 def attention(size: tuple[int, int], position: str = "relative", **options: object) -> WindowAttention:
@@ -82,8 +82,8 @@ def test_a_window_shrinks_to_a_small_map_and_is_not_shifted() -> None:
     part = WindowAttention(8, (5, 9), heads=2, window=7, shifted=True)
     assert part.scope((5, 9)) == (5, 5)
     assert part.scope((8, 9)) == part.scope((14, 14)) == (7, 7)
-    assert part._window((7, 9)) == (7, 0)
-    assert part._window((8, 9)) == (7, 3)
+    assert part._window((7, 9)) == ((7, 7), (0, 0))
+    assert part._window((8, 9)) == ((7, 7), (3, 3))
     kept = WindowAttention(8, (5, 9), heads=2, window=7, shrink=False)
     assert kept.scope((5, 9)) == (7, 7)
     with pytest.raises(ValueError, match="a window is at least 1 token wide, not 0"):
@@ -92,7 +92,7 @@ def test_a_window_shrinks_to_a_small_map_and_is_not_shifted() -> None:
 
 def test_the_mask_of_the_paper() -> None:
     """Four windows of 2 x 2 with a shift of 1: the first has no strangers, the last four."""
-    mask = shift_mask((4, 4), 2, 1, torch.zeros(1))
+    mask = shift_mask((4, 4), (2, 2), (1, 1), torch.zeros(1))
     assert (mask != 0).sum(dim=(1, 2)).tolist() == [0, 8, 8, 12]
     assert set(mask.unique().tolist()) == {-100.0, 0.0}
 
@@ -178,3 +178,94 @@ def test_cosine_attention_scales_by_at_most_100(stored: float, scale: float) -> 
     with record_attention(part) as maps:
         part(given)
     torch.testing.assert_close(maps[""][0], (scale * (q @ k.mT) / lengths).softmax(dim=3), rtol=1e-3, atol=1e-5)
+
+
+def windows_of(size: tuple[int, int], window: tuple[int, int], spread: bool) -> list[list[tuple[int, int]]]:
+    """The places (row, column) of each window of the padded map, row by row."""
+    (h, w), (down, across) = window, (math.ceil(n / side) for n, side in zip(size, window, strict=True))
+    found = []
+    for i in range(down):
+        for j in range(across):
+            rows = [i + down * r if spread else i * h + r for r in range(h)]
+            columns = [j + across * c if spread else j * w + c for c in range(w)]
+            found.append([(r, c) for r in rows for c in columns])
+    return found
+
+
+@pytest.mark.parametrize("reach", ["scope", "map"])
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize(
+    ("size", "window", "shape"),
+    [
+        ((6, 8), 2, (2, 2)),
+        ((6, 8), (3, 2), (3, 2)),
+        ((5, 7), (2, 3), (2, 3)),
+        ((5, 6), (None, 2), (5, 2)),
+        ((5, 6), (2, None), (2, 6)),
+        ((3, 7), (4, 2), (3, 2)),
+    ],
+)
+@torch.no_grad()
+def test_windows_of_any_shape_of_neighbours_or_spread(
+    size: tuple[int, int], window: object, shape: tuple[int, int], spread: bool, reach: str
+) -> None:
+    """Token by token, with a bias by offset inside the window and a convolution of the values of it, or of the map."""
+    part, given = attention(size, window=window, spread=spread), tokens(size)
+    assert part.scope(size) == shape
+    part.value_position = LocallyEnhanced(2, 4, reach=reach)  # type: ignore[arg-type]
+    torch.nn.init.normal_(part.value_position.conv.weight)
+    padded = [math.ceil(n / side) * side for n, side in zip(size, shape, strict=True)]
+    grid = torch.zeros(2, *padded, 8)
+    grid[:, : size[0], : size[1]] = given.grid
+    q, k, v = part.qkv(grid).chunk(3, dim=3)
+    mixed = torch.zeros(2, *padded, 8)
+    for places in windows_of(size, shape, spread):
+        rows, columns = (torch.tensor(each) for each in zip(*places, strict=True))
+        here = [t[:, rows, columns].unflatten(2, (2, 4)).transpose(1, 2) for t in (q, k, v)]
+        bias = torch.empty(2, len(places), len(places))
+        for i in range(len(places)):
+            for j in range(len(places)):
+                r, c = i // shape[1] - j // shape[1], i % shape[1] - j % shape[1]
+                bias[:, i, j] = part.position.table[(r + shape[0] - 1) * (2 * shape[1] - 1) + c + shape[1] - 1]  # type: ignore[union-attr,index]
+        attended = (here[0] @ here[1].mT * part.scale + bias).softmax(3) @ here[2]
+        mixed[:, rows, columns] = attended.transpose(1, 2).flatten(2)
+        if reach == "scope":
+            values = v[:, rows, columns].unflatten(1, shape).permute(0, 3, 1, 2)
+            mixed[:, rows, columns] += part.value_position.conv(values).flatten(2).mT
+    if reach == "map":
+        values = v[:, : size[0], : size[1]].permute(0, 3, 1, 2)
+        mixed[:, : size[0], : size[1]] += part.value_position.conv(values).permute(0, 2, 3, 1)
+    expected = part.proj(mixed)[:, : size[0], : size[1]].flatten(1, 2)
+    torch.testing.assert_close(part(given).image, expected)
+
+
+@torch.no_grad()
+def test_windows_of_two_sides_shift_along_the_sides_that_do_not_cover_the_map() -> None:
+    """A square given as a list shifts as a square; a stripe as high as the map is shifted along the other side."""
+    given = tokens((6, 6))
+    one, other = (attention((6, 6), window=window, shifted=True) for window in (3, (3, 3)))
+    torch.testing.assert_close(one(given).image, other(given).image)
+    part = WindowAttention(8, (5, 6), heads=2, window=(None, 2), shifted=True)
+    assert part._window((5, 6)) == ((5, 2), (0, 1))
+    rolled, plain = (
+        attention((5, 6), "none", window=(None, 2), shifted=True),
+        attention((5, 6), "none", window=(None, 2)),
+    )
+    inner = plain(Tokens(tokens((5, 6)).grid.roll(-1, 2).flatten(1, 2), (5, 6))).grid.roll(1, 2)
+    found = rolled(tokens((5, 6))).grid
+    torch.testing.assert_close(found[:, :, 1:5], inner[:, :, 1:5])  # the first and the last column were no neighbours
+    assert not torch.allclose(found, inner)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"window": (2,)}, "a side, or a list of a height and a width"),
+        ({"window": (2, 2, 2)}, "a side, or a list of a height and a width"),
+        ({"window": (0, None)}, "at least 1 token wide"),
+        ({"window": 2, "shifted": True, "spread": True}, "shifted or spread, not both"),
+    ],
+)
+def test_a_wrong_window_raises(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        WindowAttention(8, (6, 6), heads=2, **options)  # type: ignore[arg-type]

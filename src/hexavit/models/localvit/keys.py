@@ -6,7 +6,7 @@ from typing import Any
 
 from hexavit.models.layouts import POINTWISE, As, Layout, Table
 from hexavit.models.pvt.keys import AUTHORS
-from hexavit.models.swin.keys import AUTHORS_END, BIAS, TRUNK
+from hexavit.models.swin.keys import AUTHORS_END, BIAS, NEIGHBOURS, TRUNK
 from hexavit.models.t2t_vit.keys import PERFORMER, token_layers
 from hexavit.models.tnt.keys import FIRST_NAMES, WORDS_TABLE, tnt_table
 from hexavit.models.tnt.keys import ONLY as ONLY_TNT
@@ -101,6 +101,13 @@ LAYOUTS = (
         "authors",
         "localvit",
         _SWIN,
-        only={**_POOLED, **_EXCITED, "attention": ("window",), "position": ("relative_bias",), "norm_eps": ("1e-05",)},
+        only={
+            **_POOLED,
+            **_EXCITED,
+            **NEIGHBOURS,
+            "attention": ("window",),
+            "position": ("relative_bias",),
+            "norm_eps": ("1e-05",),
+        },
     ),
 )

@@ -17,8 +17,11 @@ from hexavit.parts.positions.relative import offset_index
 
 _BLOCK = "stages.{}.blocks.{}"
 _STAGES = 4
+NEIGHBOURS = {"attention.window": tuple(map(str, range(1, 257))), "attention.spread": ("false",)}
+"""Square windows of neighbours."""
 ONLY: dict[str, tuple[str, ...]] = {
     "attention": ("window",),
+    **NEIGHBOURS,
     "attention.shrink": ("true",),
     "feedforward": ("mlp",),
     "feedforward.act": ("gelu",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hexavit.models.layouts import Layout, Table
 from hexavit.models.pyramids import block_table
+from hexavit.models.swin.keys import NEIGHBOURS
 
 TABLE: Table = {
     "patch_embeds.{}.proj.*": "stages.{}.tokens.conv.*",
@@ -17,6 +18,7 @@ TABLE: Table = {
 """The authors' names, which are timm's."""
 _ONLY = {
     "attention": ("spatial_reduction", "window"),
+    **NEIGHBOURS,
     "attention.shifted": ("false",),
     "attention.cosine": ("false",),
     "attention.key_bias": ("true",),

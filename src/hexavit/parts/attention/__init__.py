@@ -3,6 +3,7 @@
 from hexavit.parts.attention.base import Attention, record_attention, softmax_path
 from hexavit.parts.attention.class_attention import ClassAttention
 from hexavit.parts.attention.conv_projection import ConvProjection
+from hexavit.parts.attention.cross_shaped import CrossShapedAttention
 from hexavit.parts.attention.mixed_heads import ReAttention, TalkingHeads
 from hexavit.parts.attention.performer import PerformerAttention
 from hexavit.parts.attention.self_attention import GlobalAttention
@@ -13,6 +14,7 @@ __all__ = [
     "Attention",
     "ClassAttention",
     "ConvProjection",
+    "CrossShapedAttention",
     "GlobalAttention",
     "PerformerAttention",
     "ReAttention",

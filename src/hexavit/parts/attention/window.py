@@ -6,10 +6,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, split_heads
-from hexavit.parts.contract import Size, Tokens
+from hexavit.parts.attention.partition import ceil_div, crop_map, cut_windows, join_windows, pad_map
+from hexavit.parts.contract import Scope, Size, Tokens
 from hexavit.parts.layers import is_tracing, known, without_autocast
 from hexavit.parts.registry import register_part
 
@@ -19,28 +19,31 @@ MASKED = -100.0
 
 @register_part("attention", "window")
 class WindowAttention(Attention):
-    """Multi-head self-attention inside windows of M x M tokens, optionally shifted (Swin: Liu et al., ICCV 2021,
-    section 3.2).
+    """Multi-head self-attention inside windows, optionally shifted (Swin: Liu et al., ICCV 2021, section 3.2) or spread
+    apart (Shuffle Transformer: Huang et al., 2021, section 3.2).
 
     New in it: the cost grows linearly with the number of tokens. `Pattern([window, shifted])` alternates windows and
     shifted windows. A map that M does not divide is padded with zeros at the bottom and at the right, after the norm;
     the padding takes part in the attention, as in the authors' detection code. If min(H, W) <= M, the window is
-    min(H, W) and is not shifted.
+    min(H, W) and is not shifted. Windows of a height and a width are reduced by each side alone, and are not shifted
+    along a side that covers the map.
 
     A call at another size computes what the model of that size would. An exported graph with dynamic sizes keeps the
     windows and shifts of the size it was built and traced at. It is correct for maps that have one window where the
     traced map has one, and several where it has several: build above 32 x M pixels for all larger sizes.
 
-    Extra tokens, which no published model has, attend to all tokens; windows do not attend to them.
+    Extra tokens, which no published model has, attend to all tokens; windows do not attend to them. A position on the
+    values gets those of each window or, with `reach=map`, of the whole map.
 
-    Shapes: (B, P + H W, C) to the same. Cost with H' W' the padded map and A = heads x head_dim: parameters
-    4 C A + 3 A + C, with `cosine` heads more, without `key_bias` A fewer; multiply-adds 4 H' W' C A + 2 H' W' M^2 A
-    and for extra tokens 4 P C A + 2 P (P + H W) A.
+    Shapes: (B, P + H W, C) to the same. Cost with H' W' the padded map, windows of N tokens and A = heads x head_dim:
+    parameters 4 C A + 3 A + C, with `cosine` heads more, without `key_bias` A fewer; multiply-adds
+    4 H' W' C A + 2 H' W' N A and for extra tokens 4 P C A + 2 P (P + H W) A.
     Same as microsoft/Swin-Transformer's, timm's and transformers'; torchvision's keeps its window on small maps.
 
     Args:
         heads: number of heads.
-        window: side M of a window in tokens.
+        window: side M of a window in tokens, or a list of a height and a width; none for a side of the map.
+        spread: whether the tokens of a window of h x w are H / h rows and W / w columns apart, and not neighbours.
         shifted: whether the map is rolled by M // 2 before it is cut; pairs that were not neighbours get -100 on their
             logit.
         shrink: whether the window is reduced to a smaller map. False keeps M and pads (Twins: Chu et al., NeurIPS 2021,
@@ -54,12 +57,13 @@ class WindowAttention(Attention):
         proj_drop: dropout rate of the output.
 
     Raises:
-        ValueError: a window below 1, or a width that the heads do not divide.
+        ValueError: a window below 1 or of more than two sides, windows that are shifted and spread, or a width that the
+            heads do not divide.
     """
 
     needs = "raster"
     reads_grid = True
-    offers = frozenset({"logits"})
+    offers = frozenset({"logits", "values"})
     no_decay = ("logit_scale",)
     traced = "windows and shifts are those of the size built for, and a map of one window stays one"
 
@@ -69,8 +73,9 @@ class WindowAttention(Attention):
         size: Size,
         *,
         heads: int,
-        window: int = 7,
+        window: int | tuple[int | None, ...] = 7,
         shifted: bool = False,
+        spread: bool = False,
         shrink: bool = True,
         cosine: bool = False,
         head_dim: int | None = None,
@@ -80,10 +85,16 @@ class WindowAttention(Attention):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__(attn_drop, proj_drop)
-        if window < 1:
+        self.window = window
+        self.sides: tuple[int | None, ...] = (window,) * 2 if isinstance(window, int) else tuple(window)
+        if any(side is not None and side < 1 for side in self.sides):
             raise ValueError(f"a window is at least 1 token wide, not {window}")
+        if len(self.sides) != 2:
+            raise ValueError(f"a window is a side, or a list of a height and a width, not {window}")
+        if shifted and spread:
+            raise ValueError("a window is shifted or spread, not both: spread windows have no neighbours to shift")
         inner = self._set_heads(dim, heads, head_dim)
-        self.window, self.shifted, self.shrink = window, shifted, shrink
+        self.shifted, self.spread, self.shrink = shifted, spread, shrink
         self.built = self._window(size)
         self.scale = 1.0 if cosine else self.head_dim**-0.5
         self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10.0))) if cosine else None
@@ -96,30 +107,38 @@ class WindowAttention(Attention):
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to the same."""
         grid, (h, w) = tokens.grid, tokens.size
-        side, shift = self._window(tokens.size)
-        # All sizes are given: with symbolic sizes each -1 is a quotient that the compiler has to simplify.
-        batch, (down, across) = grid.shape[0], _windows(tokens.size, side)
-        rows, columns = down * side, across * side
+        window, shift = self._window(tokens.size)
+        batch, counts = grid.shape[0], self._counts(tokens.size, window)
+        rows, columns = counts[0] * window[0], counts[1] * window[1]
 
         def cut(grid: Tensor) -> Tensor:
-            grid = _pad(grid, rows - h, columns - w)
-            grid = grid.roll((-shift, -shift), (1, 2)) if shift else grid
-            windows = grid.view(batch, down, side, across, side, grid.shape[3]).transpose(2, 3)
-            return windows.reshape(batch * down * across, side * side, grid.shape[3])
+            grid = pad_map(grid, (0, 0), (rows - h, columns - w))
+            grid = grid.roll((-shift[0], -shift[1]), (1, 2)) if any(shift) else grid
+            return cut_windows(grid, counts, window, self.spread)
 
         def join(windows: Tensor) -> Tensor:
-            grid = windows.view(batch, down, across, side, side, windows.shape[2]).transpose(2, 3)
-            grid = grid.reshape(batch, rows, columns, windows.shape[2])
-            grid = grid.roll((shift, shift), (1, 2)) if shift else grid
-            return _cropped(grid, tokens.size)
+            grid = join_windows(windows, batch, counts, window, self.spread)
+            grid = grid.roll(shift, (1, 2)) if any(shift) else grid
+            return crop_map(grid, tokens.size)
 
         q, k, v = self._qkv(cut(grid))  # (B W, N, A) each, W windows of N tokens
-        bias = None if self.position is None else self.position((side, side), None).to(q.dtype)[None]  # (1, h, N, N)
-        if shift:
-            mask = shift_mask((rows, columns), side, shift, q)[:, None]  # (W, 1, N, N)
+        queries, keys, values = self._heads(q, k, v)
+        bias = None if self.position is None else self.position(window, queries).to(q.dtype)  # (h, N, N)
+        of_queries = bias is not None and bias.ndim == 4  # (B W, h, N, N)
+        if any(shift):
+            mask = shift_mask((rows, columns), window, shift, q)[:, None]  # (W, 1, N, N)
+            if bias is not None and not of_queries:
+                mask, bias = mask + bias, None
+            mask = mask.expand(batch, *mask.shape).flatten(0, 1)
             bias = mask if bias is None else mask + bias
-            bias = bias.expand(batch, *bias.shape).flatten(0, 1)
-        mixed = self.attend(*self._heads(q, k, v), scale=self.scale, bias=bias)
+        elif bias is not None and not of_queries:
+            bias = bias[None]  # the fused kernel takes no three axes
+        mixed = self.attend(queries, keys, values, scale=self.scale, bias=bias)
+        if self.value_position is not None:
+            if self.value_position.reach == "map":
+                mixed = mixed + cut(self.value_position(tokens.size, join(v)).unflatten(1, tokens.size))
+            else:
+                mixed = mixed + self.value_position(window, v)
         out = tokens.with_image(self.proj_drop(join(self.proj(mixed))))
         if tokens.extra is None:
             return out
@@ -151,22 +170,40 @@ class WindowAttention(Attention):
 
     # Windows
 
-    def _window(self, size: Size) -> tuple[int, int]:
-        """The window's side and the shift for a map; those built for where its size is traced, not known."""
+    def _window(self, size: Size) -> tuple[Size, Size]:
+        """The window (h, w) and the shift by axis for a map; those built for where its size is traced, not known."""
         if is_tracing():
             size = int(size[0]), int(size[1])  # tensors that have values; a script keeps what follows of them
         if not known(*size):
-            return self.built
-        if min(size) > self.window:
-            return self.window, self.window // 2 if self.shifted else 0
-        if not self.shrink:
-            return self.window, 0
-        # A number also where a compiler has symbols: `min(size)` would make each later size an expression of it.
-        return next(side for side in range(1, self.window + 1) if side >= min(size)), 0
+            (h, w), shift = self.built
+            return (size[0] if self.sides[0] is None else h, size[1] if self.sides[1] is None else w), shift
+        if isinstance(self.window, int):
+            side, several = self.window, min(size) > self.window
+            if self.shrink and not several:
+                # A number also where a compiler has symbols: `min(size)` would make each later size its expression.
+                side = next(side for side in range(1, self.window + 1) if side >= min(size))
+            return (side, side), (side // 2 if self.shifted and several else 0,) * 2
+        h, w = (
+            n if side is None else min(side, n) if self.shrink else side
+            for side, n in zip(self.sides, size, strict=True)
+        )
+        return (h, w), (h // 2 if self.shifted and h < size[0] else 0, w // 2 if self.shifted and w < size[1] else 0)
+
+    def _counts(self, size: Size, window: Size) -> Size:
+        """How many windows cover a map, down and across."""
+        down, across = (
+            1 if side is None else ceil_div(n, tokens) for side, n, tokens in zip(self.sides, size, window, strict=True)
+        )
+        return down, across
 
     def scope(self, size: Size) -> Size:
         """The window."""
-        return (self._window(size)[0],) * 2
+        return self._window(size)[0]
+
+    def scopes(self, size: Size) -> tuple[Scope, ...]:
+        """The windows."""
+        window = self.scope(size)
+        return (Scope(window, window, self.heads, math.prod(self._counts(size, window))),)
 
     def set_size(self, size: Size) -> None:
         """The windows of another map, and the position's bias for them."""
@@ -174,23 +211,21 @@ class WindowAttention(Attention):
         super().set_size(size)
 
     def macs(self, size: Size, extra: int = 0) -> int:
-        """4 H' W' C A + 2 H' W' M^2 A + 4 P C A + 2 P (P + H W) A."""
-        side, inner = self._window(size)[0], self.heads * self.head_dim
-        padded = math.prod(_windows(size, side)) * side * side
-        windows = padded * inner * (4 * self.dim + 2 * side * side)
+        """4 H' W' C A + 2 H' W' N A + 4 P C A + 2 P (P + H W) A."""
+        window, inner = self.scope(size), self.heads * self.head_dim
+        padded = math.prod(self._counts(size, window)) * math.prod(window)
+        windows = padded * inner * (4 * self.dim + 2 * math.prod(window))
         return windows + extra * inner * (4 * self.dim + 2 * (extra + math.prod(size)))
 
 
-def shift_mask(size: Size, side: int, shift: int, like: Tensor) -> Tensor:
+def shift_mask(size: Size, window: Size, shift: Size, like: Tensor) -> Tensor:
     """0 for pairs of tokens that were neighbours before the roll, else -100: (W, N, N) for a map of whole windows."""
-    (rows, columns), device = size, like.device
     region = [
-        (torch.arange(n, device=device) >= n - side).int() + (torch.arange(n, device=device) >= n - shift).int()
-        for n in size
+        (torch.arange(n, device=like.device) >= n - side).int() + (torch.arange(n, device=like.device) >= n - by).int()
+        for n, side, by in zip(size, window, shift, strict=True)
     ]
-    down, across = rows // side, columns // side
-    grid = (3 * region[0][:, None] + region[1]).view(down, side, across, side)
-    windows = grid.transpose(1, 2).reshape(down * across, side * side)
+    counts = size[0] // window[0], size[1] // window[1]
+    windows = cut_windows((3 * region[0][:, None] + region[1])[None], counts, window)
     mask: Tensor = (windows[:, :, None] != windows[:, None]).to(like.dtype) * MASKED
     return mask
 
@@ -207,23 +242,3 @@ def _over_length(x: Tensor) -> Tensor:
 def _times(x: Tensor, factor: Tensor) -> Tensor:
     """The product, in the precision of `x`."""
     return (x * factor).to(x.dtype)
-
-
-def _windows(size: Size, side: int) -> Size:
-    """How many windows cover a map, down and across."""
-    # Not -(-n // side): ONNX rounds a negative quotient towards 0.
-    return (size[0] + side - 1) // side, (size[1] + side - 1) // side
-
-
-def _cropped(grid: Tensor, size: Size) -> Tensor:
-    """The upper left of (B, H', W', C) as tokens (B, H W, C)."""
-    if known(*size):
-        return grid[:, : size[0], : size[1]].flatten(1, 2)
-    # Whether there is anything to cut off differs from size to size, and a slice would ask it of a traced one.
-    rows, columns = (torch.arange(n, device=grid.device) for n in size)
-    return grid.flatten(1, 2).index_select(1, (rows[:, None] * grid.shape[2] + columns).flatten())
-
-
-def _pad(grid: Tensor, rows: int, columns: int) -> Tensor:
-    """Zeros at the bottom and at the right of (B, H, W, C)."""
-    return grid if known(rows, columns) and not (rows or columns) else F.pad(grid, (0, 0, 0, columns, 0, rows))

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from hexavit.errors import nearest
-from hexavit.parts.contract import PartModule, Size
+from hexavit.parts.contract import PartModule, Scope, Size
 from hexavit.parts.registry import register_part
 
 Reach = Literal["scope", "map"]
@@ -33,6 +33,10 @@ class ValuePosition(PartModule):
             (B', N, h d).
         """
         raise NotImplementedError
+
+    def grid(self, size: Size, scope: Scope) -> Size:
+        """The grid of all values that it reads of a map of `size`, windows one below the other: what `macs` takes."""
+        return size if self.reach == "map" else (scope.windows * scope.queries[0], scope.queries[1])
 
 
 @register_part("position", "lepe")

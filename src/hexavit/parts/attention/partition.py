@@ -1,0 +1,65 @@
+"""Cutting a map into windows of any height and width, of neighbours or spread apart, and joining them again."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hexavit.parts.contract import Size
+from hexavit.parts.layers import known
+
+
+def ceil_div(n: int, side: int) -> int:
+    """How many windows of a side cover n tokens."""
+    return (n + side - 1) // side  # not -(-n // side): ONNX rounds a negative quotient towards 0
+
+
+# In the next two all sizes are given: with symbolic sizes each -1 is a quotient that the compiler has to simplify.
+
+
+def cut_windows(grid: Tensor, counts: Size, window: Size, spread: bool = False) -> Tensor:
+    """Cut a map that whole windows cover.
+
+    Args:
+        grid: (B, H, W, ...) with H = down x h and W = across x w.
+        counts: number of windows down and across.
+        window: (h, w), tokens of a window.
+        spread: put tokens that are H / h rows and W / w columns apart into one window, instead of neighbours.
+
+    Returns:
+        (B x down x across, h w, ...), the tokens of a window row by row.
+    """
+    (down, across), (h, w) = counts, window
+    batch, rest = grid.shape[0], grid.shape[3:]
+    if spread:
+        windows = grid.view(batch, h, down, w, across, *rest).movedim((2, 4), (1, 2))
+    else:
+        windows = grid.view(batch, down, h, across, w, *rest).transpose(2, 3)
+    return windows.reshape(batch * down * across, h * w, *rest)
+
+
+def join_windows(windows: Tensor, batch: int, counts: Size, window: Size, spread: bool = False) -> Tensor:
+    """The inverse of `cut_windows`: (B x down x across, h w, ...) to (B, H, W, ...)."""
+    (down, across), (h, w) = counts, window
+    rest = windows.shape[2:]
+    grid = windows.view(batch, down, across, h, w, *rest)
+    grid = grid.movedim((1, 2), (2, 4)) if spread else grid.transpose(2, 3)
+    return grid.reshape(batch, down * h, across * w, *rest)
+
+
+def pad_map(grid: Tensor, before: Size, after: Size) -> Tensor:
+    """Zeros around (B, H, W, ...): `before` at the top and at the left, `after` at the bottom and at the right."""
+    if known(*before, *after) and not any((*before, *after)):
+        return grid
+    return F.pad(grid, (*(0, 0) * (grid.ndim - 3), before[1], after[1], before[0], after[0]))
+
+
+def crop_map(grid: Tensor, size: Size, before: Size = (0, 0)) -> Tensor:
+    """The tokens (B, H W, C) of a map (B, H', W', C) behind the padding `before`."""
+    if known(*size, *before):
+        top, left = before
+        return grid[:, top : top + size[0], left : left + size[1]].flatten(1, 2)
+    # Whether there is anything to cut off differs from size to size, and a slice would ask it of a traced one.
+    rows, columns = (torch.arange(n, device=grid.device) + start for n, start in zip(size, before, strict=True))
+    return grid.flatten(1, 2).index_select(1, (rows[:, None] * grid.shape[2] + columns).flatten())
