@@ -252,7 +252,9 @@ def test_the_one_eps_of_transformers_pyramids_is_reported(tmp_path: Path) -> Non
     assert all("one eps" in note and "activation" not in note for note in notes)
 
 
-@pytest.mark.parametrize("name", ["pvt_tiny", "pvt_v2_b2_li", "twins_pcpvt_small", "p2t_tiny", "rest_lite"])
+@pytest.mark.parametrize(
+    "name", ["pvt_tiny", "pvt_v2_b2_li", "twins_pcpvt_small", "p2t_tiny", "rest_lite", "cswin_nano"]
+)
 def test_a_pyramid_in_its_authors_layout_and_back(name: str, tmp_path: Path) -> None:
     model = hexavit.create_model(name)
     state = model.state_dict()
@@ -392,3 +394,29 @@ def test_an_existing_file_is_not_overwritten_unasked(tmp_path: Path) -> None:
     convert(authors_state(), tmp_path / "a.pth", "hexavit", overwrite=True)
     with pytest.raises(CheckpointError, match="already exists"):
         convert(tmp_path / "a.pth", tmp_path / "a.pth", "hexavit")
+
+
+def test_a_file_of_cswin_with_one_branch_in_its_third_stage(tmp_path: Path) -> None:
+    """As the authors' classification code makes it where both sides of a map are the width of the stripes."""
+    ours = hexavit.create_model("cswin_nano", img_size=64, overrides=["stages.2.attention.split=4"])
+    convert(ours.state_dict(), tmp_path / "a.pth", "authors", model=ours.architecture)
+    theirs = torch.load(tmp_path / "a.pth")
+    assert [key for key in theirs if key.startswith("stage3.0.attns")] == [
+        "stage3.0.attns.0.get_v.weight",
+        "stage3.0.attns.0.get_v.bias",
+    ]
+    assert theirs["stage3.0.attns.0.get_v.weight"].shape == (96, 1, 3, 3)
+    for img_size in (64, 80):  # the names here do not depend on the size
+        model = hexavit.create_model("cswin_nano", img_size=img_size, overrides=["stages.2.attention.split=4"])
+        assert hexavit.load_checkpoint(model, tmp_path / "a.pth").origin == "authors"
+        assert same(model.state_dict(), ours.state_dict())
+    assert hexavit.checkpoints.inspect_checkpoint(tmp_path / "a.pth").model == "cswin_nano"
+
+
+@pytest.mark.parametrize("option", ["window=(3,4)", "window=(none,3)", "spread=true"])
+@pytest.mark.parametrize("target", ["authors", "timm", "torchvision", "huggingface"])
+def test_other_libraries_have_square_windows_of_neighbours(option: str, target: str, tmp_path: Path) -> None:
+    edits = [f"stages.*.attention.{option}", "stages.*.blocks.*.attention.shifted=false"]
+    model = hexavit.create_model("swin_nano", overrides=edits)
+    with pytest.raises(CheckpointError, match=rf"cannot express .*{option.partition('=')[0]}="):
+        convert(model.state_dict(), tmp_path / "a.safetensors", target, model=model.architecture)

@@ -40,7 +40,15 @@ class Case:
 
 
 # Options that say how much of something there is, and not what it does: a tiny model has little of each.
-SIZES: dict[str, Any] = {"heads": 2, "ratio": 2.0, "reduction": 4, "token_dim": 16, "layer_scale": 0.1, "window": 2}
+SIZES: dict[str, Any] = {
+    "heads": 2,
+    "ratio": 2.0,
+    "reduction": 4,
+    "token_dim": 16,
+    "layer_scale": 0.1,
+    "window": 2,
+    "split": 2,
+}
 
 
 def tiny(architecture: Architecture, last: int = 2) -> Architecture:

@@ -138,8 +138,9 @@ def test_a_published_table_explains_a_model_both_ways(layout: Layout) -> None:
     names = [name for name in list_models() if model_entry(name).family == layout.family]
     acts = ("quick_gelu", "gelu", "gelu_tanh", "hardswish")
     architectures = (
-        model_entry(name).architecture.override([f"stages.*.feedforward.act={act}", "stages.*.depth=3"])
+        built.override([f"stages.*.feedforward.act={act}", "stages.*.depth=3"])
         for name in names
+        for built in (model_entry(name).architecture, model_entry(name).architecture.with_(img_size=(112, 112)))
         for act in acts
     )
     architecture = next(each for each in architectures if not layout.unsupported(each))

@@ -68,6 +68,12 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
         "position bias": ["stages.*.position=none"],
         "merging": ["stages.1.tokens=conv(kernel=2, stride=2)", "stages.2.tokens=conv(kernel=2, stride=2)"],
     },
+    "cswin_nano": {
+        "stripes": ["stages.*.attention=global"],
+        "width of the stripes": ["stages.2.attention.split=2"],
+        "position on the values": ["stages.*.position=none"],
+        "overlap": ["stages.0.tokens=conv(kernel=4, stride=4)", "stages.1.tokens=conv(kernel=2, stride=2)"],
+    },
     "swin_v2_nano": {
         "cosine attention": ["stages.*.attention.cosine=false"],
         "continuous bias": ["stages.*.position=none"],

@@ -58,6 +58,11 @@ DROP_PATH: tuple[tuple[str, tuple[float, ...], str, str], ...] = (
     ("swin_small_*", (0.3,), "model", "microsoft/Swin-Transformer, configs/swin"),
     ("swin_base_*", (0.5,), "model", "microsoft/Swin-Transformer, configs/swin"),
     ("swin_large_*", (0.2,), "model", "microsoft/Swin-Transformer, configs/swin"),
+    ("cswin_tiny_*", (0.2,), "model", "microsoft/CSWin-Transformer, README.md: the training commands"),
+    ("cswin_small_*", (0.4,), "model", "microsoft/CSWin-Transformer, README.md"),
+    ("cswin_base_224", (0.5,), "model", "microsoft/CSWin-Transformer, README.md"),
+    ("cswin_base_384", (0.7,), "model", "microsoft/CSWin-Transformer, README.md: fine-tuning"),
+    ("cswin_large_*", (0.2,), "model", "microsoft/CSWin-Transformer, README.md: fine-tuning"),
     ("swinv2_tiny_*", (0.2,), "model", "microsoft/Swin-Transformer, configs/swinv2"),
     ("swinv2_small_*", (0.3,), "model", "microsoft/Swin-Transformer, configs/swinv2"),
     ("swinv2_base_window12*", (0.2,), "model", "microsoft/Swin-Transformer, configs/swinv2, ImageNet-22k"),
@@ -83,6 +88,8 @@ EVALUATION: tuple[tuple[str, float, str, tuple[tuple[float, ...], tuple[float, .
     ("pvt_v2_*", 0.875, "bicubic", IMAGENET, "whai362/PVT: 256, then 224"),
     ("twins_*", 0.875, "bicubic", IMAGENET, "Meituan-AutoML/Twins: 256, then 224"),
     ("rest_[!n]*", 0.9, "bicubic", IMAGENET, "wofmanaf/ResT: the models' own crop"),
+    ("cswin_*_224", 0.9, "bicubic", IMAGENET, "microsoft/CSWin-Transformer, models/cswin.py: default_cfgs"),
+    ("cswin_*_384", 1.0, "bicubic", IMAGENET, "microsoft/CSWin-Transformer, models/cswin.py: default_cfgs"),
     ("swin*384", 1.0, "bicubic", IMAGENET, "microsoft/Swin-Transformer: TEST.CROP false in the configs at 384"),
     ("swin*", 0.875, "bicubic", IMAGENET, "microsoft/Swin-Transformer, data/build.py: resize by 256 / 224, then crop"),
 )
@@ -115,6 +122,7 @@ NORM_EPS: tuple[tuple[str, float, str], ...] = (
     ("lvvit_*", 1e-5, "zihangJiang/TokenLabeling: nn.LayerNorm as it is"),
     ("t2t_vit_*", 1e-5, "yitu-opensource/T2T-ViT, t2t_vit.py: nn.LayerNorm as it is"),
     ("rest_*", 1e-5, "wofmanaf/ResT: nn.LayerNorm as it is"),
+    ("cswin_*", 1e-5, "microsoft/CSWin-Transformer: nn.LayerNorm as it is"),
     ("swin*", 1e-5, "microsoft/Swin-Transformer: nn.LayerNorm as it is"),
     ("*", 1e-6, "google-research/vision_transformer, and the authors who pass partial(nn.LayerNorm, eps=1e-6)"),
 )

@@ -68,6 +68,12 @@ pvt_v2_b2_li 22.554 3.889
 pvt_v2_b3 45.239 6.897
 pvt_v2_b4 62.556 10.101
 pvt_v2_b5 81.956 11.717
+cswin_tiny_224 22.321 4.324
+cswin_small_224 34.643 6.801
+cswin_base_224 77 -
+cswin_large_224 173.26 33.1
+cswin_base_384 77 -
+cswin_large_384 173.26 -
 twins_pcpvt_small 24.106 3.81
 twins_pcpvt_base 43.828 6.65
 twins_pcpvt_large 60.990 9.81

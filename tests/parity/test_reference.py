@@ -125,7 +125,7 @@ def test_every_record_is_compared() -> None:
         "ViT/pos_embed_resize",
     }
     assert {path for path, record in RECORDS.items() if "logits" not in record} == others
-    assert len(MODELS) == len(RECORDS) - len(others) == 65
+    assert len(MODELS) == len(RECORDS) - len(others) == 67
     assert set(MODELS) >= set(VARIANTS)
 
 

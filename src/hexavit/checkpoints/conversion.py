@@ -14,7 +14,7 @@ from hexavit.checkpoints.folders import configured, image_processor, processor_n
 from hexavit.checkpoints.layout_detection import Origin
 from hexavit.checkpoints.lazy_tensor import Contents, listed
 from hexavit.checkpoints.loading import check_explained, check_numbers, config_notes, read_state
-from hexavit.checkpoints.model_detection import guess
+from hexavit.checkpoints.model_detection import guess, has_tensors
 from hexavit.checkpoints.writer import write_json, write_state
 from hexavit.errors import CheckpointError, nearest
 from hexavit.models import LAYOUTS, list_models, model_entry, pretrained_cfg, resolve
@@ -131,7 +131,7 @@ def _architecture(
         found = configured(found, contents.config, eps=origin.eps_in_config)
     if model is not None:
         found = resolve(model)
-        if guessed is not None:
+        if guessed is not None and not has_tensors(found, state):
             sizes = {"in_chans": guessed.in_chans, "num_classes": guessed.num_classes, "img_size": guessed.img_size}
             found = replace(found, **sizes)  # type: ignore[arg-type]  # each of its own type
     if found is None:
@@ -162,8 +162,9 @@ def _layout(to: str, family: str, architecture: Architecture | None) -> Layout |
         return None
     found = [layout for layout in LAYOUTS if (layout.origin, layout.family) == (to, family)]
     if found:
+        usual = next(layout for layout in found if layout.cannot is None)
         fitting = (layout for layout in found if architecture is not None and not layout.unsupported(architecture))
-        return next(fitting, found[0])
+        return next(fitting, usual)
     known = [layout.origin for layout in LAYOUTS if layout.family == family]
     raise CheckpointError(f"there is no layout {to!r} of {family}, only {', '.join(dict.fromkeys(known))} and hexavit")
 

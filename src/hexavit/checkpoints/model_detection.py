@@ -87,8 +87,7 @@ def matches(state: Mapping[str, Tensor], family: str = "") -> list[Architecture]
     Models with the fewest edits come first, then models at the image size of the position tables, then those of the
     family.
     """
-    sketch = Sketch.of(state)
-    wanted = {key: tuple(t.shape) for key, t in state.items() if not key.endswith(".num_batches_tracked")}
+    sketch, wanted = Sketch.of(state), _wanted(state)
     found: list[tuple[tuple[int, bool, bool], Architecture]] = []
     for architecture in _near(sketch):
         edited = _edited(architecture, sketch, state)
@@ -98,6 +97,15 @@ def matches(state: Mapping[str, Tensor], family: str = "") -> list[Architecture]
             found.append((rank, at))
     found.sort(key=lambda each: each[0])
     return [at for rank, at in found if rank[:2] == found[0][0][:2]]
+
+
+def has_tensors(architecture: Architecture, state: Mapping[str, Tensor]) -> bool:
+    """Whether a model of an architecture has exactly these tensors."""
+    return _shapes(architecture) == _wanted(state)
+
+
+def _wanted(state: Mapping[str, Tensor]) -> Shapes:
+    return {key: tuple(t.shape) for key, t in state.items() if not key.endswith(".num_batches_tracked")}
 
 
 def _near(sketch: Sketch) -> Iterator[Architecture]:
@@ -166,4 +174,4 @@ def _shapes(architecture: Architecture) -> Shapes:
             state = Backbone(architecture).state_dict()
     except (HexavitError, RuntimeError, OverflowError):  # a size that no model can have
         return {}
-    return {key: tuple(t.shape) for key, t in state.items() if not key.endswith(".num_batches_tracked")}
+    return _wanted(state)

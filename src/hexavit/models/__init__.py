@@ -28,6 +28,7 @@ FAMILIES = (
     "deit",
     "pvt",
     "swin",
+    "cswin",
     "t2t_vit",
     "localvit",
     "lvvit",

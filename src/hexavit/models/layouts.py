@@ -135,6 +135,8 @@ class Layout:
         config: makes the content of `config.json`.
         computed: makes the tensors that the library wants in a file although they follow from the architecture.
         uniform: path endings that must have one value in all blocks.
+        cannot: further options, as `path=value`, that the library computes otherwise; None for a layout of the family's
+            every architecture, which is written where the architecture is not known.
         eps_in_config: whether the library uses the `layer_norm_eps` of `config.json`.
     """
 
@@ -148,6 +150,7 @@ class Layout:
     config: Callable[[Architecture], dict[str, Any]] | None = None
     computed: Callable[[Architecture], dict[str, Tensor]] | None = None
     uniform: tuple[str, ...] = ()
+    cannot: Callable[[Architecture], list[str]] | None = None
     eps_in_config: bool = True
 
     def unsupported(self, architecture: Architecture) -> list[str]:
@@ -162,7 +165,7 @@ class Layout:
         for ending in self.uniform:
             values = [(path, value) for path, value in leaves if path.endswith(f".{ending}")]
             found += [f"{path}={value} beside {values[0][1]}" for path, value in values if value != values[0][1]]
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys([*found, *(self.cannot(architecture) if self.cannot else ())]))
 
     def differs(self, architecture: Architecture) -> list[tuple[str, str, str]]:
         """Where the layout's library computes in its own way: (sentence, the option with its value, what is here)."""

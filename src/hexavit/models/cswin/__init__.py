@@ -1,0 +1,1 @@
+"""CSWin Transformer: variants, checkpoint keys and published weights."""
