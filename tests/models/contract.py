@@ -48,6 +48,8 @@ SIZES: dict[str, Any] = {
     "layer_scale": 0.1,
     "window": 2,
     "split": 2,
+    "groups": 4,
+    "embed_dim": 8,
 }
 
 
@@ -59,8 +61,9 @@ def tiny(architecture: Architecture, last: int = 2) -> Architecture:
         cycle = len(stage.attention.cycle) if isinstance(stage.attention, Pattern) else 1
         depth = min(stage.depth, last if i == len(architecture.stages) - 1 else cycle)
         columns = {kind: few(getattr(stage, kind), depth) for kind in COLUMNS}
+        block = tuple(replace(each, part=each.part and few(each.part, depth)) for each in stage.block)
         dim = stages[-1].dim if stage.column("tokens").name == "keep" else 16 * (i + 1)
-        stages.append(replace(stage, depth=depth, dim=dim, drop_path=0.1, **columns))
+        stages.append(replace(stage, depth=depth, dim=dim, drop_path=0.1, block=block, **columns))
     size = (SIDE, SIDE)
     return replace(
         architecture, stages=tuple(stages), head=small(architecture.head), img_size=size, num_classes=5

@@ -89,6 +89,13 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
         "patches convolved apart": ["stages.0.tokens.whole=true"],
         "one norm for all words of a patch": ["stages.0.block.words.part.each=true"],
     },
+    "vitae_nano": {
+        "dilations": ["stages.*.tokens.dilations=[1, 1]"],
+        "performer": ["stages.1.tokens.attend=false", "stages.1.tokens.embed_dim=24"],
+        "reduction cells": ["stages.1.tokens=conv(kernel=2, stride=2)", "stages.2.tokens=conv(kernel=2, stride=2)"],
+        "parallel convolutions": ["stages.2.block=(attention, feedforward)"],
+        "third convolution": ["stages.2.block.conv.part.layers=2"],
+    },
     "twins_svt_nano": {
         "windows": ["stages.*.blocks.0.attention=global"],
         "reduction": ["stages.*.blocks.1.attention=global"],

@@ -123,6 +123,11 @@ tnt_ti_patch16_224 6.114 1.404
 tnt_s_patch16_224 23.844 5.217
 tnt_b_patch16_224 65.554 14.049
 tnt_s_legacy_patch16_224 23.755 5.217
+vitae_tiny 4.887 1.757
+vitae_6m 6.614 2.152
+vitae_13m 10.83 3.04
+vitae_small 24.03 6.18
+vitae_base 89.342 18.084
 """
 ROWS = [line.split() for line in COUNTS.split("\n") if line]
 

@@ -48,14 +48,17 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "swinv2_base_patch4_window12to16_192to256": ("swinv2_base_window12to16_192to256", []),
     "pcpvt_small": ("twins_pcpvt_small", []),
     "alt_gvt_small": ("twins_svt_small", []),
+    "vitae_tiny_224": ("vitae_tiny", []),
+    "vitae_6m_224": ("vitae_6m", []),
+    "vitae_base_224": ("vitae_base", []),
     "rest_lite_no_transform": ("rest_lite", ["stages.*.attention.mix_heads=false"]),
 }
 
 
-def loaded(record: dict[str, Any]) -> tuple[Any, hexavit.LoadReport]:
+def loaded(record: dict[str, Any], state: dict[str, Tensor] | None = None) -> tuple[Any, hexavit.LoadReport]:
     name, overrides = VARIANTS.get(record["variant"], (record["variant"], []))
     model = hexavit.create_model(name, overrides=overrides).eval()
-    state = golden.state_of(record)
+    state = golden.state_of(record) if state is None else state
     if "pos_embed" in state and model.architecture.stages[0].column("position").name == "sine_cosine":
         model.stages[0].position.table = state["pos_embed"]  # the record fills the sinusoids like a learned table
     return model, hexavit.load_checkpoint(model, state)
@@ -82,6 +85,10 @@ def feature(name: str, model: Any, seen: dict[str, Tokens]) -> Tensor:
         extra = seen[f"stages.{stages - 1}"].extra
         assert extra is not None
         return extra
+    if name == "embedding":
+        return seen["stages.0.position"].sequence
+    if name.endswith("_reduction"):
+        return seen[f"stages.{int(name[5]) - 1}.tokens"].map
     if name.startswith("stage"):
         return seen[f"stages.{int(name.removeprefix('stage')) - 1}"].map
     return seen["stages.0"].sequence  # of a column's blocks
@@ -107,7 +114,7 @@ def assert_recorded(found: Tensor, expected: dict[str, Any], name: str, channels
     scale = found.norm().item() / found.numel() ** 0.5  # in a mean, values cancel
     assert found.mean().item() == pytest.approx(expected["mean"], rel=2e-5, abs=2e-6 * max(1, scale)), name
     if "first" in expected:
-        first = (found[0, :, 0, 0] if channels else found.flatten())[: len(expected["first"])]
+        first = (found[0, :, 0, 0] if channels and found.ndim == 4 else found.flatten())[: len(expected["first"])]
         torch.testing.assert_close(
             first, torch.tensor(expected["first"]).double(), rtol=1e-4, atol=1e-4 * scale, msg=name
         )
@@ -125,7 +132,7 @@ def test_every_record_is_compared() -> None:
         "ViT/pos_embed_resize",
     }
     assert {path for path, record in RECORDS.items() if "logits" not in record} == others
-    assert len(MODELS) == len(RECORDS) - len(others) == 67
+    assert len(MODELS) == len(RECORDS) - len(others) == 70
     assert set(MODELS) >= set(VARIANTS)
 
 
@@ -138,6 +145,7 @@ LARGE = {
     "swin_small_patch4_window7_224",
     "swinv2_base_patch4_window12to16_192to256",
     "swinv2_tiny_patch4_window16_256",
+    "vitae_6m_224",
 }
 
 
@@ -175,6 +183,21 @@ def test_same_outputs_as_the_authors(variant: str) -> None:
             found = list(maps.values())[-1][0] if name == "last_attention" else feature(name, model, seen)
             assert_recorded(found, expected, name, "first = channels" in record.get("features_note", ""))
         assert_both_outputs(model, record, seen)
+
+
+@pytest.mark.parametrize("variant", [name for name, record in MODELS.items() if "scaled_weights" in record])
+def test_same_outputs_with_weights_that_some_parts_need(variant: str) -> None:
+    """Plain weights make the outputs of ViTAE's Performer layers all but 0."""
+    record, scaled = MODELS[variant], MODELS[variant]["scaled_weights"]
+    model, _ = loaded(record, golden.state(record["state"], scaled["factors"]))
+    seen: dict[str, Tokens] = {}
+    watched(model, seen)
+    with torch.no_grad():
+        logits = model(golden.image(record["input"]))
+        assert (logits[:, :8] - torch.tensor(scaled["logits"])).abs().max() <= 2e-5 * logits.abs().max()
+        assert torch.allclose(logits.norm(dim=1), torch.tensor(scaled["logits_norm"]), rtol=2e-5, atol=0)
+        for name, expected in scaled["features"].items():
+            assert_recorded(feature(name, model, seen), expected, name, "first = channels" in record["features_note"])
 
 
 def constants(model: Any) -> int:

@@ -44,6 +44,9 @@ VARIANTS = (
         "conv_stem",
         {"channels": (4,), "kernels": (3,), "strides": (1,), "last_kernel": 3, "last_padding": 1, "last_bias": False},
     ),
+    Case("tokens", "reduction_cell", {"kernel": 7, "stride": 4, "dilations": (1, 2, 3), "embed_dim": 5, "eps": 1e-5}),
+    Case("tokens", "reduction_cell", {"attend": False, "stride": 1}),
+    Case("feedforward", "conv_module", {"groups": 4, "layers": 2, "act": "relu"}),
     Case("position", "peg", {"kernel": 5}),
     Case("position", "pixel_attention", {"kernel": 5}),
     Case("feedforward", "conv_mlp", {"norm": False, "first_act": "relu"}),
@@ -69,6 +72,7 @@ VARIANTS = (
     Case("head", "two_heads", {"enter": 0}),
     Case("head", "class_token", {"pre_logits": True, "enter": 0}),
     Case("head", "pool", {"norm": False}),
+    Case("head", "class_token", {"mean": True, "enter": 0}),
 )
 
 

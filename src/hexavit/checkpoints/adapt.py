@@ -152,7 +152,9 @@ class Adapter:
         if "channels" not in self.asked:
             self.wanting.append(f"it reads {here} channels, the model {there}: adapt='channels' sums or repeats them")
             return
-        out[first], self.done[first] = adapt_channels(weight, there)
+        for key in of_tokens[0]:  # parallel convolutions may read the image
+            if out[key].ndim == 4 and (out[key].shape[1], target[key].shape[1]) == (here, there):
+                out[key], self.done[key] = adapt_channels(out[key], there)
 
     # Position tables
 

@@ -38,6 +38,7 @@ FAMILIES = (
     "swin_v2",
     "twins",
     "tnt",
+    "vitae",
     "vit_c",
 )
 """All families, in the order of `list_models`. Importing `<family>.variants` registers the models.

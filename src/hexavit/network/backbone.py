@@ -384,7 +384,7 @@ class Backbone(nn.Module):
                 (r"^stages\.(\d+)\.(?:tokens|position|class_token|shared)", (-1,)),
                 (r"^stages\.(\d+)\.blocks\.(\d+)", None),
                 (r"^stages\.(\d+)\.norm", (99999,)),
-                (r"^head\.(?:norm|pre_logits)", (99999,)),
+                (r"^head\.(?:norm|fc_norm|pre_logits)", (99999,)),
             ],
         }
 

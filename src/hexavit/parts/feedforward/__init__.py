@@ -1,7 +1,8 @@
 """Feedforward parts."""
 
 from hexavit.parts.feedforward.conv_mlp import ConvMLP
+from hexavit.parts.feedforward.conv_module import ConvModule
 from hexavit.parts.feedforward.inner_transformer import InnerTransformer
 from hexavit.parts.feedforward.mlp import MLP, ExcitedMLP
 
-__all__ = ["MLP", "ConvMLP", "ExcitedMLP", "InnerTransformer"]
+__all__ = ["MLP", "ConvMLP", "ConvModule", "ExcitedMLP", "InnerTransformer"]

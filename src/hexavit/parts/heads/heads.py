@@ -69,7 +69,8 @@ class ClassTokenHead(Head):
     """A learned token enters at stage `enter` and is classified
     (ViT: Dosovitskiy et al., ICLR 2021, eq. 4; CvT, section 3: it enters in the last stage).
 
-    Final LayerNorm, the class token's row, one linear.
+    Final LayerNorm, the class token's row, one linear. With `mean` the blocks have the class token, but the classifier
+    reads the mean of the image tokens, and the norm follows the mean (fine-tuning of MAE: He et al., CVPR 2022).
 
     Shapes: (B, 1 + N, C) to (B, classes). Cost with K classes: parameters 2 C + C K + K (and C of the token in its
     stage, C^2 + C with `pre_logits`); multiply-adds C K (and C^2).
@@ -79,6 +80,7 @@ class ClassTokenHead(Head):
         norm: whether a LayerNorm precedes the classifier.
         pre_logits: whether a linear of the same width and tanh precede the classifier (ViT trained on ImageNet-21k).
         drop: dropout rate before the classifier.
+        mean: whether the mean of the image tokens is classified.
     """
 
     extra_tokens = 1
@@ -93,14 +95,17 @@ class ClassTokenHead(Head):
         norm: bool = True,
         pre_logits: bool = False,
         drop: float = 0.0,
+        mean: bool = False,
     ) -> None:
-        super().__init__(dim, norm_eps, num_classes, norm, drop)
-        self.enter = enter
+        super().__init__(dim, norm_eps, num_classes, norm and not mean, drop)
+        self.enter, self.mean = enter, mean
+        self.fc_norm = nn.LayerNorm(dim, eps=norm_eps) if norm and mean else nn.Identity()
         self.pre_logits = nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if pre_logits else nn.Identity()
 
     def pooled(self, features: Tensor, prefix: int) -> Tensor:
-        """The class token's row: the first."""
-        out: Tensor = self.pre_logits(features[:, 0])
+        """The class token's row: the first; with `mean` the mean of the others, normed."""
+        row = self.fc_norm(features[:, prefix:].mean(dim=1)) if self.mean else features[:, 0]
+        out: Tensor = self.pre_logits(row)
         return out
 
     def macs(self, size: Size, extra: int = 0) -> int:

@@ -4,7 +4,8 @@ from hexavit.parts.tokens.conv import ConvTokens
 from hexavit.parts.tokens.conv_stem import ConvStem
 from hexavit.parts.tokens.keep import KeepTokens
 from hexavit.parts.tokens.merging import PatchMerging
+from hexavit.parts.tokens.reduction_cell import ReductionCell
 from hexavit.parts.tokens.tokens_to_token import TokensToToken
 from hexavit.parts.tokens.words import WordTokens
 
-__all__ = ["ConvStem", "ConvTokens", "KeepTokens", "PatchMerging", "TokensToToken", "WordTokens"]
+__all__ = ["ConvStem", "ConvTokens", "KeepTokens", "PatchMerging", "ReductionCell", "TokensToToken", "WordTokens"]

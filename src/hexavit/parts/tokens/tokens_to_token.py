@@ -39,14 +39,16 @@ class T2TLayer(Attention):
     y = v + W_o attend(q, k, v), since the input has another width; out = y + mlp(norm(y)). `transformer`: the scale is
     (input width)^-0.5, q, k, v have no bias. `performer`: no scale; `kqv` has a bias and that order; e / 2 random
     features; dropout 0.1 behind W_o. `local` uses LocalViT's inverted residual as the MLP; the norm before it is then
-    not applied, as in the authors' code.
+    not applied, as in the authors' code. `drop` is the dropout rate behind the feedforward.
 
     (B, H W, D) to (B, H W, e).
     """
 
     constants = ("w",)
 
-    def __init__(self, in_dim: int, dim: int, norm_eps: float, kind: Kind, local: bool = False) -> None:
+    def __init__(
+        self, in_dim: int, dim: int, norm_eps: float, kind: Kind, local: bool = False, drop: float = 0.0
+    ) -> None:
         super().__init__(proj_drop=0.1 if kind == "performer" else 0.0)
         self.kind, self.in_dim, self.dim = kind, in_dim, dim
         self.norm1 = nn.LayerNorm(in_dim, eps=norm_eps)
@@ -54,11 +56,12 @@ class T2TLayer(Attention):
         self.proj = nn.Linear(dim, dim)
         self.norm2 = CarriedNorm(dim) if local else nn.LayerNorm(dim, eps=norm_eps)
         self.feedforward = ConvMLP(dim, ratio=1.0, act="hardswish", bias=False) if local else MLP(dim, ratio=1.0)
+        self.drop = nn.Dropout(drop)
         if kind == "performer":
             self.w = nn.Parameter(random_features(dim // 2, dim), requires_grad=False)
 
-    def forward(self, tokens: Tokens) -> Tokens:
-        """(B, H W, D) to (B, H W, e)."""
+    def forward(self, tokens: Tokens, beside: Tensor | None = None) -> Tokens:
+        """(B, H W, D) to (B, H W, e); what is `beside` (B, H W, e) is added before the feedforward."""
         # Contiguous, or a traced batch of one would be another graph.
         first, second, v = (t.contiguous() for t in self.qkv(self.norm1(tokens.image)).chunk(3, dim=2))
         if self.kind == "performer":  # the order is k, q, v
@@ -69,7 +72,8 @@ class T2TLayer(Attention):
             q, k, values = (t.unsqueeze(1) for t in (first, second, v))
             mixed = self.attend(q, k, values, scale=self.in_dim**-0.5)
         y = v + self.proj_drop(self.proj(mixed))
-        y = y + self.feedforward(Tokens(self.norm2(y), tokens.size)).image
+        y = y if beside is None else y + beside
+        y = y + self.drop(self.feedforward(Tokens(self.norm2(y), tokens.size)).image)
         return Tokens(y, tokens.size)
 
     def macs(self, size: Size, extra: int = 0) -> int:

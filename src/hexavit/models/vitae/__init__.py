@@ -1,0 +1,1 @@
+"""ViTAE: variants, checkpoint keys and published figures."""
