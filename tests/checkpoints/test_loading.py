@@ -290,3 +290,19 @@ def test_biases_of_other_windows_are_resized_when_asked() -> None:
     table = small.state_dict()["stages.0.blocks.1.attention.position.table"]  # (5 x 5 offsets, 1 head)
     resized = torch.nn.functional.interpolate(table.t().view(1, 1, 5, 5), size=(9, 9), mode="bicubic").view(1, 81).t()
     assert torch.equal(large.state_dict()["stages.0.blocks.1.attention.position.table"], resized)
+
+
+def test_position_biases_of_stripes_are_resized_along_the_map() -> None:
+    """One table for each half of the heads; the width of a stripe stays."""
+    edits = ["stages.*.position=relative_bias", "stages.1.attention.split=2"]
+    small, large = (hexavit.create_model("cswin_nano", img_size=size, overrides=edits).eval() for size in (64, 96))
+    with pytest.raises(CheckpointError, match=r"its position biases are for windows of 16 x 1, the model's for 24 x 1"):
+        hexavit.load_checkpoint(large, small.state_dict())
+    report = hexavit.load_checkpoint(large, small.state_dict(), adapt="position")
+    key = "stages.1.blocks.0.attention.position.{}.table"
+    assert report.adapted[key.format(0)] == "resized from windows of 8 x 2 to 12 x 2 (bicubic)"
+    assert report.adapted[key.format(1)] == "resized from windows of 2 x 8 to 2 x 12 (bicubic)"
+    small.set_input_size((96, 96))
+    image = torch.randn(1, 3, 96, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(large(image), small(image))

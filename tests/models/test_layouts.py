@@ -140,7 +140,7 @@ def test_a_published_table_explains_a_model_both_ways(layout: Layout) -> None:
     architectures = (
         built.override([f"stages.*.feedforward.act={act}", "stages.*.depth=3"])
         for name in names
-        for built in (model_entry(name).architecture, model_entry(name).architecture.with_(img_size=(112, 112)))
+        for built in (model_entry(name).architecture, model_entry(name).architecture.with_(img_size=(192, 192)))
         for act in acts
     )
     architecture = next(each for each in architectures if not layout.unsupported(each))

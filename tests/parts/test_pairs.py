@@ -74,6 +74,24 @@ def test_each_pair_learns_or_is_rejected(a: str, b: str) -> None:
     assert built
 
 
+WINDOWS = (
+    Part("window", heads=2, window=(3, None), shifted=True),
+    Part("window", heads=2, window=(2, 3), spread=True),
+    Part("cross_shaped", heads=2, split=4),
+    Part("cross_shaped", heads=2, split=None),
+)
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "attention"])
+def test_each_shape_of_a_window_learns_beside_each_part(window: Part, kind: str) -> None:
+    built = [other for other in every(kind) if learns(row(**{"attention": window, kind: other})) is None]
+    plain = [
+        other for other in every(kind) if learns(row(**{"attention": Part("window", heads=2), kind: other})) is None
+    ]
+    assert built == plain
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("head", list(every("head")), ids=str)
 @pytest.mark.parametrize("tokens", list(every("tokens")), ids=str)
@@ -84,19 +102,18 @@ def test_the_full_product(tokens: Part, head: Part) -> None:
 
 
 def swaps(whole: Architecture, kind: str) -> Iterator[Architecture]:
-    """The model with each other part in a column of its first stage, then of its last (for a head, of its last)."""
-    for i in (0,) if kind == "head" else dict.fromkeys((0, len(whole.stages) - 1)):
-        place = kind if kind == "head" else f"stages.{i}.{kind}"
-        held = {part.name for where, at, part in whole.places() if at == kind and where.startswith(place)}
-        for part in every(kind):
-            known = {key: value for key, value in part.options.items() if key != "heads" or kind != "attention"}
-            if part.name in held:
+    """The model with each other part in a column of its first stage (for a head, of its last)."""
+    place = kind if kind == "head" else f"stages.0.{kind}"
+    held = {part.name for where, at, part in whole.places() if at == kind and where.startswith(place)}
+    for part in every(kind):
+        known = {key: value for key, value in part.options.items() if key != "heads" or kind != "attention"}
+        if part.name in held:
+            continue
+        for more in ({}, {"stages.0.block": BLOCK}):  # a branch may take what other tokens do not give
+            try:
+                yield whole.override({place: Part(part.name, **known), **more})
+            except HexavitError:
                 continue
-            for more in ({}, {f"stages.{i}.block": BLOCK}):  # a branch may take what other tokens do not give
-                try:
-                    yield whole.override({place: Part(part.name, **known), **more})
-                except HexavitError:
-                    continue
 
 
 @pytest.mark.parametrize("kind", KINDS)

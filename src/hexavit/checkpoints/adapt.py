@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from hexavit.errors import CheckpointError, nearest
 from hexavit.models.imagenet import IMAGENET_1K, imagenet_classes
 from hexavit.network.backbone import Backbone
+from hexavit.parts.attention import Attention
 from hexavit.parts.contract import Size
 from hexavit.parts.heads import Head
 from hexavit.parts.layers import resize_table
-from hexavit.parts.positions import DecomposedRelative, LearnedPosition, RelativeBias
-from hexavit.parts.positions.decomposed import resize_rows
+from hexavit.parts.positions import LearnedPosition, RelativeBias
 from hexavit.parts.positions.relative import resize_offsets
 
 Adaptation = Literal["classes", "channels", "position"]
@@ -75,14 +75,12 @@ class Adapter:
         out = dict(state)
         self._fit_head(out, target)
         self._fit_channels(out, target)
+        sides = _fixed_sides(self.model)
         for path, module in self.model.named_modules():
             if isinstance(module, LearnedPosition) and f"{path}.table" in out:
                 self._fit_table(out, f"{path}.table", module, state)
             if isinstance(module, RelativeBias) and f"{path}.table" in out:
-                self._fit_offsets(out, f"{path}.table", module)
-            if isinstance(module, DecomposedRelative):
-                for name in ("table_h", "table_w"):
-                    self._fit_rows(out, f"{path}.{name}", getattr(module, name))
+                self._fit_offsets(out, f"{path}.table", module, sides.get(module, (None, None)))
         return out
 
     # Classes
@@ -183,15 +181,14 @@ class Adapter:
         out[key] = torch.cat((resized[:, : part.prefix], resized[:, prefix:]), dim=1)
         self.done[key] = f"resized from {here}{rows} to {there} ({part.resize})"
 
-    def _fit_offsets(self, out: dict[str, Tensor], key: str, part: RelativeBias) -> None:
-        """A table of offsets inside another window, which is square."""
+    def _fit_offsets(self, out: dict[str, Tensor], key: str, part: RelativeBias, sides: tuple[int | None, ...]) -> None:
+        """A table of offsets inside another window."""
         table, shape = out[key], part.table.shape
         if table.shape == shape or table.ndim != 2 or table.shape[1] != shape[1]:
             return
-        side = isqrt(table.shape[0])
-        if side * side != table.shape[0] or side % 2 == 0:
-            return  # no table of a square window: its shape is an error
-        window = ((side + 1) // 2,) * 2
+        window = _window(table.shape[0], sides)
+        if window is None:
+            return  # no table of such a window: its shape is an error
         here, there = f"{window[0]} x {window[1]}", f"{part.scope[0]} x {part.scope[1]}"
         if "position" not in self.asked:
             mismatch = f"its position biases are for windows of {here}, the model's for {there}"
@@ -200,21 +197,6 @@ class Adapter:
             return
         out[key] = resize_offsets(table, window, part.scope)
         self.done[key] = f"resized from windows of {here} to {there} (bicubic)"
-
-    def _fit_rows(self, out: dict[str, Tensor], key: str, part: Tensor) -> None:
-        """A table of the offsets along one axis."""
-        table = out.get(key, part)
-        if table.shape == part.shape or table.ndim != 2 or table.shape[1] != part.shape[1]:
-            return
-        here, there = len(table), len(part)
-        if "position" not in self.asked:
-            if not any("position tables" in each for each in self.wanting):  # once, not for every block
-                self.wanting.append(
-                    f"its position tables are of {here} offsets, the model's of {there}: adapt='position' makes them "
-                    "fit (linear)"
-                )
-            return
-        out[key], self.done[key] = resize_rows(table, there), f"resized from {here} offsets to {there} (linear)"
 
 
 def adapt_channels(weight: Tensor, chans: int) -> tuple[Tensor, str]:
@@ -241,6 +223,28 @@ def _grid(count: int, like: Size) -> Size | None:
         if h and count % h == 0 and h * like[1] == (count // h) * like[0]:
             return h, count // h
     return None
+
+
+def _window(count: int, sides: tuple[int | None, ...]) -> Size | None:
+    """The window with `count` offsets: with one side given the other follows, else it is square."""
+    known = [side for side in sides if side is not None]
+    if len(known) != 1:
+        side = isqrt(count)
+        return ((side + 1) // 2,) * 2 if side * side == count and side % 2 else None
+    offsets, rest = divmod(count, 2 * known[0] - 1)
+    h, w = (side or (offsets + 1) // 2 for side in sides)
+    return None if rest or offsets % 2 == 0 else (h, w)
+
+
+def _fixed_sides(model: Backbone) -> dict[nn.Module, tuple[int | None, ...]]:
+    """Of each position inside an attention, the sides of its scope that no map changes: the width of a stripe."""
+    found: dict[nn.Module, tuple[int | None, ...]] = {}
+    for attention in (module for module in model.modules() if isinstance(module, Attention)):
+        pairs = zip(attention.positions((89, 97)), attention.positions((101, 103)), strict=True)
+        for (position, one), (_, other) in pairs:
+            sides = zip(one.queries, other.queries, strict=True)
+            found[position] = tuple(a if a == b else None for a, b in sides)
+    return found
 
 
 def is_norm_counter(module: nn.Module, key: str) -> bool:

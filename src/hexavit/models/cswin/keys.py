@@ -1,7 +1,8 @@
 """CSWin's tensors as its authors name them.
 
 Where both sides of a map are the width of its stripes, the authors' classification code has one branch with one
-convolution of all channels. In a pyramid of the published widths this is the third stage, at 112 pixels.
+convolution of all channels. In a pyramid of the published widths this is the third stage, as of `cswin_base_384` at
+192 pixels.
 """
 
 from __future__ import annotations

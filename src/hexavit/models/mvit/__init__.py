@@ -1,1 +1,0 @@
-"""MViT: variants, checkpoint keys and published weights."""

@@ -1,1 +1,0 @@
-"""MViTv2: variants, checkpoint keys and published weights."""
