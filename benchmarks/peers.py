@@ -37,6 +37,7 @@ TIMM = (
     "swinv2_tiny_window8_256",
     "twins_svt_small",
     "tnt_s_patch16_224",
+    "mvitv2_tiny",
 )
 TRANSFORMERS = (
     "vit_tiny_patch16_224",

@@ -62,7 +62,9 @@ def tiny(architecture: Architecture, last: int = 2) -> Architecture:
         depth = min(stage.depth, last if i == len(architecture.stages) - 1 else cycle)
         columns = {kind: few(getattr(stage, kind), depth) for kind in COLUMNS}
         block = tuple(replace(each, part=each.part and few(each.part, depth)) for each in stage.block)
-        dim = stages[-1].dim if stage.column("tokens").name == "keep" else 16 * (i + 1)
+        # Tokens that are kept grow inside the blocks, if they do, by the factor of the whole model.
+        kept = stage.column("tokens").name == "keep"
+        dim = stages[-1].dim * stage.dim // architecture.stages[i - 1].dim if kept else 16 * (i + 1)
         stages.append(replace(stage, depth=depth, dim=dim, drop_path=0.1, block=block, **columns))
     size = (SIDE, SIDE)
     return replace(

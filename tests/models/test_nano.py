@@ -62,6 +62,19 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
         "depth-wise reduction": ["stages.0.attention.method=conv"],
         "stem": ["stages.0.tokens=conv(kernel=4, stride=4)"],
     },
+    "mvit_nano": {
+        "pooled queries": ["stages.1.blocks.0.attention.kernel=1"],
+        "pooled keys and values": ["stages.0.attention.stride_kv=1"],
+        "padded pooling of the skip": ["stages.*.residual.pool_kernel=0"],
+        "position table": ["stages.0.position=none"],
+    },
+    "mvit_v2_nano": {
+        "pooled keys and values": ["stages.0.attention.stride_kv=1"],
+        "pooled queries in every block": ["stages.0.attention.pool_q=false"],
+        "residual queries": ["stages.*.attention.residual_q=false"],
+        "relative positions": ["stages.*.position=none"],
+        "padded pooling of the skip": ["stages.*.residual.pool_kernel=0"],
+    },
     "swin_nano": {
         "windows": ["stages.*.attention=global"],
         "shift": ["stages.*.blocks.1.attention.shifted=false"],

@@ -46,6 +46,11 @@ DROP_PATH: tuple[tuple[str, tuple[float, ...], str, str], ...] = (
     ("twins_*_small", (0.2,), "model", "Twins, section 4"),
     ("twins_*_base", (0.3,), "model", "Twins, section 4"),
     ("twins_*_large", (0.5,), "model", "Twins, section 4"),
+    ("mvit_b_16_conv", (0.1,), "model", "facebookresearch/SlowFast, configs/ImageNet/MVIT_B_16_CONV.yaml"),
+    ("mvitv2_tiny", (0.1,), "model", "facebookresearch/mvit, configs"),
+    ("mvitv2_small", (0.1,), "model", "facebookresearch/mvit, configs"),
+    ("mvitv2_base", (0.3,), "model", "facebookresearch/mvit, configs"),
+    ("mvitv2_large", (0.5,), "model", "facebookresearch/mvit, configs"),
     ("p2t_tiny", (0.1,), "model", "yuhuan-wu/P2T, README"),
     ("p2t_small", (0.1,), "model", "yuhuan-wu/P2T, README"),
     ("p2t_base", (0.3,), "model", "yuhuan-wu/P2T, README"),
@@ -89,6 +94,7 @@ EVALUATION: tuple[tuple[str, float, str, tuple[tuple[float, ...], tuple[float, .
     ("pvt_v2_*", 0.875, "bicubic", IMAGENET, "whai362/PVT: 256, then 224"),
     ("twins_*", 0.875, "bicubic", IMAGENET, "Meituan-AutoML/Twins: 256, then 224"),
     ("vitae_[!n]*", 0.9, "bicubic", IMAGENET, "ViTAE-Transformer/ViTAE-Transformer: the models' own crop"),
+    ("mvit*[!o]", 0.875, "bicubic", IMAGENET, "facebookresearch/mvit: 256, then 224"),
     ("rest_[!n]*", 0.9, "bicubic", IMAGENET, "wofmanaf/ResT: the models' own crop"),
     ("cswin_*_224", 0.9, "bicubic", IMAGENET, "microsoft/CSWin-Transformer, models/cswin.py: default_cfgs"),
     ("cswin_*_384", 1.0, "bicubic", IMAGENET, "microsoft/CSWin-Transformer, models/cswin.py: default_cfgs"),
@@ -172,6 +178,14 @@ def test_exemptions_from_weight_decay(name: str, patterns: tuple[str, ...]) -> N
     exempt = {n for n in matrices if any(fnmatch(n, pattern) for pattern in patterns)}
     assert exempt
     assert model.no_weight_decay() & matrices == exempt
+
+
+def test_mvit_v2_exempts_no_table() -> None:
+    """facebookresearch/mvit: parameters of one axis and biases alone; the tables decay."""
+    model = hexavit.create_model("mvit_v2_nano")
+    named = dict(model.named_parameters())
+    assert {key for key in named if key.endswith(("table_h", "table_w"))}
+    assert not [key for key in model.no_weight_decay() if named[key].ndim > 1]
 
 
 @pytest.mark.parametrize(("name", "eps"), named(NORM_EPS))

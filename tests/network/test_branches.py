@@ -225,6 +225,12 @@ def test_a_wrong_block_raises(block: tuple[Branch, ...], sentence: str) -> None:
         model(stage(block=block))
 
 
+def test_a_grid_that_shrinks_needs_a_residual_that_changes_image_tokens() -> None:
+    shrinking = stage(8, tokens="keep", attention=Part("pooling", heads=2, stride_q=2), residual=Part("extra_only"))
+    with pytest.raises(ArchitectureError, match=r"shrinks the grid, and residual=extra_only leaves the image tokens"):
+        model(stage(), shrinking, head="class_token")
+
+
 def test_a_width_that_nothing_changes_raises() -> None:
     with pytest.raises(ArchitectureError, match=r"stages\.1\.tokens=keep gives it, and cannot change it to 12"):
         model(stage(), stage(12, tokens="keep"))

@@ -6,7 +6,7 @@ import torch
 import hexavit
 from hexavit.network.initialisation import SCHEMES
 
-NORMAL = ("trunc_normal", "fan_out", "trunc_normal_convs")
+NORMAL = ("trunc_normal", "fan_out", "trunc_normal_convs", "constant_biases")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -19,12 +19,17 @@ def test_schemes(scheme: str) -> None:
     spread = {"xavier": xavier, "vit": xavier, "default": (1 / 3 / fc1.in_features) ** 0.5}
     assert fc1.weight.std().item() == pytest.approx(spread.get(scheme, 0.02), rel=0.03)
     bias = fc1.bias.abs().max().item()
-    assert bias == 0 if scheme in (*NORMAL, "xavier") else 0 < bias < (1e-5 if scheme == "vit" else 1)
+    if scheme == "constant_biases":
+        assert bias == pytest.approx(0.02)
+    else:
+        assert bias == 0 if scheme in (*NORMAL, "xavier") else 0 < bias < (1e-5 if scheme == "vit" else 1)
     assert token.std().item() == pytest.approx({"vit": 0.0, "default": 1.0}.get(scheme, 0.02), rel=0.3)
     if scheme in (*NORMAL, "xavier"):
         assert head.weight.std().item() == pytest.approx(0.02, rel=0.03)
     assert (head.bias.abs().max().item() == 0) == (scheme in ("vit", "fan_out"))
     assert torch.equal(block.attention_residual.norm.weight, torch.ones(128))
+    shift = torch.full((128,), 0.02 if scheme == "constant_biases" else 0.0)
+    assert torch.equal(block.attention_residual.norm.bias, shift)
 
 
 @pytest.mark.parametrize(("scheme", "spread"), [("fan_out", (2 / (9 * 128)) ** 0.5), ("trunc_normal_convs", 0.02)])

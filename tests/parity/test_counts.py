@@ -74,6 +74,16 @@ cswin_base_224 77 -
 cswin_large_224 173.26 33.1
 cswin_base_384 77 -
 cswin_large_384 173.26 -
+mvit_b_16_conv 36.983 7.809
+mvitv2_tiny 24.173 4.677
+mvitv2_small 34.870 6.960
+mvitv2_base 51.473 10.102
+mvitv2_large 217.993 43.711
+mvitv2_huge 667 -
+mvitv2_small_cls 34.870 6.999
+mvitv2_base_cls 51.473 10.161
+mvitv2_large_cls 213.636 41.996
+mvitv2_huge_cls 666.880 120.305
 twins_pcpvt_small 24.106 3.81
 twins_pcpvt_base 43.828 6.65
 twins_pcpvt_large 60.990 9.81

@@ -3,6 +3,7 @@
 Gradients are compared under our names: the peer's gradients go through the same table as its weights.
 """
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -380,3 +381,38 @@ def test_tnt_is_that_of_timm(legacy: bool, size: tuple[int, int]) -> None:
     peer = stirred(timm.create_model(name, img_size=size, num_classes=10, depth=3))
     ours = hexavit.create_model(name, img_size=size, num_classes=10, overrides=["stages.0.depth=3"])
     assert_same(peer, ours, size, "timm")
+
+
+@pytest.mark.parametrize("name", ["mvitv2_tiny", "mvitv2_small", "mvitv2_base", "mvitv2_large", "mvitv2_small_cls"])
+def test_mvit_v2_is_that_of_timm(name: str) -> None:
+    """Fewer blocks in the third stage, which has the most: the first, which has a stride, one like it, and the last."""
+    cfg = copy.deepcopy(timm.models.mvitv2.model_cfgs[name])
+    first, second, _, last = cfg.depths
+    cfg.depths = (first, min(second, 3), 3, min(last, 2))
+    torch.manual_seed(0)
+    peer = stirred(timm.models.mvitv2.MultiScaleVit(cfg, img_size=(64, 64), num_classes=10))
+    edits = [f"stages.{i}.depth={depth}" for i, depth in enumerate(cfg.depths)]
+    ours = hexavit.create_model(name, img_size=64, num_classes=10, overrides=edits)
+    assert_same(peer, ours, (64, 64), "timm")
+
+
+def test_mvit_v2_of_another_size_has_the_tables_that_timm_resizes() -> None:
+    torch.manual_seed(0)
+    peers = [timm.create_model("mvitv2_tiny", img_size=side, num_classes=10) for side in (64, 128)]
+    state = stirred(peers[0]).state_dict()
+    larger = timm.models.mvitv2.checkpoint_filter_fn({key: t.clone() for key, t in state.items()}, peers[1])
+    peers[1].load_state_dict(larger)
+    ours = hexavit.create_model("mvitv2_tiny", img_size=64, num_classes=10).eval()
+    hexavit.load_checkpoint(ours, state)
+    x = images((128, 128))
+    with torch.no_grad():
+        told, called = peers[1].eval()(x), ours(x)
+        assert (told - called).abs().max() <= LOGITS * told.abs().max()
+        ours.set_input_size((128, 128))
+        assert (told - ours(x)).abs().max() <= LOGITS * told.abs().max()
+    built = hexavit.create_model("mvitv2_tiny", img_size=128, num_classes=10).eval()
+    with pytest.raises(hexavit.HexavitError, match=r"tables are of 31 offsets, the model's of 63: adapt='position'"):
+        hexavit.load_checkpoint(built, state)
+    hexavit.load_checkpoint(built, state, adapt="position")
+    with torch.no_grad():
+        assert (told - built(x)).abs().max() <= LOGITS * told.abs().max()

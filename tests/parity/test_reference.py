@@ -48,6 +48,9 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "swinv2_base_patch4_window12to16_192to256": ("swinv2_base_window12to16_192to256", []),
     "pcpvt_small": ("twins_pcpvt_small", []),
     "alt_gvt_small": ("twins_svt_small", []),
+    "mvit_b_16_conv_224": ("mvit_b_16_conv", []),
+    "mvitv2_tiny_224": ("mvitv2_tiny", []),
+    "mvitv2_small_224": ("mvitv2_small", []),
     "vitae_tiny_224": ("vitae_tiny", []),
     "vitae_6m_224": ("vitae_6m", []),
     "vitae_base_224": ("vitae_base", []),
@@ -81,10 +84,10 @@ def feature(name: str, model: Any, seen: dict[str, Tokens]) -> Tensor:
         return seen[f"stages.0.tokens.layers.{int(name[-1]) - 1}"].image
     if name == "layer_wise_class_token_attention":
         return model.head.attended(seen["stages.0"].carry["class_tokens"])
-    if name == "class_token" or name.endswith("_cls_token"):
+    if name in ("class_token", "cls_after_last_block") or name.endswith("_cls_token"):
         extra = seen[f"stages.{stages - 1}"].extra
         assert extra is not None
-        return extra
+        return extra[:, 0] if name == "cls_after_last_block" else extra
     if name == "embedding":
         return seen["stages.0.position"].sequence
     if name.endswith("_reduction"):
@@ -132,7 +135,7 @@ def test_every_record_is_compared() -> None:
         "ViT/pos_embed_resize",
     }
     assert {path for path, record in RECORDS.items() if "logits" not in record} == others
-    assert len(MODELS) == len(RECORDS) - len(others) == 70
+    assert len(MODELS) == len(RECORDS) - len(others) == 73
     assert set(MODELS) >= set(VARIANTS)
 
 

@@ -182,8 +182,7 @@ class PartContract:
         extra = 0 if case.kind == "tokens" else model.num_extra_tokens
         if case.acts in ("logits", "values"):
             inside = model.stages[-1].blocks[0].attention.positions(size)
-            grids = [(part, part.grid(size, at) if case.acts == "values" else at.queries) for part, at in inside]
-            expected = sum(part.macs(grid, extra) for part, grid in grids)
+            expected = sum(part.macs_inside(size, scope) for part, scope in inside)
         else:
             expected = sum(part.macs(size, extra) for part in parts_of(case, model))
         place = ("head" if case.kind == "head" else "1", case.kind)

@@ -102,18 +102,19 @@ def test_the_full_product(tokens: Part, head: Part) -> None:
 
 
 def swaps(whole: Architecture, kind: str) -> Iterator[Architecture]:
-    """The model with each other part in a column of its first stage (for a head, of its last)."""
-    place = kind if kind == "head" else f"stages.0.{kind}"
-    held = {part.name for where, at, part in whole.places() if at == kind and where.startswith(place)}
-    for part in every(kind):
-        known = {key: value for key, value in part.options.items() if key != "heads" or kind != "attention"}
-        if part.name in held:
-            continue
-        for more in ({}, {"stages.0.block": BLOCK}):  # a branch may take what other tokens do not give
-            try:
-                yield whole.override({place: Part(part.name, **known), **more})
-            except HexavitError:
+    """The model with each other part in a column of its first stage, then of its last (for a head, of its last)."""
+    for i in (0,) if kind == "head" else dict.fromkeys((0, len(whole.stages) - 1)):
+        place = kind if kind == "head" else f"stages.{i}.{kind}"
+        held = {part.name for where, at, part in whole.places() if at == kind and where.startswith(place)}
+        for part in every(kind):
+            known = {key: value for key, value in part.options.items() if key != "heads" or kind != "attention"}
+            if part.name in held:
                 continue
+            for more in ({}, {f"stages.{i}.block": BLOCK}):  # a branch may take what other tokens do not give
+                try:
+                    yield whole.override({place: Part(part.name, **known), **more})
+                except HexavitError:
+                    continue
 
 
 @pytest.mark.parametrize("kind", KINDS)

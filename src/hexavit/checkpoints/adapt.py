@@ -17,7 +17,8 @@ from hexavit.parts.attention import Attention
 from hexavit.parts.contract import Size
 from hexavit.parts.heads import Head
 from hexavit.parts.layers import resize_table
-from hexavit.parts.positions import LearnedPosition, RelativeBias
+from hexavit.parts.positions import DecomposedRelative, LearnedPosition, RelativeBias
+from hexavit.parts.positions.decomposed import resize_rows
 from hexavit.parts.positions.relative import resize_offsets
 
 Adaptation = Literal["classes", "channels", "position"]
@@ -81,6 +82,9 @@ class Adapter:
                 self._fit_table(out, f"{path}.table", module, state)
             if isinstance(module, RelativeBias) and f"{path}.table" in out:
                 self._fit_offsets(out, f"{path}.table", module, sides.get(module, (None, None)))
+            if isinstance(module, DecomposedRelative):
+                for name in ("table_h", "table_w"):
+                    self._fit_rows(out, f"{path}.{name}", getattr(module, name))
         return out
 
     # Classes
@@ -197,6 +201,21 @@ class Adapter:
             return
         out[key] = resize_offsets(table, window, part.scope)
         self.done[key] = f"resized from windows of {here} to {there} (bicubic)"
+
+    def _fit_rows(self, out: dict[str, Tensor], key: str, part: Tensor) -> None:
+        """A table of the offsets along one axis."""
+        table = out.get(key, part)
+        if table.shape == part.shape or table.ndim != 2 or table.shape[1] != part.shape[1]:
+            return
+        here, there = len(table), len(part)
+        if "position" not in self.asked:
+            if not any("position tables" in each for each in self.wanting):  # once, not for every block
+                self.wanting.append(
+                    f"its position tables are of {here} offsets, the model's of {there}: adapt='position' makes them "
+                    "fit (linear)"
+                )
+            return
+        out[key], self.done[key] = resize_rows(table, there), f"resized from {here} offsets to {there} (linear)"
 
 
 def adapt_channels(weight: Tensor, chans: int) -> tuple[Tensor, str]:

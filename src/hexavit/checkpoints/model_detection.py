@@ -15,7 +15,7 @@ from hexavit.architecture import Architecture, Part
 from hexavit.errors import HexavitError
 from hexavit.models import KEYS, list_models, model_entry
 from hexavit.network.backbone import Backbone
-from hexavit.parts.positions import LearnedPosition, RelativeBias
+from hexavit.parts.positions import DecomposedRelative, LearnedPosition, RelativeBias
 
 Shapes = Mapping[str, tuple[int, ...]]
 _STAGE = re.compile(r"stages\.(\d+)\.")
@@ -141,7 +141,8 @@ def _at_size(architecture: Architecture, wanted: Shapes) -> Architecture | None:
     own = _shapes(architecture)
     if own == wanted:
         return architecture
-    tables = (key for key in own if key.endswith(".position.table") and own[key] != wanted.get(key))
+    ends = (".position.table", ".position.table_h")
+    tables = (key for key in own if key.endswith(ends) and own[key] != wanted.get(key))
     table = next(tables, None)
     if table is None or set(own) != set(wanted) or len(own[table]) != len(wanted[table]):
         return None
@@ -153,13 +154,16 @@ def _resized(architecture: Architecture, table: str, shape: tuple[int, ...]) -> 
     """The architecture at the square image size of one position table: of a grid, or of a window that fills it."""
     with torch.device("meta"):
         model = Backbone(architecture)
-    position = model.get_submodule(table.removesuffix(".table"))
+    position = model.get_submodule(table.rpartition(".")[0])
     if isinstance(position, LearnedPosition) and len(shape) == 3:
         grid, side = position.size, isqrt(max(shape[1] - position.prefix, 0))
     elif isinstance(position, RelativeBias):
         grid, side = architecture.img_size, (isqrt(shape[0]) + 1) // 2
         for stage in model.stage_modules[: int(table.split(".")[1]) + 1]:
             grid = stage.out_size(grid)
+    elif isinstance(position, DecomposedRelative):
+        finer = max(position.scope, position.key_scope)
+        grid, side = finer, (shape[0] + 1) // 2
     else:
         return None
     if side < 1 or any(whole % part for whole, part in zip(architecture.img_size, grid, strict=True)):

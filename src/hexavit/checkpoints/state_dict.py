@@ -11,7 +11,10 @@ from hexavit.checkpoints.unpickler import Foreign, PlainDict
 from hexavit.errors import CheckpointError, nearest
 
 # Plain weights before their moving average: a file does not say which of the two its reported accuracy is of.
-_ENTRIES = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "ema", "module", "net", "teacher")
+_ENTRIES = (
+    *("state_dict", "model", "model_state_dict", "model_state"),
+    *("state_dict_ema", "model_ema", "ema", "module", "net", "teacher"),
+)
 _MAX_TENSORS = 20_000  # the largest models here have some thousand
 _WRAPPERS = ("module.", "model.", "net.", "network.", "backbone.")
 _INSIDE = ("_fsdp_wrapped_module.", "_orig_mod.", "_checkpoint_wrapped_module.")

@@ -15,7 +15,7 @@ from hexavit.errors import CheckpointError, RunError
 
 
 def write_state(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write a state as `.safetensors`, `.pth` (or `.pt`, `.bin`) or `.npz`; a file there is replaced at the end.
+    """Write a state as `.safetensors`, `.pth` (`.pyth`, `.pt`, `.bin`) or `.npz`; a file there is replaced at the end.
 
     Raises:
         CheckpointError: another suffix, a type that the format has not, or a place that cannot be written to.
@@ -24,7 +24,7 @@ def write_state(state: Mapping[str, Tensor], path: Path) -> None:
     writers: dict[str, Callable[[dict[str, Tensor], Path], None]] = {
         ".safetensors": _safetensors,
         ".npz": _npz,
-        **dict.fromkeys((".pth", ".pt", ".bin"), torch.save),
+        **dict.fromkeys((".pth", ".pyth", ".pt", ".bin"), torch.save),
     }
     if path.suffix not in writers:
         raise CheckpointError(f"{path}: weights are written as {', '.join(writers)}, not as {path.suffix!r}")

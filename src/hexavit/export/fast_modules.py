@@ -91,7 +91,8 @@ class FeedforwardInPieces(_PartWrapper):
         def transform(rows: Tensor) -> Tensor:
             return self.part(Tokens(rows[None], (len(rows), 1), layout="set")).image[0]  # type: ignore[no-any-return]
 
-        return in_pieces(transform, x.flatten(0, 1), self.part.hidden).view_as(x)
+        out: Tensor = in_pieces(transform, x.flatten(0, 1), self.part.hidden).unflatten(0, x.shape[:2])
+        return out
 
     def _by_bands(self, grid: Tensor) -> Tensor:
         part = self.part
@@ -120,7 +121,7 @@ class FixedBias(_PartWrapper):
         super().__init__(part)
         self._known: dict[Size, Tensor] = {}
 
-    def forward(self, scope: Size, queries: Tensor | None = None) -> Tensor:
+    def forward(self, scope: Size, queries: Tensor | None = None, key_scope: Size | None = None) -> Tensor:
         """The bias of that scope."""
         if scope not in self._known:
             self._known[scope] = self.part(scope, queries)
@@ -147,7 +148,7 @@ def folded(module: nn.Module) -> nn.Module | None:
 
 
 def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, width: int) -> Tensor:
-    """A function that keeps the shape, applied to even shares of the first axis.
+    """A function that keeps the first axis and the number of axes, applied to even shares of the first axis.
 
     Args:
         function: from (n, ...) to (n, ...).
@@ -157,8 +158,11 @@ def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, width: int) -> Te
     share = _even_share(len(x), width)
     if share == len(x):
         return function(x)
-    out = torch.empty_like(x)
-    for given, place in zip(x.split(share), out.split(share), strict=True):
+    given, *others = x.split(share)
+    first = function(given)
+    out = x.new_empty((len(x), *first.shape[1:]))
+    out[:share] = first
+    for given, place in zip(others, out[share:].split(share), strict=True):
         place.copy_(function(given))
     return out
 

@@ -32,6 +32,8 @@ FAMILIES = (
     "t2t_vit",
     "localvit",
     "lvvit",
+    "mvit",
+    "mvit_v2",
     "p2t",
     "pvt_v2",
     "rest",

@@ -216,6 +216,54 @@ class Layout:
         )
 
 
+@dataclass(frozen=True)
+class RenamedLayout(Layout):
+    """A layout whose keys are renamed by what the whole state shows, before its table applies: for blocks that are
+    numbered through all stages, of which shapes show where a stage begins.
+
+    Attributes:
+        patterns: their keys, as in a table.
+        rename: from a state of theirs, the key of the table for each of its keys.
+        rename_back: from keys of the table, their key for each.
+    """
+
+    patterns: tuple[str, ...] = ()
+    rename: Callable[[State], dict[str, str]] = field(default=lambda state: {})
+    rename_back: Callable[[Iterable[str]], dict[str, str]] = field(default=lambda keys: {})
+
+    @cached_property
+    def shapes(self) -> frozenset[str]:
+        """The shapes of their keys."""
+        return frozenset(map(_shape, self.patterns))
+
+    @cached_property
+    def _known(self) -> Patterns:
+        row = Row(self.patterns, (), SAME)
+        return _by_shape((pattern, row, i) for i, pattern in enumerate(self.patterns))
+
+    def explained(self, keys: Iterable[str]) -> int:
+        """How many of these keys a pattern explains."""
+        return sum(_find(self._known, key) is not None for key in keys)
+
+    def to_ours(self, state: State) -> Translation:
+        """Their state to ours."""
+        names = self.rename(state)
+        done = super().to_ours({names.get(key, key): tensor for key, tensor in state.items()})
+        theirs = {name: key for key, name in names.items()}
+        done.sources = {ours: tuple(theirs.get(k, k) for k in keys) for ours, keys in done.sources.items()}
+        done.dropped = [theirs.get(key, key) for key in done.dropped]
+        done.unexplained = [theirs.get(key, key) for key in done.unexplained]
+        return done
+
+    def to_theirs(self, state: State, heads: Callable[[str], int]) -> Translation:
+        """Our state to theirs."""
+        done = super().to_theirs(state, heads)
+        names = self.rename_back(done.state)
+        done.state = {names.get(key, key): tensor for key, tensor in done.state.items()}
+        done.sources = {names.get(key, key): keys for key, keys in done.sources.items()}
+        return done
+
+
 def not_in_transformers(architecture: Architecture, reason: str) -> CheckpointError:
     """The error for a model that transformers cannot build."""
     return CheckpointError(

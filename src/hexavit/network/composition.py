@@ -124,6 +124,12 @@ def _build_block(
                 f"{path}={part} changes the width from {width} to {out_dim}, which residual={residual} cannot: "
                 "use residual=pre_norm"
             )
+        shrinks = out_size(module, size) != size
+        if shrinks and getattr(part_class("residual", residual.name), "keeps_image", False):
+            raise ArchitectureError(
+                f"{path}={part} shrinks the grid, and residual={residual} leaves the image tokens as they are: "
+                "use residual=pre_norm"
+            )
         if branch.parallel and not getattr(part_class("residual", residual.name), "reads_source", False):
             raise ArchitectureError(f"{path} is a parallel branch, which residual={residual} cannot add: use pre_norm")
         alone = getattr(part_class("residual", residual.name), "keeps_image", False)

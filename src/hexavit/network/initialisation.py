@@ -10,7 +10,7 @@ from hexavit.errors import ArchitectureError, nearest
 from hexavit.network.block import Block
 from hexavit.parts.residual import Residual
 
-SCHEMES = ("trunc_normal", "xavier", "vit", "fan_out", "trunc_normal_convs", "default")
+SCHEMES = ("trunc_normal", "xavier", "vit", "fan_out", "trunc_normal_convs", "constant_biases", "default")
 
 
 def initialise(model: nn.Module, scheme: str) -> None:
@@ -28,6 +28,7 @@ def initialise(model: nn.Module, scheme: str) -> None:
             `fan_out`: as `trunc_normal`, with convolutions normal of variance 2 / (k^2 C_out / groups) and bias 0
             (PVT v2, Twins).
             `trunc_normal_convs`: as `trunc_normal`, with weights of convolutions truncated normal, std 0.02 (ResT).
+            `constant_biases`: as `trunc_normal_convs`, with the biases of linears and of LayerNorms 0.02 (MViT).
             `default`: as PyTorch does, with standard-normal class tokens (vit-pytorch).
 
     Raises:
@@ -49,6 +50,8 @@ def initialise(model: nn.Module, scheme: str) -> None:
                 _linear(module, scheme, 1e-6 if ".feedforward." in name else 0.0)
         if isinstance(module, nn.Conv2d):
             _convolution(module, scheme)
+        if scheme == "constant_biases" and isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
+            nn.init.constant_(module.bias, 0.02)
 
 
 def initialise_classifier(linear: nn.Module, scheme: str) -> None:
@@ -59,12 +62,12 @@ def initialise_classifier(linear: nn.Module, scheme: str) -> None:
         _linear(linear, scheme, 0.0)
     else:
         nn.init.trunc_normal_(linear.weight, std=0.02)
-        if scheme == "fan_out" and linear.bias is not None:
-            nn.init.zeros_(linear.bias)
+        if scheme in ("fan_out", "constant_biases") and linear.bias is not None:
+            nn.init.constant_(linear.bias, 0.0 if scheme == "fan_out" else 0.02)
 
 
 def _convolution(conv: nn.Conv2d, scheme: str) -> None:
-    if scheme == "trunc_normal_convs":
+    if scheme in ("trunc_normal_convs", "constant_biases"):
         nn.init.trunc_normal_(conv.weight, std=0.02)
     elif scheme == "fan_out":
         out, _, *kernel = conv.weight.shape
@@ -74,7 +77,7 @@ def _convolution(conv: nn.Conv2d, scheme: str) -> None:
 
 
 def _linear(linear: nn.Linear, scheme: str, vit_bias: float) -> None:
-    if scheme in ("trunc_normal", "fan_out", "trunc_normal_convs"):
+    if scheme in ("trunc_normal", "fan_out", "trunc_normal_convs", "constant_biases"):
         nn.init.trunc_normal_(linear.weight, std=0.02)
     else:
         nn.init.xavier_uniform_(linear.weight)

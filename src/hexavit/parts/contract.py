@@ -266,6 +266,15 @@ class PartModule(nn.Module):
         """
         return 0
 
+    def macs_inside(self, size: Size, scope: Scope) -> int:
+        """Multiply-adds for one image of a position inside an attention.
+
+        Args:
+            size: the grid of the tokens that reach the attention.
+            scope: where its heads meet.
+        """
+        return self.macs(scope.queries)
+
 
 def rows(size: Size, extra: int) -> int:
     """Number of all tokens: N + P."""

@@ -12,8 +12,7 @@ from hexavit.architecture import aligned
 from hexavit.network.backbone import Backbone
 from hexavit.network.block import out_size
 from hexavit.parts.attention import Attention
-from hexavit.parts.contract import PartModule, Size
-from hexavit.parts.positions import ValuePosition
+from hexavit.parts.contract import PartModule, Scope, Size
 from hexavit.profiling.cost import Cost, Place
 from hexavit.profiling.profiler import Profile
 
@@ -41,9 +40,10 @@ def formulas(model: Backbone, counted: Profile) -> list[Formula]:
     """The formulas of a model's parts, at the image size of a profile of that model."""
     evaluated: dict[Place, int] = {}
     texts: dict[Place, list[str]] = {}
-    for place, part, size, extra in _calls(model, counted.img_size):
+    for place, part, size, extra, scope in _calls(model, counted.img_size):
         if isinstance(part, PartModule) and type(part).macs is not PartModule.macs:
-            evaluated[place] = evaluated.get(place, 0) + part.macs(size, extra)
+            macs = part.macs(size, extra) if scope is None else part.macs_inside(size, scope)
+            evaluated[place] = evaluated.get(place, 0) + macs
             known = texts.setdefault(place, [])
             text = " ".join((inspect.getdoc(type(part).macs) or "").split()).rstrip(".")
             known += [text] if text not in known else []
@@ -60,26 +60,26 @@ def formula_table(found: list[Formula]) -> str:
     return aligned(rows, width=48)
 
 
-def _calls(model: Backbone, size: Size) -> Iterator[tuple[Place, nn.Module, Size, int]]:
-    """Each part of a model: its place, the part, and the grid and the number of extra tokens that it gets."""
+def _calls(model: Backbone, size: Size) -> Iterator[tuple[Place, nn.Module, Size, int, Scope | None]]:
+    """Each part of a model: its place, the part, the grid and the number of extra tokens that it gets, and of a
+    position inside an attention where the heads meet."""
     extra = 0
     for number, stage in enumerate(model.stage_modules):
         name = str(number)
-        yield (name, "tokens"), stage.tokens, size, extra
+        yield (name, "tokens"), stage.tokens, size, extra, None
         size, extra = out_size(stage.tokens, size), stage.extra
         if stage.position is not None:
-            yield (name, "position"), stage.position, size, extra
+            yield (name, "position"), stage.position, size, extra, None
         for block in stage.typed_blocks:
             for branch, before, after in block.sizes(size):
                 # Only the extra tokens pass a feedforward in such a residual.
                 alone = branch.kind == "feedforward" and getattr(branch.residual, "keeps_image", False)
-                yield (name, "residual"), branch.residual, before, extra
-                yield (name, branch.kind), branch.part, (0, 0) if alone else before, extra
+                yield (name, "residual"), branch.residual, before, extra, None
+                yield (name, branch.kind), branch.part, (0, 0) if alone else before, extra, None
                 if isinstance(branch.part, Attention):
                     for position, scope in branch.part.positions(before):
-                        at = position.grid(before, scope) if isinstance(position, ValuePosition) else scope.queries
-                        yield (name, "position"), position, at, extra
+                        yield (name, "position"), position, before, extra, scope
                 size = after
             if block.position is not None:
-                yield (name, "position"), block.position, size, extra
-    yield ("head", "head"), model.head, size, extra
+                yield (name, "position"), block.position, size, extra, None
+    yield ("head", "head"), model.head, size, extra, None

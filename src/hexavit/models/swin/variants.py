@@ -34,6 +34,16 @@ def window_pair(**options: Any) -> Pattern:
     return Pattern([Part("window", **options), Part("window", **options, shifted=True)])
 
 
+HYBRID_WINDOWS = (
+    "stages.*.attention.shifted=false",
+    "stages.1.blocks.-1.attention=global",
+    "stages.2.blocks.-1.attention=global",
+    "stages.3.blocks.-1.attention=global",
+)
+"""Overrides for hybrid window attention (MViTv2: Li et al., CVPR 2022, section 3.2): windows without a shift, and the
+whole map in the last block of stages 1 to 3, whose position biases are then for the whole map."""
+
+
 def swin_stages(
     dim: int,
     depths: Sequence[int],

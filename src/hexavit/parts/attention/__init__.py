@@ -6,6 +6,7 @@ from hexavit.parts.attention.conv_projection import ConvProjection
 from hexavit.parts.attention.cross_shaped import CrossShapedAttention
 from hexavit.parts.attention.mixed_heads import ReAttention, TalkingHeads
 from hexavit.parts.attention.performer import PerformerAttention
+from hexavit.parts.attention.pooling import PoolingAttention
 from hexavit.parts.attention.self_attention import GlobalAttention
 from hexavit.parts.attention.spatial_reduction import SpatialReduction
 from hexavit.parts.attention.window import WindowAttention
@@ -17,6 +18,7 @@ __all__ = [
     "CrossShapedAttention",
     "GlobalAttention",
     "PerformerAttention",
+    "PoolingAttention",
     "ReAttention",
     "SpatialReduction",
     "TalkingHeads",

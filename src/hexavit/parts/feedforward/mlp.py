@@ -15,30 +15,37 @@ class MLP(PartModule):
 
     out = act(x W_1 + b_1) W_2 + b_2, hidden width R = ratio C.
 
-    Shapes: (B, M, C) to the same. Cost: parameters 2 R C + R + C; multiply-adds 2 M R C.
+    Shapes: (B, M, C) to (B, M, C'). Cost: parameters R (C + C') + R + C'; multiply-adds M R (C + C').
 
     Args:
         ratio: hidden width R, as a multiple of C.
+        out_ratio: width C' that comes out, as a multiple of C; 2 at the end of a stage whose next one is wider (MViT:
+            Fan et al., ICCV 2021, section 3.2).
         act: `gelu` (erf), `gelu_tanh` (ViT's JAX code), `quick_gelu` (CvT), `relu` or `silu`.
         drop: dropout rate after the activation and after the second linear.
 
     Raises:
-        ValueError: an unknown activation, or a ratio that gives no whole hidden width.
+        ValueError: an unknown activation, or a ratio that gives no whole width.
     """
 
     last = "fc2"
 
-    def __init__(self, dim: int, *, ratio: float = 4.0, act: str = "gelu", drop: float = 0.0) -> None:
+    def __init__(
+        self, dim: int, *, ratio: float = 4.0, out_ratio: float = 1.0, act: str = "gelu", drop: float = 0.0
+    ) -> None:
         super().__init__()
-        hidden = int(dim * ratio)
+        hidden, out = int(dim * ratio), int(dim * out_ratio)
         self.hidden = hidden
         if hidden < 1:
             raise ValueError(f"ratio={ratio} leaves no hidden width at dim={dim}")
-        self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), activation(act), nn.Linear(hidden, dim)
+        if out < 1:
+            raise ValueError(f"out_ratio={out_ratio} leaves no width at dim={dim}")
+        self.out_dim = out
+        self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), activation(act), nn.Linear(hidden, out)
         self.drop = nn.Dropout(drop)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        """(B, M, C) to the same."""
+        """(B, M, C) to (B, M, C')."""
         return tokens.join().each(self._transform)
 
     def _transform(self, x: Tensor) -> Tensor:
@@ -46,8 +53,8 @@ class MLP(PartModule):
         return out
 
     def macs(self, size: Size, extra: int = 0) -> int:
-        """2 M R C."""
-        return 2 * rows(size, extra) * self.fc1.in_features * self.hidden
+        """M R (C + C')."""
+        return rows(size, extra) * self.hidden * (self.fc1.in_features + self.fc2.out_features)
 
 
 @register_part("feedforward", "excited_mlp")

@@ -1,5 +1,6 @@
 """Position parts: tables, relative biases, convolutional encodings."""
 
+from hexavit.parts.positions.decomposed import DecomposedRelative
 from hexavit.parts.positions.none import NoPosition
 from hexavit.parts.positions.peg import PEG
 from hexavit.parts.positions.pixel_attention import PixelAttention
@@ -10,6 +11,7 @@ from hexavit.parts.positions.values import LocallyEnhanced, ValuePosition
 __all__ = [
     "PEG",
     "ContinuousBias",
+    "DecomposedRelative",
     "LearnedPosition",
     "LocallyEnhanced",
     "LogitPosition",

@@ -38,6 +38,10 @@ class ValuePosition(PartModule):
         """The grid of all values that it reads of a map of `size`, windows one below the other: what `macs` takes."""
         return size if self.reach == "map" else (scope.windows * scope.queries[0], scope.queries[1])
 
+    def macs_inside(self, size: Size, scope: Scope) -> int:
+        """Multiply-adds of all windows, or of the map."""
+        return self.macs(self.grid(size, scope))
+
 
 @register_part("position", "lepe")
 class LocallyEnhanced(ValuePosition):

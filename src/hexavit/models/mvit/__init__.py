@@ -1,0 +1,1 @@
+"""MViT: variants, checkpoint keys and published weights."""

@@ -1,0 +1,1 @@
+"""MViTv2: variants, checkpoint keys and published weights."""
