@@ -141,6 +141,33 @@ def _(bench: Bench) -> None:
     assert not torch.equal(bench.loop().model.state_dict()[name], weights)
 
 
+def _wrapped(bench: Bench) -> dict[str, Any]:
+    """Settings that start from one of two state dicts in a file, under a prefix that no wrapper has."""
+    weights = load_file(trained().weights("best"))
+    file = bench.tmp_path / "wrapped.pth"
+    inside = {f"student.encoder.{key}": tensor for key, tensor in weights.items()}
+    other = {f"teacher.{key}": torch.zeros_like(tensor) for key, tensor in weights.items()}
+    torch.save({"second": {**other, **inside}, "first": {"student.encoder.x": torch.zeros(1)}}, file)
+    return {"start": str(file), "entry": "second", "prefix": "student.encoder"}
+
+
+@wires("entry")
+def _(bench: Bench) -> None:
+    name = "stages.0.blocks.0.feedforward.fc1.weight"
+    expected = load_file(trained().weights("best"))[name]
+    assert torch.equal(bench.loop(**_wrapped(bench)).model.state_dict()[name], expected)
+    with pytest.raises(HexavitError):
+        bench.loop(**{**_wrapped(bench), "entry": "first"})
+
+
+@wires("prefix")
+def _(bench: Bench) -> None:
+    name = "stages.0.blocks.0.feedforward.fc1.weight"
+    assert not bench.loop(**{**_wrapped(bench), "prefix": "teacher"}).model.state_dict()[name].any()
+    with pytest.raises(HexavitError, match="an entry or a prefix is chosen in a file"):
+        bench.loop(start=str(trained().path), prefix="student")
+
+
 @wires("img_size")
 def _(bench: Bench) -> None:
     loop = bench.loop(img_size=[48, 64])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SECTIONS = {
     "data": "data in_chans img_size val_fraction split_seed on_bad_image workers",
-    "model": "model overrides start freeze",
+    "model": "model overrides start entry prefix freeze",
     "optimisation": "epochs patience batch_size lr head_lr layer_decay weight_decay warmup_epochs clip_grad ema seed",
     "augmentation and regularisation": "augment magnitude erasing mixup cutmix label_smoothing drop_path",
     "distillation and token labels": "teacher distillation distillation_alpha distillation_tau label_maps mix_token",

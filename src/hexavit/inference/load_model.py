@@ -144,7 +144,9 @@ def as_loaded(subject: ModelSource, weights: Weights = "best", *, headless: bool
     return load_model(subject, weights=weights, headless=headless)
 
 
-def load_starting_weights(model: nn.Module, source: str | Path) -> LoadReport:
+def load_starting_weights(
+    model: nn.Module, source: str | Path, *, entry: str | None = None, prefix: str | None = None
+) -> LoadReport:
     """Load weights to start a training run from: all tensors that fit, and their preprocessing.
 
     The head is loaded if the number of classes is the same.
@@ -153,6 +155,8 @@ def load_starting_weights(model: nn.Module, source: str | Path) -> LoadReport:
         model: a model of `create_model`.
         source: a run folder (its best weights), a folder of `save_pretrained`, a file or folder of any known layout, or
             a model name with or without a tag, whose published weights are downloaded.
+        entry: of a file, the entry that holds the weights.
+        prefix: of a file, the prefix of the keys to read.
 
     Returns:
         The `LoadReport`; it names the tensors that were not loaded.
@@ -161,9 +165,12 @@ def load_starting_weights(model: nn.Module, source: str | Path) -> LoadReport:
         HexavitError: the source does not exist, cannot be downloaded or read, or too little of it fits.
     """
     path = Path(source)
+    if (entry is not None or prefix is not None) and not path.is_file():
+        raise HexavitError(f"{source}: an entry or a prefix is chosen in a file of weights, which this is not")
     if path.exists():
         run = Run.open(path) if Run(path).config.is_file() else None
-        report = hexavit.load_checkpoint(model, run.weights("best") if run else path, adapt=True, partial=True)
+        file = run.weights("best") if run else path
+        report = hexavit.load_checkpoint(model, file, entry=entry, prefix=prefix, adapt=True, partial=True)
         if run is not None:
             _take_preprocessing(model, run.input_spec().as_dict())
         elif is_pretrained(path):

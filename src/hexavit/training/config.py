@@ -48,6 +48,8 @@ class TrainConfig:
     data: Annotated[str, "`digits`, a folder of class folders (or of parts with such), a .csv, or cifar10:FOLDER"]
     overrides: Annotated[tuple[str, ...], "edits of the architecture, each PATH=VALUE"] = ()
     start: Annotated[str | None, "initial weights: a published model's name, a run, a saved folder, or a file"] = None
+    entry: Annotated[str | None, "entry of the file of initial weights that holds them, such as model_ema"] = None
+    prefix: Annotated[str | None, "prefix of the keys to read of initial weights, such as student.encoder"] = None
     img_size: Annotated[tuple[int, int] | None, "height and width in pixels; by default as suits the data"] = None
     in_chans: Annotated[int | None, "channels of the input, such as 1 or 3; by default those of the data"] = None
     epochs: Annotated[int, "passes over the training images"] = 20
@@ -108,6 +110,8 @@ class TrainConfig:
                     if not holds(number):
                         raise ConfigError(f"{name} is {rule}, not {number}")
         of_tokens = self.label_maps is not None or self.mix_token
+        if self.start is None and (self.entry is not None or self.prefix is not None):
+            raise ConfigError("entry and prefix are of a file of initial weights: give it as start (--from)")
         if of_tokens and (self.mixup or self.cutmix):
             raise ConfigError("label_maps and mix_token cannot be combined with mixup or cutmix: set these to 0")
         if of_tokens and self.teacher is not None:

@@ -78,7 +78,7 @@ def prepare_run(
         model = hexavit.create_model(config.model, **_model_options(config, source))
     freeze(model, config.freeze)  # raises for too many stages before the folder is created
     if config.start is not None:
-        report = load_starting_weights(model, config.start)
+        report = load_starting_weights(model, config.start, entry=config.entry, prefix=config.prefix)
         tell(str(report))
         if report.share < _FEW:
             tell(
@@ -137,7 +137,7 @@ def open_run(run: Run, config: TrainConfig, tell: Tell) -> PreparedRun:
     with seeded(config.seed, "init"):
         model = run.build()
     if config.start is not None and checkpoint is None:
-        load_starting_weights(model, config.start)
+        load_starting_weights(model, config.start, entry=config.entry, prefix=config.prefix)
     objective = make_objective(model, config, source, split, run.input_spec())
     return PreparedRun(run, config, source, split, model, objective, checkpoint)
 

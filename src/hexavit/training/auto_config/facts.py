@@ -44,7 +44,11 @@ def gather_facts(given: Mapping[str, Any], source: Source | None = None) -> Fact
     """
     source = source or open_source(given["data"])
     check_takes(source, given.get("in_chans"))
-    start = None if given.get("start") is None else inspect_starting_weights(given["start"], given.get("model"))
+    start = None
+    if given.get("start") is not None:
+        start = inspect_starting_weights(
+            given["start"], given.get("model"), entry=given.get("entry"), prefix=given.get("prefix")
+        )
     return Facts(_data_facts(source, given), this_machine(given.get("device", "auto")), candidates(), start)
 
 
@@ -92,12 +96,16 @@ def this_machine(device: Any = "auto") -> Machine:
     return Machine("cuda", cores, memory, free, torch.cuda.get_device_capability() >= (8, 0))
 
 
-def inspect_starting_weights(source: str, model: str | None = None) -> StartingWeights:
+def inspect_starting_weights(
+    source: str, model: str | None = None, *, entry: str | None = None, prefix: str | None = None
+) -> StartingWeights:
     """Facts about the initial weights, without loading them.
 
     Args:
         source: a model name, a run folder, a saved folder, or a file of weights.
         model: the model name that the user gives, if any.
+        entry: the entry of a file that holds the weights.
+        prefix: the prefix of the keys to read of a file.
 
     Raises:
         HexavitError: the source does not exist, or the model of the weights is unknown.
@@ -116,7 +124,7 @@ def inspect_starting_weights(source: str, model: str | None = None) -> StartingW
         return StartingWeights(saved.name, (), saved.img_size, saved.in_chans, saved.num_classes)
     from hexavit.checkpoints import inspect_checkpoint
 
-    facts = inspect_checkpoint(path)
+    facts = inspect_checkpoint(path, entry=entry, prefix=prefix)
     name = model or facts.model
     if name is None:
         raise HexavitError(f"{source}: these weights do not name their model; pass --model NAME")
