@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -86,6 +87,10 @@ def test_train_takes_a_recipe_and_the_command_line_wins(tmp_path: Path, capsys: 
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"model: cvt_nano\ndata: {digits_folder()}\nepochs: 3\nbatch_size: 8\nimg_size: 32\nworkers: 0\n")
     printed = ask(capsys, "train", "--config", recipe, "--epochs", 1, "--out", tmp_path / "run", "--set", "head=pool")
+    assert re.fullmatch(
+        rf"validation accuracy \d+\.\d\d% in epoch 1 of 1, the best; run folder {tmp_path / 'run'}",
+        printed.splitlines()[-1],
+    )
     run = Run.open(tmp_path / "run")
     assert printed.splitlines()[-1].startswith("validation accuracy ")
     assert len(run.history.read_text().splitlines()) == 2

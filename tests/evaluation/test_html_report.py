@@ -3,6 +3,7 @@ import re
 from base64 import b64decode
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from tests.using import CLASSES, digits_folder, make_folder, trained
 
 from hexavit.errors import RunError
+from hexavit.evaluation import plots
 from hexavit.evaluation.evaluate import DetailedEvaluation, evaluate_with_predictions
 from hexavit.evaluation.html_report import write_report
 from hexavit.evaluation.plots import draw_confusion, draw_mistakes, draw_reliability
@@ -58,6 +60,24 @@ def test_the_report_holds_its_pictures_and_asks_nobody(result: DetailedEvaluatio
     assert not re.search(r"https?:|@import|url\(|<script", page)
     assert f"{result.evaluation.accuracy:.2%}" in page
     assert all(f"<td>{name}</td>" in page for name in CLASSES)
+    title = f"cvt_nano on {digits_folder()} (all)"
+    assert f"<title>{title}</title>" in page
+    assert f"<h1>{title}</h1>" in page
+    assert f"<td>loaded from</td><td>{trained().path}" in page
+    assert "<th>true</th><th>predicted</th>" in page
+
+
+def test_pictures_of_mistakes_say_what_is_true_and_what_is_predicted(
+    result: DetailedEvaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells: list[Any] = []
+    drawn = plots.contact_sheet
+    monkeypatch.setattr(plots, "contact_sheet", lambda each, columns: (cells.extend(each), drawn(each, columns))[1])
+    truth, predicted = np.array([0, 1]), np.array([1, 1])
+    outputs = Predictions(np.arange(2), truth, predicted, np.array([0.75, 0.9]), np.array([0.25, 0.9]))
+    draw_mistakes(outputs, ("nought", "one"), result.source)
+    (cell,) = cells
+    assert cell.lines[:2] == ("true: nought", "predicted: one (75%)")
 
 
 def test_names_are_text_and_nothing_else(tmp_path: Path) -> None:
