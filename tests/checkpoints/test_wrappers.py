@@ -111,14 +111,25 @@ def test_the_report_counts_what_was_loaded() -> None:
     assert (report.loaded_numbers, report.model_numbers, report.share) == (83, total, 83 / total)
 
 
-def test_a_bare_file_of_transformers_says_its_eps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_a_bare_file_of_transformers_says_its_eps(name: str, tmp_path: Path) -> None:
     edits = ["stages.0.depth=1", "stages.0.dim=12"]
-    model = hexavit.create_model("vit_tiny_patch16_224", img_size=32, num_classes=3, overrides=edits)
+    model = hexavit.create_model(name, img_size=32, num_classes=3, overrides=edits)
     convert(model.state_dict(), tmp_path / "a.safetensors", "huggingface", model=model.architecture)
     notes = hexavit.load_checkpoint(model, tmp_path / "a.safetensors").notes
     assert any(
         "eps 1e-12 unless config.json says otherwise" in note and "override norm_eps=1e-12" in note for note in notes
     )
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("script", [True, False])
+def test_a_torchscript_file_is_named(script: bool, tmp_path: Path) -> None:
+    linear = torch.nn.Linear(2, 2)
+    program = torch.jit.script(linear) if script else torch.jit.trace(linear, torch.zeros(1, 2))
+    program.save(tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"it is a TorchScript archive: open it with torch\.jit\.load"):
+        inspect_checkpoint(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("name", ["vit_small_patch14_dinov2", "deit3_small_patch16_224"])

@@ -35,12 +35,12 @@ def read_zip(path: Path) -> Contents:
     """
     with zipfile.ZipFile(path) as archive:
         records = {info.filename: info for info in archive.infolist()}
+    if any("code" in name.split("/")[:2] for name in records):
+        raise CheckpointError("it is a TorchScript archive: open it with torch.jit.load and save its state_dict()")
     if any(info.compress_type != zipfile.ZIP_STORED for info in records.values()):
         raise CheckpointError("it is compressed, which PyTorch's files never are: unpack it, and save it again")
     if sum(info.file_size for info in records.values()) > path.stat().st_size:
         raise CheckpointError("its records claim more bytes than the file has")
-    if any("/code/" in name for name in records):
-        raise CheckpointError("it is a TorchScript archive: open it with torch.jit.load and save its state_dict()")
     pickles = [name for name in records if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise CheckpointError("it is a zip archive without PyTorch's data.pkl")
