@@ -68,10 +68,9 @@ class Attention(PartModule):
     def positions(self, size: Size) -> Iterator[tuple[nn.Module, Scope]]:
         """The position parts inside, each with its scope."""
         for held in (self.position, self.value_position):
-            modules = held if isinstance(held, nn.ModuleList) else [held]
-            for module, scope in zip(modules, self.scopes(size), strict=held is not None):
-                if module is not None:
-                    yield module, scope
+            if held is not None:
+                modules = held if isinstance(held, nn.ModuleList) else [held]
+                yield from zip(modules, self.scopes(size), strict=True)
 
     def set_size(self, size: Size) -> None:
         """Rebuild what depends on the grid; here the positions that act inside, on their scopes."""
