@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 import hexavit
 from hexavit.models import resolve
+from hexavit.parts import part_class
+from hexavit.parts.tokens import KeepTokens
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FILE = Path(__file__).parents[2] / "examples" / "detection.py"
@@ -24,7 +26,10 @@ def shallow(name: str) -> hexavit.Architecture:
 
 def embeddings(name: str) -> int:
     """How many stages make tokens of their own, each on a smaller grid."""
-    return sum(stage.tokens.name != "keep" for stage in resolve(name).stages)
+    tokens = [part_class("tokens", stage.tokens.name) for stage in resolve(name).stages]
+    if any(getattr(cls, "makes", None) in ("points", "set") for cls in tokens):
+        return 0  # they have no maps
+    return sum(cls is not KeepTokens for cls in tokens)
 
 
 PYRAMIDS = [name for name in hexavit.list_models() if embeddings(name) > 1]

@@ -184,11 +184,12 @@ def test_facts_of_timms_models(name: str) -> None:
     assert cfg == model.pretrained_cfg
     tokens = model.forward_features(images(cfg["input_size"][-1])[:, :3])
     assert tokens.shape[1] == model.num_extra_tokens + cfg["pool_size"][0] * cfg["pool_size"][1]
-    grid = model.forward_features(images(cfg["input_size"][-1]), output_fmt="NCHW")
-    assert tuple(grid.shape) == (2, model.num_features, *cfg["pool_size"])
+    if model.feature_info[-1]["reduction"] is not None:  # points have no map
+        grid = model.forward_features(images(cfg["input_size"][-1]), output_fmt="NCHW")
+        assert tuple(grid.shape) == (2, model.num_features, *cfg["pool_size"])
     assert model.in_chans == 3
     maps = timm.create_model(timm_name(name), features_only=True, feature_cls="getter", output_stride=max(
-        entry["reduction"] for entry in model.feature_info
+        entry["reduction"] for entry in model.feature_info if entry["reduction"]
     ))  # fmt: skip
     assert maps.default_cfg["input_size"] == cfg["input_size"]
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -50,6 +50,8 @@ SIZES: dict[str, Any] = {
     "split": 2,
     "groups": 4,
     "embed_dim": 8,
+    "inner": 8,
+    "points": 4,
 }
 
 
@@ -63,8 +65,9 @@ def tiny(architecture: Architecture, last: int = 2) -> Architecture:
         columns = {kind: few(getattr(stage, kind), depth) for kind in COLUMNS}
         block = tuple(replace(each, part=each.part and few(each.part, depth)) for each in stage.block)
         # Tokens that are kept grow inside the blocks, if they do, by the factor of the whole model.
-        kept = stage.column("tokens").name == "keep"
-        dim = stages[-1].dim * stage.dim // architecture.stages[i - 1].dim if kept else 16 * (i + 1)
+        before = architecture.stages[i - 1].dim if i else 0
+        kept = stage.dim == before or stage.column("tokens").name == "keep"
+        dim = stages[-1].dim * stage.dim // before if kept else 16 * (i + 1)
         stages.append(replace(stage, depth=depth, dim=dim, drop_path=0.1, block=block, **columns))
     size = (SIDE, SIDE)
     return replace(
@@ -172,6 +175,9 @@ class ModelContract:
     # Feature maps
 
     def test_intermediates(self, model: Backbone, images: torch.Tensor, case: Case) -> None:
+        if format_of(model) == "NLC":
+            assert_only_rasters_are_maps(model, images)
+            return
         features, maps = model.forward_intermediates(images)
         torch.testing.assert_close(features, model.forward_features(images))
         expected = model.feature_info
@@ -186,9 +192,13 @@ class ModelContract:
     def test_intermediates_with_the_final_norm_and_extra_tokens(
         self, model: Backbone, images: torch.Tensor, case: Case
     ) -> None:
-        features, [(normed, extra)] = model.forward_intermediates(images, 1, norm=True, return_prefix_tokens=True)
+        fmt = format_of(model)
+        features, [(normed, extra)] = model.forward_intermediates(
+            images, 1, norm=True, return_prefix_tokens=True, output_fmt=fmt
+        )
         count = model.num_extra_tokens
-        torch.testing.assert_close(normed.flatten(2).transpose(1, 2), features[:, count:])
+        tokens = normed if fmt == "NLC" else normed.flatten(2).transpose(1, 2)
+        torch.testing.assert_close(tokens, features[:, count:])
         stage = int(model.feature_info[-1]["module"].split(".")[1])
         if not count or stage < len(model.stages) - 1:
             assert extra is None  # they enter behind the last map
@@ -200,7 +210,9 @@ class ModelContract:
         backbone.model.load_state_dict(model.state_dict(), strict=False)
         backbone.eval()
         maps = backbone(images)
-        for found, expected in zip(maps, model.forward_intermediates(images, intermediates_only=True), strict=True):
+        rasters = [i for i, entry in enumerate(model.feature_info) if entry["reduction"] is not None]
+        all_maps = model.forward_intermediates(images, rasters, intermediates_only=True)
+        for found, expected in zip(maps, all_maps, strict=True):
             torch.testing.assert_close(found, expected)
         assert backbone.feature_info.channels() == [m.shape[1] for m in maps]
         assert backbone.feature_info.reduction() == [SIDE // m.shape[2] for m in maps]
@@ -212,7 +224,7 @@ class ModelContract:
         whole, first = (
             hexavit.create_model(case.tiny, features_only=True, out_indices=indices) for indices in (None, (0,))
         )
-        if len(whole.feature_info) > 1:
+        if len(whole.feature_info.out_indices) > 1:
             assert sum(p.numel() for p in first.parameters()) < sum(p.numel() for p in whole.parameters())
         (found,) = first(images)
         found.square().sum().backward()
@@ -388,6 +400,25 @@ def ends(architecture: Architecture) -> Architecture:
     if head.options.get("enter"):  # a later stage: the last one in all models
         head = Part(head.name, **{**head.options, "enter": -1})
     return tiny(replace(architecture, stages=(stages[0], *stages[1:][-1:]), head=head), last=1)
+
+
+def format_of(model: Backbone) -> Literal["NCHW", "NLC"]:
+    """The format that all feature maps of a model have: points and sets are no maps."""
+    return "NLC" if any(entry["reduction"] is None for entry in model.feature_info) else "NCHW"
+
+
+def assert_only_rasters_are_maps(model: Backbone, images: torch.Tensor) -> None:
+    features, tokens = model.forward_intermediates(images, output_fmt="NLC")
+    torch.testing.assert_close(features, model.forward_features(images))
+    for i, (entry, found) in enumerate(zip(model.feature_info, tokens, strict=True)):
+        assert found.shape[::2] == (2, entry["num_chs"])
+        if entry["reduction"] is None:
+            with pytest.raises(HexavitError, match="which has no map: use output_fmt='NLC'"):
+                model.forward_intermediates(images, [i])
+        else:
+            (image,) = model.forward_intermediates(images, [i], intermediates_only=True, stop_early=True)
+            assert image.shape[2:] == (SIDE // entry["reduction"],) * 2
+            assert torch.equal(image.flatten(2).transpose(1, 2), found)
 
 
 def assert_captured(model: Backbone) -> None:

@@ -102,6 +102,11 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
         "patches convolved apart": ["stages.0.tokens.whole=true"],
         "one norm for all words of a patch": ["stages.0.block.words.part.each=true"],
     },
+    "ps_vit_nano": {
+        "stem": ["stages.0.tokens=conv(kernel=4, stride=4)"],
+        "moving points": [f"stages.{i}.tokens.gamma=0.0" for i in (2, 3, 4)],
+        "later rounds": [f"stages.{i}.tokens=keep" for i in (2, 3, 4)],
+    },
     "vitae_nano": {
         "dilations": ["stages.*.tokens.dilations=[1, 1]"],
         "performer": ["stages.1.tokens.attend=false", "stages.1.tokens.embed_dim=24"],

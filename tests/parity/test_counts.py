@@ -133,6 +133,11 @@ tnt_ti_patch16_224 6.114 1.404
 tnt_s_patch16_224 23.844 5.217
 tnt_b_patch16_224 65.554 14.049
 tnt_s_legacy_patch16_224 23.755 5.217
+ps_vit_ti_14 4.778 1.565
+ps_vit_b_10 21.3 3.1
+ps_vit_b_14 21.344 5.380
+ps_vit_b_16 21.344 6.911
+ps_vit_b_18 21.344 8.741
 vitae_tiny 4.887 1.757
 vitae_6m 6.614 2.152
 vitae_13m 10.83 3.04

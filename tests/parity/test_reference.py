@@ -51,6 +51,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "mvit_b_16_conv_224": ("mvit_b_16_conv", []),
     "mvitv2_tiny_224": ("mvitv2_tiny", []),
     "mvitv2_small_224": ("mvitv2_small", []),
+    "ps_vit_b_14-qk_scale_dim": ("ps_vit_b_14", ["stages.*.attention.scale=dim"]),
     "vitae_tiny_224": ("vitae_tiny", []),
     "vitae_6m_224": ("vitae_6m", []),
     "vitae_base_224": ("vitae_base", []),
@@ -88,6 +89,12 @@ def feature(name: str, model: Any, seen: dict[str, Tokens]) -> Tensor:
         extra = seen[f"stages.{stages - 1}"].extra
         assert extra is not None
         return extra[:, 0] if name == "cls_after_last_block" else extra
+    if name.startswith("ps_layer"):
+        return seen[f"stages.{int(name.removeprefix('ps_layer')) + 1}"].image
+    if name == "sample_points_last":
+        return seen[f"stages.{stages - 1}"].carry["points"]
+    if name == "tokens":
+        return seen[f"stages.{stages - 1}"].sequence
     if name == "embedding":
         return seen["stages.0.position"].sequence
     if name.endswith("_reduction"):
@@ -135,7 +142,7 @@ def test_every_record_is_compared() -> None:
         "ViT/pos_embed_resize",
     }
     assert {path for path, record in RECORDS.items() if "logits" not in record} == others
-    assert len(MODELS) == len(RECORDS) - len(others) == 73
+    assert len(MODELS) == len(RECORDS) - len(others) == 76
     assert set(MODELS) >= set(VARIANTS)
 
 

@@ -61,6 +61,8 @@ VARIANTS = (
         "conv_stem",
         {"channels": (4,), "kernels": (3,), "strides": (1,), "last_kernel": 3, "last_padding": 1, "last_bias": False},
     ),
+    Case("tokens", "bottleneck_stem", {"inner": 4, "channels": (6, 16)}),
+    Case("tokens", "progressive_sampling", {"gamma": 0.1}, ("stages.0.tokens=progressive_sampling(points=3)",)),
     Case("tokens", "reduction_cell", {"kernel": 7, "stride": 4, "dilations": (1, 2, 3), "embed_dim": 5, "eps": 1e-5}),
     Case("tokens", "reduction_cell", {"attend": False, "stride": 1}),
     Case("feedforward", "conv_module", {"groups": 4, "layers": 2, "act": "relu"}),

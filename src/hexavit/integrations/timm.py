@@ -98,8 +98,8 @@ def _build(name: str, pretrained: bool, cfg: dict[str, Any], options: dict[str, 
         load_checkpoint(model, weights, adapt=True)
     model.to(dtype=options.get("dtype"))
     stride = options.get("output_stride", 32)  # 32 is timm's default
-    strides = [entry["reduction"] for entry in model.feature_info]
-    if stride not in (32, max(strides)):
+    strides = [entry["reduction"] for entry in model.feature_info if entry["reduction"] is not None]
+    if stride not in (32, max(strides, default=32)):
         raise HexavitError(f"{name} has the output stride {max(strides)}, and output_stride={stride} is not supported")
     if len(model.head.classifiers) > 1:  # type: ignore[arg-type]  # a Head
         model.set_distilled_training(False)  # as timm's models start

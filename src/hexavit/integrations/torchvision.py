@@ -126,12 +126,16 @@ def backbone(
 
     Raises:
         ArchitectureError: as for `create_model`.
-        HexavitError: the pyramid does not exist, or does not fit the model's maps.
+        HexavitError: the pyramid does not exist, or does not fit the model's maps; or the last tokens have no map.
     """
     if pyramid not in (None, "fpn", "simple"):
         raise HexavitError(f"pyramid is 'fpn', 'simple' or None, not {pyramid!r}")
     options: dict[str, Any] = {"in_chans": in_chans, "img_size": img_size, "overrides": overrides}
     model = create_model(name_or_architecture, pretrained=pretrained, **options)
+    if (layout := model.stage_modules[-1].layout) != "raster":
+        raise HexavitError(
+            f"{model.architecture.name} ends with layout '{layout}', which has no map for a detector to read"
+        )
     isotropic = len({entry["reduction"] for entry in model.feature_info}) == 1
     chosen = 1 if isotropic and out_indices is None else out_indices
     body = FeatureBackbone(model, chosen)

@@ -40,6 +40,7 @@ FAMILIES = (
     "swin_v2",
     "twins",
     "tnt",
+    "ps_vit",
     "vitae",
     "vit_c",
 )

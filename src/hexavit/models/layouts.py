@@ -7,6 +7,7 @@ both are carried over in their order. What a key becomes:
     As("ours", form)            reshaped
     Split("q", "k", form=...)   one tensor of theirs, cut into equal parts along its first axis; a part None is 0 there
     Join("ours", form=...)      several of theirs (the key is a tuple) set behind each other along the first axis
+    Copies("ours")              several of theirs (the key is a tuple) are equal to one of ours; some may be absent
     None                        dropped on purpose
 
 Every table is read in both directions. Which file has which layout is for `hexavit.checkpoints` to find out.
@@ -54,6 +55,7 @@ POINTWISE = Form("1x1 convolution (o, i, 1, 1)", lambda t: t[:, :, 0, 0], lambda
 CHANNELS = Form("over channels (1, C, 1, 1)", lambda t: t[0, :, 0, 0], lambda t, heads: t[None, :, None, None])
 TRANSPOSED = Form("transposed (i, o)", lambda t: t.mT, lambda t, heads: t.mT)
 HWIO = Form("(kh, kw, i, o)", lambda t: t.permute(3, 2, 0, 1), lambda t, heads: t.permute(2, 3, 1, 0))
+COPIES = Form("copies of one tensor", lambda t: t, lambda t, heads: t)
 SEQUENCE_FIRST = Form("sequence first (M, 1, C)", lambda t: t.transpose(0, 1), lambda t, heads: t.transpose(0, 1))
 HEADS_OUT = Form("(C, h, d)", lambda t: t.flatten(1).mT, lambda t, heads: t.mT.unflatten(1, (heads, -1)))
 HEADS_BIAS = Form("(h, d)", lambda t: t.flatten(), lambda t, heads: t.unflatten(0, (heads, -1)))
@@ -87,7 +89,14 @@ class Join:
     shares: tuple[int, ...] = ()
 
 
-Table = Mapping[str | tuple[str, ...], str | As | Split | Join | None]
+@dataclass(frozen=True)
+class Copies:
+    """Several tensors of theirs are copies of one of ours: a module of theirs that has several names."""
+
+    ours: str
+
+
+Table = Mapping[str | tuple[str, ...], str | As | Split | Join | Copies | None]
 
 
 @dataclass(frozen=True)
@@ -276,7 +285,7 @@ def filled(kind: str, part: Part) -> dict[str, Any]:
     return {name: part.options.get(name, parameter.default) for name, parameter in options(kind, part.name).items()}
 
 
-def _row(theirs: str | tuple[str, ...], ours: str | As | Split | Join | None) -> Row:
+def _row(theirs: str | tuple[str, ...], ours: str | As | Split | Join | Copies | None) -> Row:
     keys = (theirs,) if isinstance(theirs, str) else theirs
     if ours is None:
         return Row(keys, (), SAME)
@@ -285,6 +294,8 @@ def _row(theirs: str | tuple[str, ...], ours: str | As | Split | Join | None) ->
     if isinstance(ours, Split):
         zeros = tuple(i for i, name in enumerate(ours.ours) if name is None)
         return Row(keys, tuple(name for name in ours.ours if name is not None), ours.form, zeros=zeros)
+    if isinstance(ours, Copies):
+        return Row(keys, (ours.ours,), COPIES)
     if isinstance(ours, Join):
         return Row(keys, (ours.ours,), ours.form, ours.axis, shares=ours.shares)
     return Row(keys, (ours.ours,), ours.form)
@@ -351,11 +362,12 @@ def _translate(
         sources, targets = sides(row)
         keys = tuple(_fill(source, values) for source in sources)
         names = [_fill(target, values) for target in targets]
-        if len(held) < len(sources):
+        if len(held) < len(sources) and row.form is not COPIES:
             absent = [keys[i] for i in range(len(keys)) if i not in held]
             done.broken.append(f"{', '.join(held.values())} needs {', '.join(absent)} beside it")
             continue
-        tensors = [state[held[i]] for i in range(len(sources))]
+        keys = tuple(keys[i] for i in sorted(held))
+        tensors = [state[held[i]] for i in sorted(held)]
         try:
             changed = change(row, tensors, keys[0])
         except (RuntimeError, IndexError, ValueError):
@@ -372,6 +384,10 @@ def _translate(
 
 
 def _to_ours(row: Row, tensors: list[Tensor], key: str) -> list[Tensor]:
+    if row.form is COPIES:
+        if not all(t.is_meta or torch.equal(t, tensors[0]) for t in tensors):
+            raise ValueError(key)
+        return tensors[:1]
     formed = [row.form.ours(t) for t in tensors]
     if any(a.numel() != b.numel() for a, b in zip(formed, tensors, strict=True)):
         raise ValueError(key)  # a form that would leave numbers out
@@ -381,6 +397,8 @@ def _to_ours(row: Row, tensors: list[Tensor], key: str) -> list[Tensor]:
 
 
 def _to_theirs(row: Row, tensors: list[Tensor], heads: Callable[[str], int], key: str) -> list[Tensor]:
+    if row.form is COPIES:
+        return [tensors[0].clone() for _ in row.theirs]
     tensors = list(tensors)
     for i in row.zeros:
         tensors.insert(i, torch.zeros_like(tensors[0]))

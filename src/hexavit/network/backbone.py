@@ -139,9 +139,16 @@ class Backbone(nn.Module):
             x: images (B, in_chans, H, W).
             output_fmt: `NLC` for all tokens (B, P + N, C), the extra ones first, which `forward_head` takes; `NCHW` for
                 the image tokens alone as a map (B, C, H, W).
+
+        Raises:
+            ArchitectureError: an unknown format, or `NCHW` of points or a set.
         """
         _check_format(output_fmt)
         tokens = self._tokens(x)
+        if output_fmt == "NCHW" and tokens.layout != "raster":
+            raise ArchitectureError(
+                f"the last tokens are of layout '{tokens.layout}', which has no map: use output_fmt='NLC'"
+            )
         features: Tensor = self.head.features(tokens) if isinstance(self.head, Head) else tokens.sequence
         if output_fmt == "NLC":
             return features

@@ -64,8 +64,9 @@ class FeatureBackbone(nn.Module):
 
     Args:
         model: the model, which is changed.
-        out_indices: which maps: the last n for a number, else by index into `feature_info`; None for all.
-        output_fmt: `NCHW` for (B, C, H, W), `NLC` for (B, H W, C).
+        out_indices: which maps: the last n for a number, else by index into `feature_info`; None for all that have the
+            format.
+        output_fmt: `NCHW` for (B, C, H, W), which points and sets do not have, `NLC` for (B, N, C).
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class FeatureBackbone(nn.Module):
     ) -> None:
         super().__init__()
         indices = model.feature_indices(out_indices)
+        if out_indices is None and output_fmt == "NCHW":
+            indices = [i for i in indices if model.feature_info[i]["reduction"] is not None]
         self.feature_info = FeatureInfo(model.feature_info, indices)
         self.output_fmt = output_fmt
         model.head = nn.Identity().train(model.training)

@@ -52,6 +52,10 @@ def initialise(model: nn.Module, scheme: str) -> None:
             _convolution(module, scheme)
         if scheme == "constant_biases" and isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
             nn.init.constant_(module.bias, 0.02)
+    for module in model.modules():
+        for name in getattr(module, "starts_at_zero", ()):
+            for weight in getattr(module, name, nn.Identity()).parameters():
+                nn.init.zeros_(weight)
 
 
 def initialise_classifier(linear: nn.Module, scheme: str) -> None:

@@ -228,6 +228,8 @@ class PartModule(nn.Module):
     """Names of its own parameters that are exempt from weight decay (biases and norms always are)."""
     constants: ClassVar[tuple[str, ...]] = ()
     """Names of its own tables that an authors' state dict may hold as parameters, though they are not trained."""
+    starts_at_zero: ClassVar[tuple[str, ...]] = ()
+    """Names, inside the part, of linears whose weight and bias start at 0, by whatever scheme the others start."""
     last: ClassVar[str | None] = None
     """Name, inside the part, of its last linear or convolution; None for the last that it registers. Fixup reads it."""
     out_dim: int | None = None

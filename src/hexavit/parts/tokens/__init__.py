@@ -1,11 +1,23 @@
 """Tokens parts: from an image to tokens, and from tokens to other tokens."""
 
+from hexavit.parts.tokens.bottleneck_stem import BottleneckStem
 from hexavit.parts.tokens.conv import ConvTokens
 from hexavit.parts.tokens.conv_stem import ConvStem
 from hexavit.parts.tokens.keep import KeepTokens
 from hexavit.parts.tokens.merging import PatchMerging
+from hexavit.parts.tokens.progressive_sampling import ProgressiveSampling
 from hexavit.parts.tokens.reduction_cell import ReductionCell
 from hexavit.parts.tokens.tokens_to_token import TokensToToken
 from hexavit.parts.tokens.words import WordTokens
 
-__all__ = ["ConvStem", "ConvTokens", "KeepTokens", "PatchMerging", "ReductionCell", "TokensToToken", "WordTokens"]
+__all__ = [
+    "BottleneckStem",
+    "ConvStem",
+    "ConvTokens",
+    "KeepTokens",
+    "PatchMerging",
+    "ProgressiveSampling",
+    "ReductionCell",
+    "TokensToToken",
+    "WordTokens",
+]

@@ -1,0 +1,1 @@
+"""PS-ViT: variants, checkpoint keys and published weights."""
