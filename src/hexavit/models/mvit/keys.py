@@ -115,6 +115,8 @@ def authors(family: str, table: Table, only: dict[str, tuple[str, ...]]) -> Rena
 ONLY: dict[str, tuple[str, ...]] = {
     "attention": ("pooling",),
     "attention.head_dim": ("none",),
+    "attention.kernel": ("3",),
+    "attention.window": ("0",),
     "tokens.norm": ("false",),
     "feedforward": ("mlp",),
     "feedforward.act": ("gelu",),
@@ -130,4 +132,10 @@ _TABLE: Table = {
     **block_rows(VIDEO_POOL),
     "head.projection.*": "head.fc.*",
 }
-LAYOUTS = (authors("mvit", _TABLE, {**ONLY, "head": ("class_token",)}),)
+_ONLY = {
+    **ONLY,
+    "attention.residual_q": ("false",),
+    "position": ("learned", "none"),
+    "head": ("class_token",),
+}
+LAYOUTS = (authors("mvit", _TABLE, _ONLY),)
