@@ -75,3 +75,13 @@ def test_vit_c_is_written_with_the_suffix_of_its_authors(tmp_path: Path) -> None
     state = hexavit.create_model("vit_c_nano").state_dict()
     convert(state, tmp_path / "theirs.pyth", "authors")
     assert inspect_checkpoint(tmp_path / "theirs.pyth").model == "vit_c_nano"
+
+
+@pytest.mark.parametrize("to", ["authors", "timm"])
+@pytest.mark.parametrize("edit", ["stages.0.attention.window=4", "stages.*.attention.residual_q=false"])
+def test_what_the_other_library_cannot_compute_is_not_written(to: str, edit: str, tmp_path: Path) -> None:
+    architecture = hexavit.models.resolve("mvit_v2_nano", overrides=[edit])
+    state = hexavit.create_model(architecture).state_dict()
+    option = edit.partition("=")[0].rpartition(".")[2]
+    with pytest.raises(hexavit.HexavitError, match=rf"the layout '{to}' of mvit_v2 cannot express .*{option}="):
+        convert(state, tmp_path / "theirs.safetensors", to, model=architecture)
