@@ -21,7 +21,7 @@ def prepared(name: str) -> hexavit.Backbone:
     for number, parameter in enumerate(model.parameters()):
         parameter.requires_grad_(number % 2 == 0)
     model.set_grad_checkpointing()
-    block = model.stages[0].blocks[0]
+    block = next(stage for stage in model.stages if len(stage.blocks)).blocks[0]
     block.attention_residual.train()
     block.feedforward.register_forward_hook(lambda *_: None)
     return model
@@ -68,7 +68,7 @@ def test_another_pooling(name: str) -> None:
     kept = [n for n, m in model.named_modules() if ".blocks." in n and m is not modules[n]]
     assert not kept, "blocks are the modules that they were"
     images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    model.stages[0].blocks[0].attention_residual.eval()
+    next(stage for stage in model.stages if len(stage.blocks)).blocks[0].attention_residual.eval()
     torch.testing.assert_close(model(images)[:1], model(images[:1]))  # an image does not depend on its batch
 
 
@@ -144,6 +144,10 @@ def test_no_pooling_gives_the_features(name: str) -> None:
 def test_features_as_a_map(name: str) -> None:
     model = hexavit.create_model(name).eval()
     images = torch.randn(2, 3, *model.architecture.img_size)
+    if model.stages[-1].layout != "raster":
+        with pytest.raises(hexavit.HexavitError, match="has no map: use output_fmt='NLC'"):
+            model.forward_features(images, output_fmt="NCHW")
+        return
     features, found = model.forward_features(images), model.forward_features(images, output_fmt="NCHW")
     assert found.shape == (2, model.num_features, *model.grid_size)
     torch.testing.assert_close(found.flatten(2).transpose(1, 2), features[:, model.num_extra_tokens :])

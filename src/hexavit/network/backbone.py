@@ -111,11 +111,12 @@ class Backbone(nn.Module):
         """
         path: list[tuple[FeatureMap, bool]] = []
         for stage in self.stage_modules:
-            path.append((stage.input_map, False))
-            path += [(block.output_map, keeps_image(block)) for block in stage.typed_blocks]
-        if not self.num_extra_tokens:
-            return self.stage_modules[-1].output_map
-        path.pop()
+            path.append((stage.input_map, stage.layout != "raster"))
+            path += [(block.output_map, path[-1][1] or keeps_image(block)) for block in stage.typed_blocks]
+        if not self.num_extra_tokens and stage.layout == "raster":
+            return stage.output_map
+        if self.num_extra_tokens:
+            path.pop()
         while path[-1][1]:
             path.pop()
         return path[-1][0]
@@ -243,7 +244,8 @@ class Backbone(nn.Module):
         if norm and isinstance(self.head, Head) and tokens.image.shape[2] == self.num_features:
             tokens = tokens.each(self.head.norm)
         if output_fmt == "NCHW" and tokens.layout != "raster":
-            raise ArchitectureError(f"{path} gives a {tokens.layout}, which has no map: use output_fmt='NLC'")
+            what = "points, which have" if tokens.layout == "points" else "a set, which has"
+            raise ArchitectureError(f"{path} gives {what} no map: use output_fmt='NLC'")
         out = tokens.map if output_fmt == "NCHW" else tokens.image
         return (out, tokens.extra) if prefix else out
 
