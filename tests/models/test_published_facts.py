@@ -59,7 +59,7 @@ DROP_PATH: tuple[tuple[str, tuple[float, ...], str, str], ...] = (
     ("rest_small", (0.1,), "model", "ResT, section 4"),
     ("rest_base", (0.2,), "model", "ResT, section 4"),
     ("rest_large", (0.3,), "model", "ResT, section 4"),
-    ("ps_vit_[!n]*", (0.1,), "model", "yuexy/PS-ViT, configs: drop_path 0.1 over all layers"),
+    ("ps_vit_[!n]*", (0.1,), "model", "yuexy/PS-ViT, its training recipe: linear over all layers"),
     ("vitae_[!n]*", (0.1,), "model", "ViTAE-Transformer/ViTAE-Transformer, main.py --drop-path"),
     ("swin_tiny_*", (0.2,), "model", "microsoft/Swin-Transformer, configs/swin"),
     ("swin_small_*", (0.3,), "model", "microsoft/Swin-Transformer, configs/swin"),

@@ -15,7 +15,7 @@ from hexavit.parts.registry import register_part
 
 @register_part("feedforward", "conv_module")
 class ConvModule(PartModule):
-    """Parallel convolutional module (ViTAE: Xu et al., NeurIPS 2021, section 3.2): grouped 3x3 convolutions over the
+    """Parallel convolutional module (ViTAE: Xu et al., NeurIPS 2021): grouped 3x3 convolutions over the
     map, each followed by batch norm and an activation, the last by an activation alone.
 
     New in it: it stands beside the attention, as a `parallel` branch that reads the same input, and adds what is local.

@@ -37,7 +37,7 @@ class BottleneckStem(PartModule):
     """The first layers of a ResNet (He et al., CVPR 2016, section 4.1): a 7x7 convolution of stride 2 with batch norm
     and ReLU, a 3x3 max pool of stride 2, then residual bottlenecks, the last one of the width C.
 
-    PS-ViT (Yue et al., ICCV 2021, section 3.3) samples its tokens from such a map.
+    PS-ViT (Yue et al., ICCV 2021) samples its tokens from such a map.
 
     Shapes: (B, H, W, C_in) to (B, ceil(H / 4), ceil(W / 4), C). Cost with inner width E: parameters 49 C_in E + 2 E,
     and (C_i + 9 E + C_o) E + 4 E + 2 C_o for each bottleneck, and (C_i + 2) C_o where C_i is not C_o; multiply-adds

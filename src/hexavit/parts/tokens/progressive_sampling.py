@@ -48,7 +48,7 @@ def sample_bilinear(grid: Tensor, points: Tensor) -> Tensor:
 
 @register_part("tokens", "progressive_sampling")
 class ProgressiveSampling(PartModule):
-    """One round of progressive sampling (PS-ViT: Yue et al., ICCV 2021, section 3.2, eq. 1 to 5).
+    """One round of progressive sampling (PS-ViT: Yue et al., ICCV 2021).
 
     New in it: tokens stand at points and not on a grid. The first round, which reads a raster, samples the map at the
     centres of n x n equal cells. Each later round, which reads points, moves them by a linear of the tokens and samples

@@ -20,7 +20,7 @@ _STRIDES = {1: (1, 1, 1), 2: (2, 1, 1), 4: (2, 2, 1), 8: (2, 2, 2)}
 
 @register_part("tokens", "reduction_cell")
 class ReductionCell(PartModule):
-    """Reduction cell (ViTAE: Xu et al., NeurIPS 2021, section 3.2, eq. 3 to 6): convolutions of several dilations side
+    """Reduction cell (ViTAE: Xu et al., NeurIPS 2021): convolutions of several dilations side
     by side, concatenated; one head of Performer attention over them, with its values as the skip; three convolutions of
     the input in parallel; a feedforward of ratio 1.
 
