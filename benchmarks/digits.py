@@ -28,6 +28,8 @@ SETTINGS: dict[str, Any] = {"data": "digits", "epochs": 20, "lr": 2e-3, "batch_s
 OTHERS: dict[str, dict[str, Any]] = {
     "cait_nano": {"epochs": 25, "lr": 3e-3},  # its branches start small
     "deit_nano": {"epochs": 30, "lr": 1e-3},
+    "tnt_nano": {"epochs": 50, "lr": 1e-3},
+    "tokenlearner_nano": {"epochs": 60, "lr": 1e-3},
     "t2t_vit_nano": {"img_size": (64, 64)},  # 4 x 4 tokens of 16 pixels
 }
 

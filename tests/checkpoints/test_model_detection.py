@@ -41,7 +41,7 @@ def written(architecture: Architecture, name: str) -> dict[str, Tensor]:
     layout = authors(architecture, name)
     if layout is None:  # nobody else wrote it: huge Swin V2s, small members with parts of their own
         return state_of(architecture)
-    return layout.to_theirs(state_of(architecture), heads).state
+    return layout.to_theirs(state_of(architecture), heads, architecture).state
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,7 +51,7 @@ def test_a_file_of_its_authors_is_known_again(name: str) -> None:
     done = origin.to_ours(theirs)
     assert not done.unexplained
     assert not done.broken
-    found = matches(done.state, origin.family)
+    found = matches(done.state, origin.family, origin.places)
     names = [each.name for each in found]
     assert name in names
     assert all(shapes(twin) == shapes(name) for twin in names)  # listed as such, and nothing else is

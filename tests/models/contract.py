@@ -399,7 +399,12 @@ def ends(architecture: Architecture) -> Architecture:
     stages, head = architecture.stages, architecture.head
     if head.options.get("enter"):  # a later stage: the last one in all models
         head = Part(head.name, **{**head.options, "enter": -1})
-    return tiny(replace(architecture, stages=(stages[0], *stages[1:][-1:]), head=head), last=1)
+    short = replace(architecture, stages=(stages[0], *stages[1:][-1:]), head=head)
+    try:
+        check_fits(short)
+    except HexavitError:  # the last takes what a stage between gives
+        short = architecture
+    return tiny(short, last=1)
 
 
 def format_of(model: Backbone) -> Literal["NCHW", "NLC"]:

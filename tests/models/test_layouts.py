@@ -152,10 +152,10 @@ def test_a_published_table_explains_a_model_both_ways(layout: Layout) -> None:
     architecture = next(each for each in architectures if not layout.unsupported(each))
     state = hexavit.create_model(architecture).state_dict()
     heads = architecture.stages[0].column("attention", 0).options["heads"]
-    written = layout.to_theirs(state, lambda key: int(str(heads)))
+    written = layout.to_theirs(state, lambda key: int(str(heads)), architecture)
     assert not written.unexplained
     assert not written.broken
-    back = layout.to_ours(written.state)
+    back = layout.to_ours(written.state, architecture)
     assert not back.unexplained
     assert not back.broken
     assert set(back.state) == set(state)

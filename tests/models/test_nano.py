@@ -96,6 +96,11 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
         "norm behind the branch": ["stages.*.residual=pre_norm"],
         "extra norm": ["stages.2.residual=res_post_norm"],
     },
+    "tokenlearner_nano": {
+        "learned tokens": [f"stages.{i}.tokens=keep" for i in (1, 2, 3, 4)],
+        "fuser": ["stages.2.tokens=keep", "stages.4.tokens=keep"],
+        "weights without convolutions": ["stages.1.tokens=token_learner_v1", "stages.3.tokens=token_learner_v1"],
+    },
     "tnt_nano": {
         "words in every block": ["stages.0.block=(attention, feedforward)"],
         "excitation": ["stages.0.feedforward=mlp"],

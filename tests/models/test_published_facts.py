@@ -36,6 +36,7 @@ DROP_PATH: tuple[tuple[str, tuple[float, ...], str, str], ...] = (
     ("ceit_*", (0.1,), "model", "coeusguo/ceit, main.py --drop-path"),
     ("localvit_swin_*", (0.1,), "model", "ofsoundof/LocalViT: the factory ignores its arguments"),
     ("localvit_*", (0.1,), "model", "ofsoundof/LocalViT, main.py --drop-path"),
+    ("tokenlearner_*", (0.0,), "model", "google-research/scenic: the configured rate is not passed to the encoder"),
     ("tnt_[!n]*", (0.1,), "model", "huawei-noah/Efficient-AI-Backbones, tnt_pytorch/README.md"),
     ("pvt_tiny", (0.1,), "model", "whai362/PVT, configs/pvt"),
     ("pvt_small", (0.1,), "model", "whai362/PVT, configs/pvt"),

@@ -129,6 +129,11 @@ localvit_tiny_mlp6_act1 7.655 1.621
 localvit_small_mlp4_act3_r384 22.433 4.617
 localvit_t2t_conv7 4.385 1.154
 localvit_tnt_t_patch16_224 6.261 1.417
+tokenlearner_ti16_tl8_at6 5.730 -
+tokenlearner_ti16_tl8_at6_v1 5.733 -
+tokenlearner_ti16_tl8_at9_fuser 5.799 -
+tokenlearner_s16_tl16_at9 22.076 -
+tokenlearner_b16_tl16_at9 86.618 -
 tnt_ti_patch16_224 6.114 1.404
 tnt_s_patch16_224 23.844 5.217
 tnt_b_patch16_224 65.554 14.049

@@ -18,6 +18,7 @@ import hexavit
 from hexavit.models.layouts import Layout
 from hexavit.models.t2t_vit.keys import LAYOUTS as T2T_LAYOUTS
 from hexavit.parts import Tokens, record_attention
+from hexavit.parts.tokens import TokenFuser, TokenLearner, TokenLearnerV1
 from hexavit.parts.tokens.tokens_to_token import T2TLayer
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -55,6 +56,10 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "vitae_tiny_224": ("vitae_tiny", []),
     "vitae_6m_224": ("vitae_6m", []),
     "vitae_base_224": ("vitae_base", []),
+    "ti16_tl8_at6": ("tokenlearner_ti16_tl8_at6", []),
+    "ti16_tl8_at6-v1": ("tokenlearner_ti16_tl8_at6_v1", []),
+    "ti16_tl8_at9-fuser": ("tokenlearner_ti16_tl8_at9_fuser", []),
+    "s16_tl16_at9": ("tokenlearner_s16_tl16_at9", []),
     "rest_lite_no_transform": ("rest_lite", ["stages.*.attention.mix_heads=false"]),
 }
 
@@ -71,6 +76,14 @@ def loaded(record: dict[str, Any], state: dict[str, Tensor] | None = None) -> tu
 def feature(name: str, model: Any, seen: dict[str, Tokens]) -> Tensor:
     """The value that a record stores as `name`, computed from the outputs of the modules."""
     stages = len(model.stages)
+    if name == "encoder_output":  # after the final norm
+        normed: Tensor = model.head.norm(seen[f"stages.{stages - 1}"].image)
+        return normed
+    if name == "last_block":  # before it is fused
+        depths = [i for i, stage in enumerate(model.architecture.stages) if stage.depth]
+        return seen[f"stages.{depths[-1]}"].image
+    if name == "token_learner0":
+        return seen["stages.1.tokens"].image
     if name == "stem" and "stages.0.position" in seen and model.architecture.stages[0].position.name != "learned":
         return seen["stages.0.position"].map  # ResT's ends with its gate
     if name in ("image_to_tokens", "stem", "patch_embed", "t2t"):
@@ -139,10 +152,13 @@ def test_every_record_is_compared() -> None:
         "Performer/token_performer",
         "Performer/token_performer_unscaled",
         "Performer/token_transformer",
+        "TokenLearner/token_fuser",
+        "TokenLearner/token_learner_v1",
+        "TokenLearner/token_learner_v11",
         "ViT/pos_embed_resize",
     }
     assert {path for path, record in RECORDS.items() if "logits" not in record} == others
-    assert len(MODELS) == len(RECORDS) - len(others) == 76
+    assert len(MODELS) == len(RECORDS) - len(others) == 80
     assert set(MODELS) >= set(VARIANTS)
 
 
@@ -218,8 +234,9 @@ def constants(model: Any) -> int:
 
 def record_last_attention(model: nn.Module, record: dict[str, Any]) -> Any:
     """The maps of the last block only, because the maps of earlier layers are large."""
-    last = model.stages[-1].blocks[-1]  # type: ignore[index,union-attr]  # ModuleLists
-    return record_attention(last if "last_attention" in record["features"] else nn.Identity())
+    if "last_attention" not in record["features"]:
+        return record_attention(nn.Identity())
+    return record_attention(model.stages[-1].blocks[-1])  # type: ignore[index,union-attr]  # ModuleLists
 
 
 def assert_both_outputs(model: Any, record: dict[str, Any], seen: dict[str, Tokens]) -> None:
@@ -273,3 +290,23 @@ def test_a_layer_of_tokens_alone(name: str) -> None:
     x = golden.image(record["input"])
     with torch.no_grad():
         assert_recorded(layer(Tokens(x, (14, 14))).image, record["output"], name)
+
+
+@pytest.mark.parametrize("name", ["token_learner_v11", "token_learner_v1", "token_fuser"])
+def test_a_learner_or_a_fuser_alone(name: str) -> None:
+    record = RECORDS[f"TokenLearner/{name}"]
+    x = golden.image(record["input"])
+    given = Tokens(x, (14, 14))
+    part: nn.Module
+    if name == "token_fuser":
+        part = TokenFuser(192, (8, 1), (14, 14), 1e-6)
+        given = Tokens(golden.image([2, 8, 192], seed=1), (8, 1), layout="set", carry={"unpooled": given.grid})
+    else:
+        part = (TokenLearnerV1 if name.endswith("_v1") else TokenLearner)(192, 1e-6)
+    part.load_state_dict({key.partition(".")[2].replace("mlp.", ""): t for key, t in golden.state_of(record).items()})
+    with torch.no_grad():
+        out = part.eval()(given).image
+    out = out - x if name == "token_fuser" else out  # the authors' encoder adds x
+    assert_recorded(out, record["output"], name)
+    for k, row in enumerate(record["output_row"]):
+        torch.testing.assert_close(out[k, 0, :8], torch.tensor(row), rtol=1e-4, atol=2e-5)

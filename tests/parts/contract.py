@@ -4,7 +4,7 @@ A part of your own: `class TestMine(PartContract): cases = (Case("attention", "m
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -28,6 +28,9 @@ REQUIRED: dict[str, Any] = {
 
 # Options of parts whose defaults are too large for the tiny model, and what a part needs around it.
 SMALL: dict[tuple[str, str], dict[str, Any]] = {
+    ("tokens", "token_learner"): {"count": 3, "hidden": 8},
+    ("tokens", "token_learner_v1"): {"count": 3},
+    ("tokens", "token_fuser"): {"hidden": 8},
     ("tokens", "words"): {"patch": 2, "word_dim": 4, "kernel": 3, "stride": 1},
 }
 AROUND: dict[tuple[str, str], tuple[str, ...]] = {
@@ -36,6 +39,15 @@ AROUND: dict[tuple[str, str], tuple[str, ...]] = {
         "stages.1.residual=pre_norm(norm=none)",
     ),
 }
+
+# The tokens of a stage between the two, for parts that read a set.
+BETWEEN: dict[tuple[str, str], Part] = {("tokens", "token_fuser"): Part("token_learner", count=3, hidden=8)}
+
+
+def stages_around(first: Stage, last: Stage) -> tuple[Stage, ...]:
+    """Both stages, and one between them where the tokens part of the last needs it."""
+    between = BETWEEN.get(("tokens", last.tokens.name))
+    return (first, last) if between is None else (first, replace(first, tokens=between), last)
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,9 @@ class Case:
         head = columns.pop("head")
         first = Stage(16, 1, tokens=Part("conv", kernel=3, stride=2, padding=1), attention=Part("global", heads=2))
         last = Stage(16, 1, **columns)  # type: ignore[arg-type]  # columns by their names
-        return Architecture("tiny", (first, last), head, num_classes=3, img_size=(12, 10)).override(self.edits)
+        return Architecture("tiny", stages_around(first, last), head, num_classes=3, img_size=(12, 10)).override(
+            self.edits
+        )
 
     def _offering(self) -> Part:
         """An attention part that offers the place where this position part acts."""
@@ -137,6 +151,7 @@ class PartContract:
     @where(lambda case: case.maps_tokens)
     @pytest.mark.parametrize("img_size", [(12, 10), (13, 9), (9, 17)])
     def test_as_many_tokens_as_declared(self, case: Case, model: Backbone, img_size: tuple[int, int]) -> None:
+        model.set_input_size(img_size)
         given, got = seen(case, model, torch.randn(2, 3, *img_size))
         declaring = model.stages[-1].blocks[0].attention if case.kind == "residual" else part_of(case, model)
         size = declaring.out_size(given.size) if hasattr(declaring, "out_size") else given.size
@@ -176,6 +191,7 @@ class PartContract:
     @where(lambda case: hasattr(case.cls, "macs"))  # a plain nn.Module need not tell its cost
     def test_its_formula_is_what_is_counted(self, case: Case, model: Backbone) -> None:
         img_size = size = (13, 9)
+        model.set_input_size(img_size)
         for stage in model.stages[:-1] if case.kind == "tokens" else model.stages:
             size = stage.tokens.out_size(size)
         # The class token enters behind the last stage's tokens part.
@@ -185,7 +201,7 @@ class PartContract:
             expected = sum(part.macs_inside(size, scope) for part, scope in inside)
         else:
             expected = sum(part.macs(size, extra) for part in parts_of(case, model))
-        place = ("head" if case.kind == "head" else "1", case.kind)
+        place = ("head" if case.kind == "head" else str(len(model.stages) - 1), case.kind)
         assert profile(model, img_size=img_size).places.get(place, Cost()).macs == expected
 
     def test_captured_as_one_graph(self, case: Case, model: Backbone, images: torch.Tensor) -> None:

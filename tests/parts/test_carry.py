@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from tests.parts.contract import AROUND, REQUIRED, SMALL
+from tests.parts.contract import AROUND, REQUIRED, SMALL, stages_around
 from torch import Tensor, nn
 
 from hexavit import Architecture, Backbone, HexavitError, Part, PartModule, Pattern, Stage, Tokens, register_part
@@ -117,7 +117,8 @@ def test_what_is_carried_passes_every_part_that_does_not_know_it(images: Tensor)
     for kind, part in every_other_part():
         columns = {"tokens": Part("keep"), "attention": Part("global", heads=2), kind: part}
         first = Stage(8, 1, tokens=PATCH, attention=Part("global", heads=2), position=Part("label"))
-        toy = Architecture("toy", (first, Stage(8, 1, **columns)), Part("class_token"), img_size=(16, 12))
+        stages = stages_around(first, Stage(8, 1, **columns))
+        toy = Architecture("toy", stages, Part("class_token"), img_size=(16, 12))
         model = Backbone(toy.override(AROUND.get((kind, part.name), ())))
         tokens = as_tokens(images)
         for stage in model.stages:

@@ -73,6 +73,9 @@ VARIANTS = (
     Case("feedforward", "conv_mlp", {"excite": "se", "bias": False, "extra": "zero"}),
     Case("feedforward", "conv_mlp", {"excite": "eca", "norm": False, "kernel": 5}),
     Case("feedforward", "conv_mlp", {"excite": "eca_hard", "act": "relu6"}),
+    Case("tokens", "token_learner", {"count": 1, "hidden": 3}, ("head=pool",)),
+    Case("tokens", "token_learner_v1", {"count": 2, "mean": True}, ("head=pool",)),
+    Case("tokens", "token_fuser", {"hidden": 8, "norms": False}, ("head=pool",)),
     Case("tokens", "words", {"patch": 2, "word_dim": 4, "kernel": 3, "stride": 1, "whole": True}),
     Case("tokens", "words", {"patch": 3, "word_dim": 4, "stride": 2, "unused": True}),
     Case(

@@ -6,7 +6,7 @@ from itertools import combinations, product
 import pytest
 import torch
 from tests.models.contract import Case, every_model
-from tests.parts.contract import REQUIRED, every_output
+from tests.parts.contract import REQUIRED, every_output, stages_around
 
 import hexavit
 from hexavit import Architecture, Backbone, HexavitError, Part, Stage
@@ -44,7 +44,8 @@ def row(**columns: Part) -> Architecture:
         given["tokens"] = next(giving, PLAIN["tokens"])
     head = given.pop("head")
     first = Stage(8, 1, tokens=Part("conv", kernel=3, stride=2, padding=1), attention=Part("global", heads=2))
-    return Architecture("pair", (first, Stage(8, 1, **given)), head, num_classes=3, img_size=(12, 10))  # type: ignore[arg-type]
+    last = Stage(8, 1, **given)  # type: ignore[arg-type]  # columns by their names
+    return Architecture("pair", stages_around(first, last), head, num_classes=3, img_size=(12, 10))
 
 
 def learns(architecture: Architecture) -> str | None:

@@ -88,6 +88,10 @@ def convert(
     check_explained(done, origin, contents.where)
     check_numbers(done.state, contents.where)
     architecture = _architecture(contents, done.state, origin, model, overrides, activation)
+    if origin.layout is not None and origin.layout.places is not None:
+        if architecture is None:
+            raise CheckpointError(f"{contents.where}: no named model has tensors of these shapes: pass model=")
+        done = origin.layout.placed(done, architecture)
     family = _family(origin, architecture, contents.where)
     layout = _layout(to, family, architecture)
     notes = config_notes(contents, architecture, origin) if architecture else []
@@ -125,7 +129,7 @@ def _architecture(
     overrides: Sequence[str] | Mapping[str, Any],
     activation: str | None,
 ) -> Architecture | None:
-    guessed = contents.architecture or guess(state, origin.family)
+    guessed = contents.architecture or guess(state, origin.family, origin.places)
     found = guessed
     if found is not None and contents.architecture is None:
         found = configured(found, contents.config, eps=origin.eps_in_config)
@@ -188,7 +192,7 @@ def _written(
                 continue
             hint = f": activation={value} removes this note" if option == "feedforward.act" else ""
             notes.append(f"{said}, and this model {here}{hint}")
-    done = layout.to_theirs(state, _heads(architecture))
+    done = layout.to_theirs(state, _heads(architecture), architecture)
     if done.unexplained or done.broken:
         what = listed([*done.unexplained, *done.broken])
         raise CheckpointError(f"the layout {layout.origin!r} of {layout.family} cannot express {what}")

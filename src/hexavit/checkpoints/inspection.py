@@ -79,8 +79,11 @@ def inspect_checkpoint(
         CheckpointError: a file that cannot be read safely, or is of no known origin.
     """
     contents, weights, origin, done = read_state(source, entry, prefix)
-    every = matches(done.state, origin.family)
-    found, sketch = next(iter(every), None), Sketch.of(done.state)
+    every = matches(done.state, origin.family, origin.places)
+    found = next(iter(every), None)
+    if found is not None and origin.layout is not None:
+        done = origin.layout.placed(done, found)
+    sketch = Sketch.of(done.state)
     stored = weights.tensors.values()
     family = f" ({origin.layout.family})" if origin.layout else ""
     table = any(re.fullmatch(r"stages\.\d+\.position\.table", key) for key in done.state)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from torch import Tensor
 
+from hexavit.architecture import Architecture
 from hexavit.checkpoints.lazy_tensor import listed
 from hexavit.errors import CheckpointError
 from hexavit.models import LAYOUTS
@@ -34,6 +35,11 @@ class Origin:
     def family(self) -> str:
         """The family of the layout; empty for hexavit's own."""
         return self.layout.family if self.layout else ""
+
+    @property
+    def places(self) -> Callable[[Architecture], Mapping[str, str]] | None:
+        """Where modules that are numbered through all stages stand in an architecture."""
+        return self.layout.places if self.layout else None
 
     @property
     def eps_in_config(self) -> bool:

@@ -65,6 +65,8 @@ def load_checkpoint(
     contents, weights, origin, done = read_state(source, entry, prefix)
     if not partial:
         check_explained(done, origin, contents.where)
+    if origin.layout is not None:
+        done = origin.layout.placed(done, trunk.architecture)
     target = trunk.state_dict()
     useful = done.state if model is trunk else _of_maps(done.state, trunk)
     state = adapter.fit(useful, target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isqrt
@@ -14,6 +14,7 @@ from torch import Tensor
 from hexavit.architecture import Architecture, Part
 from hexavit.errors import HexavitError
 from hexavit.models import KEYS, list_models, model_entry
+from hexavit.models.layouts import moved
 from hexavit.network.backbone import Backbone
 from hexavit.parts.positions import DecomposedRelative, LearnedPosition, RelativeBias
 
@@ -68,7 +69,10 @@ def _channels(state: Mapping[str, Tensor]) -> int:
     return first or next(filter(None, others), 0)
 
 
-def guess(state: Mapping[str, Tensor], family: str = "") -> Architecture | None:
+Places = Callable[[Architecture], Mapping[str, str]]
+
+
+def guess(state: Mapping[str, Tensor], family: str = "", places: Places | None = None) -> Architecture | None:
     """The named model, edited where the keys require it, that has exactly these tensors; None if there is none.
 
     Options that leave no trace in keys and shapes keep the named model's value: strides, paddings, activations, and
@@ -77,20 +81,21 @@ def guess(state: Mapping[str, Tensor], family: str = "") -> Architecture | None:
     Args:
         state: tensors under hexavit's names.
         family: the family of the file's layout; its models come first where several have the same tensors.
+        places: where modules that the layout numbers through all stages stand in an architecture.
     """
-    return next(iter(matches(state, family)), None)
+    return next(iter(matches(state, family, places)), None)
 
 
-def matches(state: Mapping[str, Tensor], family: str = "") -> list[Architecture]:
+def matches(state: Mapping[str, Tensor], family: str = "", places: Places | None = None) -> list[Architecture]:
     """All named models that have exactly these tensors, the best match first.
 
     Models with the fewest edits come first, then models at the image size of the position tables, then those of the
     family.
     """
-    sketch, wanted = Sketch.of(state), _wanted(state)
     found: list[tuple[tuple[int, bool, bool], Architecture]] = []
-    for architecture in _near(sketch):
-        edited = _edited(architecture, sketch, state)
+    for architecture, named, sketch in _near(state, family, places):
+        wanted = _wanted(named)
+        edited = _edited(architecture, sketch, named)
         at = edited and _at_size(edited, wanted)
         if edited is not None and at is not None:
             rank = len(architecture.diff(edited)), at.img_size != edited.img_size, model_entry(at.name).family != family
@@ -108,13 +113,21 @@ def _wanted(state: Mapping[str, Tensor]) -> Shapes:
     return {key: tuple(t.shape) for key, t in state.items() if not key.endswith(".num_batches_tracked")}
 
 
-def _near(sketch: Sketch) -> Iterator[Architecture]:
-    for name in list_models():
-        architecture = model_entry(name).architecture
+def _near(
+    state: Mapping[str, Tensor], family: str, places: Places | None
+) -> Iterator[tuple[Architecture, Mapping[str, Tensor], Sketch]]:
+    """The named models of these depths and widths, each with the state under its names and the sketch of that."""
+    sketch = Sketch.of(state)
+    for name in list_models(family=family) if places else list_models():
+        architecture, named = model_entry(name).architecture, state
+        if places is not None:
+            at = places(architecture)
+            named = {moved(key, at): tensor for key, tensor in state.items()}
+            sketch = Sketch.of(named)
         widths = zip((stage.dim for stage in architecture.stages), sketch.dims, strict=False)
         depths = tuple(stage.depth for stage in architecture.stages)
         if depths == sketch.depths and all(known in (0, dim) for dim, known in widths):
-            yield architecture
+            yield architecture, named, sketch
 
 
 def _edited(architecture: Architecture, sketch: Sketch, state: Mapping[str, Tensor]) -> Architecture | None:

@@ -42,6 +42,7 @@ FAMILIES = (
     "tnt",
     "ps_vit",
     "vitae",
+    "token_learner",
     "vit_c",
 )
 """All families, in the order of `list_models`. Importing `<family>.variants` registers the models.

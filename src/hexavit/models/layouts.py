@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -147,6 +147,8 @@ class Layout:
         cannot: further options, as `path=value`, that the library computes otherwise; None for a layout of the family's
             every architecture, which is written where the architecture is not known.
         eps_in_config: whether the library uses the `layer_norm_eps` of `config.json`.
+        places: for an origin that numbers modules through all stages: where each stands in an architecture, such as
+            `stages.1.blocks.0` for `blocks.6`. The table then names the modules by their numbers.
     """
 
     origin: str
@@ -161,6 +163,7 @@ class Layout:
     uniform: tuple[str, ...] = ()
     cannot: Callable[[Architecture], list[str]] | None = None
     eps_in_config: bool = True
+    places: Callable[[Architecture], Mapping[str, str]] | None = None
 
     def unsupported(self, architecture: Architecture) -> list[str]:
         """The options of an architecture that the layout cannot express, as `path=value`."""
@@ -214,15 +217,49 @@ class Layout:
         """How many of these keys a row explains."""
         return sum(_find(self._theirs, key) is not None for key in keys)
 
-    def to_ours(self, state: State) -> Translation:
-        """Their state to ours."""
-        return _translate(state, self._theirs, lambda row: (row.theirs, row.ours), _to_ours)
+    def to_ours(self, state: State, architecture: Architecture | None = None) -> Translation:
+        """Their state to ours; without the architecture, modules that are numbered through stages keep their number."""
+        done = _translate(state, self._theirs, lambda row: (row.theirs, row.ours), _to_ours)
+        return done if architecture is None else self.placed(done, architecture)
 
-    def to_theirs(self, state: State, heads: Callable[[str], int]) -> Translation:
-        """Our state to theirs; `heads` tells the number of heads at one of our keys."""
-        return _translate(
-            state, self._ours, lambda row: (row.ours, row.theirs), lambda row, ts, key: _to_theirs(row, ts, heads, key)
+    def placed(self, done: Translation, architecture: Architecture) -> Translation:
+        """A translation to ours with each module at its place in an architecture."""
+        if self.places is None:
+            return done
+        known = self.places(architecture)
+        return replace(
+            done,
+            state={moved(key, known): tensor for key, tensor in done.state.items()},
+            sources={moved(key, known): names for key, names in done.sources.items()},
         )
+
+    def to_theirs(
+        self, state: State, heads: Callable[[str], int], architecture: Architecture | None = None
+    ) -> Translation:
+        """Our state to theirs; `heads` tells the number of heads at one of our keys."""
+        known = self.places(architecture) if self.places and architecture else {}
+        back = {ours: theirs for theirs, ours in known.items()}
+        return _translate(
+            {moved(key, back): tensor for key, tensor in state.items()} if back else state,
+            self._ours,
+            lambda row: (row.ours, row.theirs),
+            lambda row, ts, key: _to_theirs(row, ts, lambda key: heads(moved(key, known)), key),
+        )
+
+
+def numbered_through(architecture: Architecture) -> dict[str, str]:
+    """The place of each block, by its number through all stages: `blocks.6` is at `stages.1.blocks.0`, for example."""
+    places = (f"stages.{i}.blocks.{k}" for i, stage in enumerate(architecture.stages) for k in range(stage.depth))
+    return {f"blocks.{number}": place for number, place in enumerate(places)}
+
+
+def moved(key: str, places: Mapping[str, str]) -> str:
+    """A key whose beginning is one of `places`, under that place."""
+    parts = key.split(".")
+    for count in (2, 3, 4):  # learners.0, stages.1.tokens, stages.1.blocks.0
+        if place := places.get(".".join(parts[:count])):
+            return ".".join((place, *parts[count:]))
+    return key
 
 
 @dataclass(frozen=True)
@@ -254,19 +291,21 @@ class RenamedLayout(Layout):
         """How many of these keys a pattern explains."""
         return sum(_find(self._known, key) is not None for key in keys)
 
-    def to_ours(self, state: State) -> Translation:
+    def to_ours(self, state: State, architecture: Architecture | None = None) -> Translation:
         """Their state to ours."""
         names = self.rename(state)
-        done = super().to_ours({names.get(key, key): tensor for key, tensor in state.items()})
+        done = super().to_ours({names.get(key, key): tensor for key, tensor in state.items()}, architecture)
         theirs = {name: key for key, name in names.items()}
         done.sources = {ours: tuple(theirs.get(k, k) for k in keys) for ours, keys in done.sources.items()}
         done.dropped = [theirs.get(key, key) for key in done.dropped]
         done.unexplained = [theirs.get(key, key) for key in done.unexplained]
         return done
 
-    def to_theirs(self, state: State, heads: Callable[[str], int]) -> Translation:
+    def to_theirs(
+        self, state: State, heads: Callable[[str], int], architecture: Architecture | None = None
+    ) -> Translation:
         """Our state to theirs."""
-        done = super().to_theirs(state, heads)
+        done = super().to_theirs(state, heads, architecture)
         names = self.rename_back(done.state)
         done.state = {names.get(key, key): tensor for key, tensor in done.state.items()}
         done.sources = {names.get(key, key): keys for key, keys in done.sources.items()}

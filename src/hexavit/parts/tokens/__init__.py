@@ -7,6 +7,7 @@ from hexavit.parts.tokens.keep import KeepTokens
 from hexavit.parts.tokens.merging import PatchMerging
 from hexavit.parts.tokens.progressive_sampling import ProgressiveSampling
 from hexavit.parts.tokens.reduction_cell import ReductionCell
+from hexavit.parts.tokens.token_learner import TokenFuser, TokenLearner, TokenLearnerV1
 from hexavit.parts.tokens.tokens_to_token import TokensToToken
 from hexavit.parts.tokens.words import WordTokens
 
@@ -18,6 +19,9 @@ __all__ = [
     "PatchMerging",
     "ProgressiveSampling",
     "ReductionCell",
+    "TokenFuser",
+    "TokenLearner",
+    "TokenLearnerV1",
     "TokensToToken",
     "WordTokens",
 ]

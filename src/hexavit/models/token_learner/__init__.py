@@ -1,0 +1,1 @@
+"""TokenLearner: variants and checkpoint keys."""
