@@ -236,3 +236,8 @@ def test_a_width_that_nothing_changes_raises() -> None:
         model(stage(), stage(12, tokens="keep"))
     with pytest.raises(ArchitectureError, match=r"changes the width from 8 to 12, which residual=post_norm cannot"):
         model(stage(), stage(12, tokens="keep", attention=Part("test_widening"), residual=Part("post_norm")))
+
+
+def test_extra_tokens_that_pass_no_block_raise() -> None:
+    with pytest.raises(ArchitectureError, match="enter at stage 1, from which on there is no block: use enter=0"):
+        model(stage(), stage(depth=0, tokens="keep"), head="class_token")

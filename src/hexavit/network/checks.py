@@ -33,6 +33,11 @@ def check_fits(architecture: Architecture) -> None:
     messengers = False
     enter, entering = head_entry(architecture)
     first = _first_entry(architecture)
+    if entering and not sum(stage.depth for stage in architecture.stages[enter:]):
+        raise ArchitectureError(
+            f"the extra tokens of head={architecture.head} enter at stage {enter}, from which on there is no block: use "
+            f"enter={first}"
+        )
     for i, stage in enumerate(architecture.stages):
         for where, kind, part in _parts_in_order(stage, i):
             cls = part_class(kind, part.name)
