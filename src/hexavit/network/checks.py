@@ -35,8 +35,8 @@ def check_fits(architecture: Architecture) -> None:
     first = _first_entry(architecture)
     if entering and not sum(stage.depth for stage in architecture.stages[enter:]):
         raise ArchitectureError(
-            f"the extra tokens of head={architecture.head} enter at stage {enter}, from which on there is no block: use "
-            f"enter={first}"
+            f"the extra tokens of head={architecture.head} enter at stage {enter}, from which on there is no block: "
+            f"use enter={first}"
         )
     for i, stage in enumerate(architecture.stages):
         for where, kind, part in _parts_in_order(stage, i):

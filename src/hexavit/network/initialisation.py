@@ -8,7 +8,6 @@ from torch import nn
 
 from hexavit.errors import ArchitectureError, nearest
 from hexavit.network.block import Block
-from hexavit.parts.layers import ZeroLinear
 from hexavit.parts.residual import Residual
 
 SCHEMES = ("trunc_normal", "xavier", "vit", "fan_out", "trunc_normal_convs", "constant_biases", "default")
@@ -44,7 +43,7 @@ def initialise(model: nn.Module, scheme: str) -> None:
                 nn.init.normal_(token)
             else:
                 nn.init.trunc_normal_(token, std=0.02)
-        if isinstance(module, nn.Linear) and not isinstance(module, ZeroLinear) and scheme != "default":
+        if isinstance(module, nn.Linear) and scheme != "default":
             if name in ("head.fc", "head.fc2"):
                 initialise_classifier(module, scheme)
             else:

@@ -48,16 +48,6 @@ def activation(name: str) -> nn.Module:
     return _ACTIVATIONS[name]()
 
 
-class ZeroLinear(nn.Linear):
-    """A linear that starts at 0, also where a scheme of starting weights is applied to the model."""
-
-    def reset_parameters(self) -> None:
-        """Set weight and bias to 0."""
-        nn.init.zeros_(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al., 2016): drops a branch for whole images, and scales kept ones by 1 / (1 - rate).
 

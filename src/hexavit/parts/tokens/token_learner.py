@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from hexavit.errors import ArchitectureError
 from hexavit.parts.contract import PartModule, Size, Tokens
-from hexavit.parts.layers import ZeroLinear
 from hexavit.parts.registry import register_part
 
 
@@ -146,6 +145,7 @@ class TokenFuser(PartModule):
 
     makes = "raster"
     takes = ("unpooled",)
+    starts_at_zero = ("mix",)
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class TokenFuser(PartModule):
         count = size[0] * size[1]
         self.grid, self.count, self.out_dim = grid, count, in_dim
         self.norm1 = nn.LayerNorm(in_dim, eps=norm_eps) if norms else nn.Identity()
-        self.mix = ZeroLinear(count, count)
+        self.mix = nn.Linear(count, count)
         self.norm2 = nn.LayerNorm(in_dim, eps=norm_eps) if norms else nn.Identity()
         self.norm3 = nn.LayerNorm(in_dim, eps=norm_eps)
         self.fc1, self.fc2 = nn.Linear(in_dim, hidden), nn.Linear(hidden, count)
