@@ -111,7 +111,9 @@ def swaps(whole: Architecture, kind: str) -> Iterator[Architecture]:
             known = {key: value for key, value in part.options.items() if key != "heads" or kind != "attention"}
             if part.name in held:
                 continue
-            for more in ({}, {f"stages.{i}.block": BLOCK}):  # a branch may take what other tokens do not give
+            # A branch may take what other tokens do not give; a last stage may have no block for extra tokens.
+            first = {"head.enter": 0} if "enter" in options(kind, part.name) else {}
+            for more in ({}, {f"stages.{i}.block": BLOCK}, first):
                 try:
                     yield whole.override({place: Part(part.name, **known), **more})
                 except HexavitError:
