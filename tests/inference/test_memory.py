@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 BATCH = 16
-COUNT, WARM = 188 * BATCH, 32 * BATCH  # whole batches: a last one of another size has kernels made for it
+# Whole batches: a last one of another size has kernels made for it. Fewer images than those from which on the model is
+# optimized, which takes memory of its own.
+COUNT, WARM = 124 * BATCH, 24 * BATCH
 
 
 def watch(run: str, folder: str) -> None:
@@ -44,8 +46,8 @@ def test_it_is_flat() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["count"] == COUNT
-    # To hold what was decoded would take 3 KB an image: 7.5 MB.
-    assert found["grown"] < 4 * 2**20
+    # To hold what was decoded would take 3 KB an image: 4.9 MB.
+    assert found["grown"] < 3 * 2**20
 
 
 if __name__ == "__main__":

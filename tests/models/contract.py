@@ -418,7 +418,7 @@ def assert_only_rasters_are_maps(model: Backbone, images: torch.Tensor) -> None:
     for i, (entry, found) in enumerate(zip(model.feature_info, tokens, strict=True)):
         assert found.shape[::2] == (2, entry["num_chs"])
         if entry["reduction"] is None:
-            with pytest.raises(HexavitError, match="which has no map: use output_fmt='NLC'"):
+            with pytest.raises(HexavitError, match="no map: use output_fmt='NLC'"):
                 model.forward_intermediates(images, [i])
         else:
             (image,) = model.forward_intermediates(images, [i], intermediates_only=True, stop_early=True)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import hexavit
 from hexavit.models.layouts import Layout
 from hexavit.models.t2t_vit.keys import LAYOUTS as T2T_LAYOUTS
+from hexavit.network.features import keeps_image
 from hexavit.parts import Tokens, record_attention
 from hexavit.parts.tokens import TokenFuser, TokenLearner, TokenLearnerV1
 from hexavit.parts.tokens.tokens_to_token import T2TLayer
@@ -81,7 +82,7 @@ def feature(name: str, model: Any, seen: dict[str, Tokens]) -> Tensor:
         return normed
     if name == "last_block":  # before it is fused
         depths = [i for i, stage in enumerate(model.architecture.stages) if stage.depth]
-        return seen[f"stages.{depths[-1]}"].image
+        return seen[f"stages.{depths[-1]}"].sequence
     if name == "token_learner0":
         return seen["stages.1.tokens"].image
     if name == "stem" and "stages.0.position" in seen and model.architecture.stages[0].position.name != "learned":
@@ -106,8 +107,9 @@ def feature(name: str, model: Any, seen: dict[str, Tokens]) -> Tensor:
         return seen[f"stages.{int(name.removeprefix('ps_layer')) + 1}"].image
     if name == "sample_points_last":
         return seen[f"stages.{stages - 1}"].carry["points"]
-    if name == "tokens":
-        return seen[f"stages.{stages - 1}"].sequence
+    if name == "tokens":  # behind the last block that changes image tokens, which CaiT's class attention does not
+        changing = [i for i, stage in enumerate(model.stages) if not all(map(keeps_image, stage.blocks))]
+        return seen[f"stages.{changing[-1]}"].sequence
     if name == "embedding":
         return seen["stages.0.position"].sequence
     if name.endswith("_reduction"):
