@@ -222,18 +222,6 @@ class PostNorm(Residual):
     Differs from Swin V2's `res_post_norm`, which norms the branch alone.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        stride: int,
-        norm_eps: float,
-        drop_path: float,
-        *,
-        norm: Norm | None = "layer",
-        pool_kernel: int = 0,
-    ) -> None:
-        super().__init__(dim, stride, norm_eps, drop_path, norm=norm, pool_kernel=pool_kernel)
-
     def forward(self, tokens: Tokens, branch: Branch) -> Tokens:
         """x to norm(x + branch(x))."""
         return self.normed(self.add(tokens, branch(tokens)))
