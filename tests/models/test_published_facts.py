@@ -184,11 +184,15 @@ def test_exemptions_from_weight_decay(name: str, patterns: tuple[str, ...]) -> N
     assert model.no_weight_decay() & matrices == exempt
 
 
-def test_mvit_v2_exempts_no_table() -> None:
-    """facebookresearch/mvit: parameters of one axis and biases alone; the tables decay."""
-    model = hexavit.create_model("mvit_v2_nano")
+@pytest.mark.parametrize(
+    ("name", "decays"),
+    [("mvit_nano", ("position.table", "class_token")), ("mvit_v2_nano", ("table_h", "table_w"))],
+)
+def test_mvit_exempts_neither_tables_nor_the_class_token(name: str, decays: tuple[str, ...]) -> None:
+    """SlowFast's MVIT_B_16_CONV.yaml (ZERO_DECAY_POS_CLS: False), facebookresearch/mvit: parameters of one axis alone."""
+    model = hexavit.create_model(name)
     named = dict(model.named_parameters())
-    assert {key for key in named if key.endswith(("table_h", "table_w"))}
+    assert {end for end in decays for key in named if key.endswith(end)} == set(decays)
     assert not [key for key in model.no_weight_decay() if named[key].ndim > 1]
 
 

@@ -256,60 +256,10 @@ def numbered_through(architecture: Architecture) -> dict[str, str]:
 def moved(key: str, places: Mapping[str, str]) -> str:
     """A key whose beginning is one of `places`, under that place."""
     parts = key.split(".")
-    for count in (2, 3, 4):  # learners.0, stages.1.tokens, stages.1.blocks.0
+    for count in (6, 4, 3, 2):  # stages.1.blocks.0.attention_residual.skip down to learners.0; the longest place holds
         if place := places.get(".".join(parts[:count])):
             return ".".join((place, *parts[count:]))
     return key
-
-
-@dataclass(frozen=True)
-class RenamedLayout(Layout):
-    """A layout whose keys are renamed by what the whole state shows, before its table applies: for blocks that are
-    numbered through all stages, of which shapes show where a stage begins.
-
-    Attributes:
-        patterns: their keys, as in a table.
-        rename: from a state of theirs, the key of the table for each of its keys.
-        rename_back: from keys of the table, their key for each.
-    """
-
-    patterns: tuple[str, ...] = ()
-    rename: Callable[[State], dict[str, str]] = field(default=lambda state: {})
-    rename_back: Callable[[Iterable[str]], dict[str, str]] = field(default=lambda keys: {})
-
-    @cached_property
-    def shapes(self) -> frozenset[str]:
-        """The shapes of their keys."""
-        return frozenset(map(_shape, self.patterns))
-
-    @cached_property
-    def _known(self) -> Patterns:
-        row = Row(self.patterns, (), SAME)
-        return _by_shape((pattern, row, i) for i, pattern in enumerate(self.patterns))
-
-    def explained(self, keys: Iterable[str]) -> int:
-        """How many of these keys a pattern explains."""
-        return sum(_find(self._known, key) is not None for key in keys)
-
-    def to_ours(self, state: State, architecture: Architecture | None = None) -> Translation:
-        """Their state to ours."""
-        names = self.rename(state)
-        done = super().to_ours({names.get(key, key): tensor for key, tensor in state.items()}, architecture)
-        theirs = {name: key for key, name in names.items()}
-        done.sources = {ours: tuple(theirs.get(k, k) for k in keys) for ours, keys in done.sources.items()}
-        done.dropped = [theirs.get(key, key) for key in done.dropped]
-        done.unexplained = [theirs.get(key, key) for key in done.unexplained]
-        return done
-
-    def to_theirs(
-        self, state: State, heads: Callable[[str], int], architecture: Architecture | None = None
-    ) -> Translation:
-        """Our state to theirs."""
-        done = super().to_theirs(state, heads, architecture)
-        names = self.rename_back(done.state)
-        done.state = {names.get(key, key): tensor for key, tensor in done.state.items()}
-        done.sources = {names.get(key, key): keys for key, keys in done.sources.items()}
-        return done
 
 
 def not_in_transformers(architecture: Architecture, reason: str) -> CheckpointError:

@@ -374,9 +374,8 @@ class Backbone(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that are exempt from weight decay, besides all of one dimension."""
-        names = {
-            f"stages.{i}.class_token" for i, stage in enumerate(self.stage_modules) if stage.class_token is not None
-        }
+        stages = enumerate(() if getattr(self.head, "decay", False) else self.stage_modules)
+        names = {f"stages.{i}.class_token" for i, stage in stages if stage.class_token is not None}
         for path, module in self.named_modules():
             exempt = set(getattr(module, "no_decay", ()))
             names.update(f"{path}.{name}" for name, _ in module.named_parameters() if name in exempt)

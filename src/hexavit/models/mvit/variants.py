@@ -13,7 +13,7 @@ leave the stages have 192, 384, 768, 768 channels; to (B, 1000).
 Cost: 7.809 G multiply-adds for B-16.
 
 Same as the authors' code. Differs: any H x W is accepted, with the position table resized; theirs needs the size that
-it was built for. The position table and the class token have no weight decay here; theirs have.
+it was built for.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _mvit(
                 drop_path=drop_path,
             )
         )
-    head = Part("class_token", enter=0)
+    head = Part("class_token", enter=0, decay=True)
     return Architecture(name, tuple(stages), head, img_size=(img_size, img_size), init="constant_biases")
 
 

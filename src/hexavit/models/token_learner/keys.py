@@ -8,19 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import (
-    HEADS_BIAS,
-    HEADS_IN,
-    HEADS_OUT,
-    HWIO,
-    TRANSPOSED,
-    As,
-    Join,
-    Layout,
-    State,
-    Table,
-    numbered_through,
-)
+from hexavit.models.layouts import HWIO, As, Layout, State, Table, numbered_through
+from hexavit.models.vit.keys import FLAX_BY_CLASS, flax_dense, flax_encoder, flax_norm
 
 
 def places(architecture: Architecture) -> dict[str, str]:
@@ -32,52 +21,32 @@ def places(architecture: Architecture) -> dict[str, str]:
     return found
 
 
-def _norm(theirs: str, ours: str) -> Table:
-    return {f"{theirs}/scale": f"{ours}.weight", f"{theirs}/bias": f"{ours}.bias"}
-
-
-def _dense(theirs: str, ours: str) -> Table:
-    return {f"{theirs}/kernel": As(f"{ours}.weight", TRANSPOSED), f"{theirs}/bias": f"{ours}.bias"}
-
-
 def _modules(scope: str) -> Table:
     """The learners and fusers, which are in a scope."""
     table: dict[str | tuple[str, ...], Any] = {}
     for module, kind in (("TokenLearnerModuleV11", "learners"), ("TokenLearnerModule", "learners_v1")):
-        table |= _norm(f"{scope}{module}_{{}}/LayerNorm_0", f"{kind}.{{}}.norm")
+        table |= flax_norm(f"{scope}{module}_{{}}/LayerNorm_0", f"{kind}.{{}}.norm")
     learner = f"{scope}TokenLearnerModuleV11_{{}}/token_masking"
-    table |= {**_dense(f"{learner}/Dense_0", "learners.{}.fc1"), **_dense(f"{learner}/Dense_1", "learners.{}.fc2")}
+    table |= flax_dense(f"{learner}/Dense_0", "learners.{}.fc1")
+    table |= flax_dense(f"{learner}/Dense_1", "learners.{}.fc2")
     table[f"{scope}TokenLearnerModule_{{}}/Conv_{{}}/kernel"] = As("learners_v1.{}.convs.{}.weight", HWIO)
     fuser = f"{scope}TokenFuser_{{}}"
     table |= {
-        **_norm(f"{fuser}/fuser_mix_norm1", "fusers.{}.norm1"),
-        **_dense(f"{fuser}/Dense_0", "fusers.{}.mix"),
-        **_norm(f"{fuser}/fuser_mix_norm2", "fusers.{}.norm2"),
-        **_norm(f"{fuser}/LayerNorm_0", "fusers.{}.norm3"),
-        **_dense(f"{fuser}/token_masking/Dense_0", "fusers.{}.fc1"),
-        **_dense(f"{fuser}/token_masking/Dense_1", "fusers.{}.fc2"),
+        **flax_norm(f"{fuser}/fuser_mix_norm1", "fusers.{}.norm1"),
+        **flax_dense(f"{fuser}/Dense_0", "fusers.{}.mix"),
+        **flax_norm(f"{fuser}/fuser_mix_norm2", "fusers.{}.norm2"),
+        **flax_norm(f"{fuser}/LayerNorm_0", "fusers.{}.norm3"),
+        **flax_dense(f"{fuser}/token_masking/Dense_0", "fusers.{}.fc1"),
+        **flax_dense(f"{fuser}/token_masking/Dense_1", "fusers.{}.fc2"),
     }
     return table
 
 
-_BLOCK, _ATTENTION = "Transformer/encoderblock_{}", "Transformer/encoderblock_{}/MultiHeadDotProductAttention_0"
-_QKV = ("query", "key", "value")
 FLAX: Table = {
-    "Transformer/posembed_input/pos_embedding": "stages.0.position.table",
-    "embedding/kernel": As("stages.0.tokens.conv.weight", HWIO),
-    "embedding/bias": "stages.0.tokens.conv.bias",
-    **_norm(f"{_BLOCK}/LayerNorm_0", "blocks.{}.attention_residual.norm"),
-    tuple(f"{_ATTENTION}/{name}/kernel" for name in _QKV): Join("blocks.{}.attention.qkv.weight", HEADS_OUT),
-    tuple(f"{_ATTENTION}/{name}/bias" for name in _QKV): Join("blocks.{}.attention.qkv.bias", HEADS_BIAS),
-    f"{_ATTENTION}/out/kernel": As("blocks.{}.attention.proj.weight", HEADS_IN),
-    f"{_ATTENTION}/out/bias": "blocks.{}.attention.proj.bias",
-    **_norm(f"{_BLOCK}/LayerNorm_1", "blocks.{}.feedforward_residual.norm"),
-    **_dense(f"{_BLOCK}/MlpBlock_0/Dense_0", "blocks.{}.feedforward.fc1"),
-    **_dense(f"{_BLOCK}/MlpBlock_0/Dense_1", "blocks.{}.feedforward.fc2"),
+    **flax_encoder("blocks.{}", *FLAX_BY_CLASS),
     **_modules("Transformer/"),
     **_modules(""),
-    **_norm("Transformer/encoder_norm", "head.norm"),
-    **_dense("output_projection", "head.fc"),
+    **flax_dense("output_projection", "head.fc"),
 }
 _PYTORCH: Table = {
     "pos_embed": "stages.0.position.table",

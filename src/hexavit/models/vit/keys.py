@@ -78,59 +78,67 @@ TIMM = Layout(
 )
 
 
-def _flax(norm1: str, attention: str, norm2: str, mlp: str) -> Table:
-    """The authors' names, whose numbers differ between versions of flax."""
+def flax_norm(theirs: str, ours: str) -> Table:
+    """Rows of a LayerNorm of flax."""
+    return {f"{theirs}/scale": f"{ours}.weight", f"{theirs}/bias": f"{ours}.bias"}
+
+
+def flax_dense(theirs: str, ours: str) -> Table:
+    """Rows of a linear of flax."""
+    return {f"{theirs}/kernel": As(f"{ours}.weight", TRANSPOSED), f"{theirs}/bias": f"{ours}.bias"}
+
+
+def flax_encoder(ours: str, norm1: str, attention: str, norm2: str, mlp: str) -> Table:
+    """Rows of the patches, the position table, the blocks and the last norm.
+
+    Args:
+        ours: a block of ours.
+        norm1: the norm before attention; names of modules in a block differ between versions of flax.
+        attention: the attention.
+        norm2: the norm before the MLP.
+        mlp: the MLP.
+    """
     block = "Transformer/encoderblock_{}"
+    qkv = [f"{block}/{attention}/{name}" for name in ("query", "key", "value")]
     return {
-        "cls": "stages.0.class_token",
         "Transformer/posembed_input/pos_embedding": "stages.0.position.table",
         "embedding/kernel": As("stages.0.tokens.conv.weight", HWIO),
         "embedding/bias": "stages.0.tokens.conv.bias",
-        f"{block}/{norm1}/scale": f"{_OURS}.attention_residual.norm.weight",
-        f"{block}/{norm1}/bias": f"{_OURS}.attention_residual.norm.bias",
-        tuple(f"{block}/{attention}/{name}/kernel" for name in ("query", "key", "value")): Join(
-            f"{_OURS}.attention.qkv.weight", HEADS_OUT
-        ),
-        tuple(f"{block}/{attention}/{name}/bias" for name in ("query", "key", "value")): Join(
-            f"{_OURS}.attention.qkv.bias", HEADS_BIAS
-        ),
-        f"{block}/{attention}/out/kernel": As(f"{_OURS}.attention.proj.weight", HEADS_IN),
-        f"{block}/{attention}/out/bias": f"{_OURS}.attention.proj.bias",
-        f"{block}/{norm2}/scale": f"{_OURS}.feedforward_residual.norm.weight",
-        f"{block}/{norm2}/bias": f"{_OURS}.feedforward_residual.norm.bias",
-        f"{block}/{mlp}/Dense_0/kernel": As(f"{_OURS}.feedforward.fc1.weight", TRANSPOSED),
-        f"{block}/{mlp}/Dense_0/bias": f"{_OURS}.feedforward.fc1.bias",
-        f"{block}/{mlp}/Dense_1/kernel": As(f"{_OURS}.feedforward.fc2.weight", TRANSPOSED),
-        f"{block}/{mlp}/Dense_1/bias": f"{_OURS}.feedforward.fc2.bias",
-        "Transformer/encoder_norm/scale": "head.norm.weight",
-        "Transformer/encoder_norm/bias": "head.norm.bias",
-        "pre_logits/kernel": As("head.pre_logits.0.weight", TRANSPOSED),
-        "pre_logits/bias": "head.pre_logits.0.bias",
-        "head/kernel": As("head.fc.weight", TRANSPOSED),
-        "head/bias": "head.fc.bias",
+        **flax_norm(f"{block}/{norm1}", f"{ours}.attention_residual.norm"),
+        tuple(f"{name}/kernel" for name in qkv): Join(f"{ours}.attention.qkv.weight", HEADS_OUT),
+        tuple(f"{name}/bias" for name in qkv): Join(f"{ours}.attention.qkv.bias", HEADS_BIAS),
+        f"{block}/{attention}/out/kernel": As(f"{ours}.attention.proj.weight", HEADS_IN),
+        f"{block}/{attention}/out/bias": f"{ours}.attention.proj.bias",
+        **flax_norm(f"{block}/{norm2}", f"{ours}.feedforward_residual.norm"),
+        **flax_dense(f"{block}/{mlp}/Dense_0", f"{ours}.feedforward.fc1"),
+        **flax_dense(f"{block}/{mlp}/Dense_1", f"{ours}.feedforward.fc2"),
+        **flax_norm("Transformer/encoder_norm", "head.norm"),
     }
 
 
+FLAX_BY_ORDER = ("LayerNorm_0", "MultiHeadDotProductAttention_1", "LayerNorm_2", "MlpBlock_3")
+FLAX_BY_CLASS = ("LayerNorm_0", "MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0")
+"""Names of the modules in a block, numbered by order in the published files, by class in newer flax."""
 _FLAX_ONLY = {**_ONLY, "attention.qkv_bias": ("true",), "feedforward.act": ("gelu", "gelu_tanh")}
 _FLAX_SAYS = {
     "norm_eps=1e-06": "the authors' JAX code computes LayerNorm with eps 1e-06",
     "feedforward.act=gelu_tanh": "the authors' JAX code computes the tanh form of GELU (about 1e-4 in the logits)",
 }
-AUTHORS = Layout(
-    "authors",
-    "vit",
-    _flax("LayerNorm_0", "MultiHeadDotProductAttention_1", "LayerNorm_2", "MlpBlock_3"),
-    only=_FLAX_ONLY,
-    says=_FLAX_SAYS,
-    suffixes=(".npz",),
-)
-AUTHORS_BY_CLASS = Layout(
-    "authors",
-    "vit",
-    _flax("LayerNorm_0", "MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0"),
-    only=_FLAX_ONLY,
-    says=_FLAX_SAYS,
-    suffixes=(".npz",),
+AUTHORS, AUTHORS_BY_CLASS = (
+    Layout(
+        "authors",
+        "vit",
+        {
+            "cls": "stages.0.class_token",
+            **flax_encoder(_OURS, *names),
+            **flax_dense("pre_logits", "head.pre_logits.0"),
+            **flax_dense("head", "head.fc"),
+        },
+        only=_FLAX_ONLY,
+        says=_FLAX_SAYS,
+        suffixes=(".npz",),
+    )
+    for names in (FLAX_BY_ORDER, FLAX_BY_CLASS)
 )
 
 

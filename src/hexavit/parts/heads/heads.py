@@ -22,6 +22,8 @@ class Head(PartModule):
     enter: int = 0
     pair_in_training: bool = True
     """Whether a head with two classifiers gives both outputs in training."""
+    decay: bool = False
+    """Whether the class token has weight decay."""
     unpooled: bool = False
     """Whether the model gives the features of every token (timm's `global_pool=""`)."""
 
@@ -81,6 +83,7 @@ class ClassTokenHead(Head):
         pre_logits: whether a linear of the same width and tanh precede the classifier (ViT trained on ImageNet-21k).
         drop: dropout rate before the classifier.
         mean: whether the mean of the image tokens is classified.
+        decay: whether the token has weight decay, as MViT's has.
     """
 
     extra_tokens = 1
@@ -96,9 +99,10 @@ class ClassTokenHead(Head):
         pre_logits: bool = False,
         drop: float = 0.0,
         mean: bool = False,
+        decay: bool = False,
     ) -> None:
         super().__init__(dim, norm_eps, num_classes, norm and not mean, drop)
-        self.enter, self.mean = enter, mean
+        self.enter, self.mean, self.decay = enter, mean, decay
         self.fc_norm = nn.LayerNorm(dim, eps=norm_eps) if norm and mean else nn.Identity()
         self.pre_logits = nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if pre_logits else nn.Identity()
 
