@@ -189,7 +189,7 @@ def test_exemptions_from_weight_decay(name: str, patterns: tuple[str, ...]) -> N
     [("mvit_nano", ("position.table", "class_token")), ("mvit_v2_nano", ("table_h", "table_w"))],
 )
 def test_mvit_exempts_neither_tables_nor_the_class_token(name: str, decays: tuple[str, ...]) -> None:
-    """SlowFast's MVIT_B_16_CONV.yaml (ZERO_DECAY_POS_CLS: False), facebookresearch/mvit: parameters of one axis alone."""
+    """SlowFast, MVIT_B_16_CONV.yaml (ZERO_DECAY_POS_CLS off); facebookresearch/mvit: only parameters of one axis."""
     model = hexavit.create_model(name)
     named = dict(model.named_parameters())
     assert {end for end in decays for key in named if key.endswith(end)} == set(decays)
