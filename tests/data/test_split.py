@@ -11,7 +11,7 @@ from tests.using import make_folder
 
 from hexavit.data import Digits, ImageFolder, open_source
 from hexavit.data.source import Source, Split
-from hexavit.data.split import as_record, from_record, make_split, match_split
+from hexavit.data.split import as_record, from_record, make_split, match_split, take_images
 from hexavit.errors import DataError
 
 OLD_RUN = Path(__file__).parent.parent / "compatibility" / "v0_1" / "run"
@@ -155,3 +155,26 @@ def test_data_is_reopened_in_the_order_of_the_run(tmp_path: Path) -> None:
     assert [again.classes[label] for label in again.labels] == [source.classes[label] for label in source.labels]
     with pytest.raises(DataError, match=r"the run has the classes two, zero, and this data has"):
         again.set_classes(["two", "zero"])
+
+
+def test_some_of_the_training_images_are_taken_by_class_and_nested() -> None:
+    source = Digits()
+    split = make_split(source, 0.2, 0)
+    taken = [set(take_images(source, split, count, 0)["train"]) for count in (10, 100, 500)]
+    assert [len(each) for each in taken] == [10, 100, 500]
+    assert taken[0] < taken[1] < taken[2] < set(split["train"])
+    for numbers in taken:
+        for label in range(10):
+            share = sum(source.labels[n] == label for n in split["train"]) / len(split["train"])
+            assert abs(sum(source.labels[n] == label for n in numbers) - share * len(numbers)) <= 1
+    other = take_images(source, split, 100, 1)
+    assert set(other["train"]) != taken[1]
+    assert other["val"] == split["val"]
+    assert take_images(source, split, None, 0) == split
+
+
+@pytest.mark.parametrize("count", [9, 1439])
+def test_a_wrong_number_of_training_images_is_an_error(count: int) -> None:
+    source = Digits()
+    with pytest.raises(DataError, match=r"train_images is from 10, one of each class, to 14\d\d, not"):
+        take_images(source, make_split(source, 0.2, 0), count + 9 * (count > 9), 0)

@@ -450,6 +450,12 @@ def _(bench: Bench) -> None:
     assert val_names(bench.loop(split_seed=1)) != val_names(bench.loop(split_seed=2))
 
 
+@wires("train_images")
+def _(bench: Bench) -> None:
+    loop = bench.loop(train_images=9)
+    assert len(loop.train_loader.dataset) == 9  # type: ignore[arg-type]
+
+
 @wires("on_bad_image")
 def _(bench: Bench) -> None:
     data = make_folder(bench.tmp_path / "data", 5)

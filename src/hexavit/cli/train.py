@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hexavit.data import Source
 
 SECTIONS = {
-    "data": "data in_chans img_size val_fraction split_seed on_bad_image workers",
+    "data": "data in_chans img_size val_fraction split_seed train_images on_bad_image workers",
     "model": "model overrides start entry prefix freeze",
     "optimisation": "epochs patience batch_size lr head_lr layer_decay weight_decay warmup_epochs clip_grad ema seed",
     "augmentation and regularisation": "augment magnitude erasing mixup cutmix label_smoothing drop_path",

@@ -24,7 +24,11 @@ class ConfigError(HexavitError):
 
 
 _RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
-    (("epochs", "batch_size", "img_size", "in_chans", "devices", "micro_batch"), lambda x: x >= 1, "at least 1"),
+    (
+        ("epochs", "batch_size", "img_size", "in_chans", "devices", "micro_batch", "train_images"),
+        lambda x: x >= 1,
+        "at least 1",
+    ),
     (("weight_decay", "warmup_epochs", "clip_grad", "mixup", "cutmix", "magnitude"), lambda x: x >= 0, "at least 0"),
     (("freeze", "workers", "patience", "save_every"), lambda x: x >= 0, "at least 0"),
     (("lr", "head_lr", "distillation_tau"), lambda x: x > 0, "above 0"),
@@ -82,6 +86,9 @@ class TrainConfig:
     mix_token: Annotated[bool, "mix the tokens of two images (MixToken), for a model with head=token_labels"] = False
     val_fraction: Annotated[float, "share of each class used for validation, where the data has no val part"] = 0.2
     split_seed: Annotated[int, "seed of that split; `seed` does not change it"] = 0
+    train_images: Annotated[int | None, "number of training images, the same share of each class; by default all"] = (
+        None
+    )
     on_bad_image: Annotated[
         OnBadImage, "whether broken images, found before training starts, are an error or left out"
     ] = "error"

@@ -13,7 +13,7 @@ import torch
 from hexavit._deprecated import renamed
 from hexavit.architecture import Architecture
 from hexavit.data import Source, open_source
-from hexavit.data.split import make_split
+from hexavit.data.split import make_split, take_images
 from hexavit.data.statistics import check_takes
 from hexavit.errors import DataError, HexavitError, nearest
 from hexavit.inference.device import pick_device
@@ -54,9 +54,9 @@ def gather_facts(given: Mapping[str, Any], source: Source | None = None) -> Fact
 
 def _data_facts(source: Source, given: Mapping[str, Any]) -> DataFacts:
     default = TrainConfig(model="", data="")
-    split = make_split(
-        source, given.get("val_fraction", default.val_fraction), given.get("split_seed", default.split_seed)
-    )
+    seed = given.get("split_seed", default.split_seed)
+    split = make_split(source, given.get("val_fraction", default.val_fraction), seed)
+    split = take_images(source, split, given.get("train_images"), seed)
     train, hints = split["train"], source.hints
     sample = () if hints.size else train[:: -(-len(train) // _SAMPLE)]
     sides = [side for index in sample if (side := _shorter_side(source, index))]
