@@ -145,6 +145,10 @@ def assert_recorded(found: Tensor, expected: dict[str, Any], name: str, channels
         )
 
 
+# Parts without a published model: test_operators compares their records.
+OPERATORS = {"EvolvingAttention", "LocalRelation", "NonLocal", "SparseAttention"}
+
+
 def test_every_record_is_compared() -> None:
     others = {
         "DeiT/distillation_loss",
@@ -159,8 +163,9 @@ def test_every_record_is_compared() -> None:
         "TokenLearner/token_learner_v11",
         "ViT/pos_embed_resize",
     }
-    assert {path for path, record in RECORDS.items() if "logits" not in record} == others
-    assert len(MODELS) == len(RECORDS) - len(others) == 80
+    operators = {path for path in RECORDS if path.partition("/")[0] in OPERATORS}
+    assert {path for path, record in RECORDS.items() if "logits" not in record} == others | operators
+    assert len(MODELS) == len(RECORDS) - len(others | operators) == 80
     assert set(MODELS) >= set(VARIANTS)
 
 

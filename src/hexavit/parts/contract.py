@@ -208,8 +208,9 @@ class PartModule(nn.Module):
     gives: ClassVar[tuple[str, ...]] = ()
     """Names in `Tokens.carry` that it writes."""
     given_shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({})
-    """Shapes of what it gives in `Tokens.carry` with a row for each image token, (B, N, ...), by name and without B and
-    N. Parts that take it find them in the context `carried`, up to the next tokens part that changes the grid."""
+    """Shapes of what it gives in `Tokens.carry` for the tokens of this grid, by name: with a row for each image token,
+    (B, N, ...), without B and N; of maps between tokens, (B, h, M, M), heads and number of tokens. Parts that take it
+    find them in the context `carried`, up to the next tokens part that changes the grid."""
     keeps_extra: ClassVar[bool] = True
     """Whether extra tokens pass through: not in a tokens part that changes the width or the number of tokens."""
     needs_extra: ClassVar[bool] = False

@@ -31,6 +31,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu_tanh": partial(nn.GELU, approximate="tanh"),
     "quick_gelu": QuickGELU,
     "hardswish": nn.Hardswish,
+    "leaky_relu": nn.LeakyReLU,
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
     "silu": nn.SiLU,
@@ -38,7 +39,8 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def activation(name: str) -> nn.Module:
-    """Build an activation by name: gelu (exact), gelu_tanh, quick_gelu (CvT), hardswish, relu, relu6 or silu.
+    """Build an activation by name: gelu (exact), gelu_tanh, quick_gelu (CvT), hardswish, leaky_relu (slope 0.01), relu,
+    relu6 or silu.
 
     Raises:
         ValueError: If there is no activation of this name.

@@ -4,10 +4,15 @@ from hexavit.parts.attention.base import Attention, record_attention, softmax_pa
 from hexavit.parts.attention.class_attention import ClassAttention
 from hexavit.parts.attention.conv_projection import ConvProjection
 from hexavit.parts.attention.cross_shaped import CrossShapedAttention
+from hexavit.parts.attention.evolving import EvolvingAttention, EvolvingConv
+from hexavit.parts.attention.local_relation import LocalRelation
+from hexavit.parts.attention.longformer import LongformerAttention
 from hexavit.parts.attention.mixed_heads import ReAttention, TalkingHeads
+from hexavit.parts.attention.non_local import NonLocal
 from hexavit.parts.attention.performer import PerformerAttention
 from hexavit.parts.attention.pooling import PoolingAttention
 from hexavit.parts.attention.self_attention import GlobalAttention
+from hexavit.parts.attention.sparse import SparseAttention
 from hexavit.parts.attention.spatial_reduction import SpatialReduction
 from hexavit.parts.attention.window import WindowAttention
 
@@ -16,10 +21,16 @@ __all__ = [
     "ClassAttention",
     "ConvProjection",
     "CrossShapedAttention",
+    "EvolvingAttention",
+    "EvolvingConv",
     "GlobalAttention",
+    "LocalRelation",
+    "LongformerAttention",
+    "NonLocal",
     "PerformerAttention",
     "PoolingAttention",
     "ReAttention",
+    "SparseAttention",
     "SpatialReduction",
     "TalkingHeads",
     "WindowAttention",

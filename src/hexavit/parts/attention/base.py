@@ -108,15 +108,18 @@ class Attention(PartModule):
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=drop, scale=scale)
         else:
             logits = (q * scale) @ k.transpose(-2, -1)
-            logits = self.before_softmax(logits if bias is None else logits + bias)
-            attention = self.after_softmax(logits.softmax(dim=-1))
-            if self.maps is not None and record:
-                self.maps.append(attention.detach())
-            out = F.dropout(attention, drop).to(v.dtype) @ v
+            out = self.weighed(logits if bias is None else logits + bias, v, record)
         out = out.transpose(1, 2)
         if torch.compiler.is_exporting():  # the kernels differ in strides: a view recorded of one may not fit another
             out = out.clone(memory_format=torch.contiguous_format)
         return out.flatten(2)
+
+    def weighed(self, logits: Tensor, v: Tensor, record: bool = True) -> Tensor:
+        """softmax(logits) v by an explicit softmax: (B, h, N, M) and (B, h, M, d') to (B, h, N, d')."""
+        attention = self.after_softmax(self.before_softmax(logits).softmax(dim=-1))
+        if self.maps is not None and record:
+            self.maps.append(attention.detach())
+        return F.dropout(attention, self.attn_drop if self.training else 0.0).to(v.dtype) @ v
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -56,11 +56,11 @@ class GlobalAttention(Attention):
 
     def _mix(self, x: Tensor, size: Size, prefix: int) -> Tensor:
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (B, h, M, d) each
-        bias = None
-        if self.position is not None:  # extra tokens have no place, hence no bias
-            bias = F.pad(self.position(size, q[:, :, prefix:]), (prefix, 0, prefix, 0)).to(q.dtype)
-            bias = bias[None] if bias.ndim == 3 else bias  # the fused kernel takes no three axes
-        mixed = self.attend(q, k, v, scale=self.scale, bias=bias)
+        mixed = self.attend(q, k, v, scale=self.scale, bias=position_bias(self.position, q, size, prefix))
+        return self._projected(mixed, v, size, prefix)
+
+    def _projected(self, mixed: Tensor, v: Tensor, size: Size, prefix: int) -> Tensor:
+        """The output of attended values (B, M, A), for the values (B, h, M, d)."""
         if self.value_position is not None:
             values = v[:, :, prefix:].transpose(1, 2).flatten(2)
             mixed = mixed + F.pad(self.value_position(size, values), (0, 0, prefix, 0))
@@ -71,3 +71,11 @@ class GlobalAttention(Attention):
         """4 M C A + 2 M^2 A."""
         m, inner = rows(size, extra), self.heads * self.head_dim
         return 4 * m * self.dim * inner + 2 * m * m * inner
+
+
+def position_bias(position: nn.Module | None, q: Tensor, size: Size, prefix: int) -> Tensor | None:
+    """What a position adds to the logits of queries (B, h, P + N, d): (1 or B, h, P + N, P + N), 0 for extra tokens."""
+    if position is None:
+        return None
+    bias = F.pad(position(size, q[:, :, prefix:]), (prefix, 0, prefix, 0)).to(q.dtype)
+    return bias[None] if bias.ndim == 3 else bias  # the fused kernel takes no three axes

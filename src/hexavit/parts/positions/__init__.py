@@ -5,6 +5,7 @@ from hexavit.parts.positions.none import NoPosition
 from hexavit.parts.positions.peg import PEG
 from hexavit.parts.positions.pixel_attention import PixelAttention
 from hexavit.parts.positions.relative import ContinuousBias, LogitPosition, RelativeBias
+from hexavit.parts.positions.spatial_gate import SpatialGate
 from hexavit.parts.positions.tables import LearnedPosition, SineCosinePosition
 from hexavit.parts.positions.values import LocallyEnhanced, ValuePosition
 
@@ -19,5 +20,6 @@ __all__ = [
     "PixelAttention",
     "RelativeBias",
     "SineCosinePosition",
+    "SpatialGate",
     "ValuePosition",
 ]

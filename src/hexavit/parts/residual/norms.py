@@ -191,9 +191,11 @@ class ExtraOnly(PreNorm):
         alone = Tokens(extra, (extra.shape[1], 1), layout="set")
         if self.role == "feedforward":
             return tokens.replace_extra(super().forward(alone, branch).image)
-        out = branch(self.normed(tokens)).extra
+        read = branch(self.normed(tokens))
+        out = read.extra
         assert out is not None
-        return tokens.replace_extra(self.add(alone, Tokens(self._scaled(out), alone.size, layout="set")).image)
+        added = self.add(alone, Tokens(self._scaled(out), alone.size, layout="set"))
+        return tokens.replace_extra(added.image).with_carry(**read.carry)
 
 
 @register_part("residual", "local")
