@@ -23,6 +23,7 @@ from hexavit.architecture import Architecture
 from hexavit.models import model_entry
 from hexavit.models.catalogue import PartPage, find_parts
 from hexavit.parts import KINDS
+from hexavit.training.recipes import list_recipes
 
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
@@ -106,6 +107,30 @@ def _title(name: str) -> str:
     """Name of a system as in its paper: the first words of its module's docstring."""
     module = importlib.import_module(f"hexavit.models.{model_entry(name).family}")
     return (module.__doc__ or "").partition(":")[0]
+
+
+def recipes_page() -> str:
+    """Every recipe: what `hexavit recipes` prints, and the source of its settings."""
+    lines = ["# Recipes", "", NOTE, "", RECIPES, ""]
+    for each in list_recipes():
+        lines += [f"## {each.name}", "", each.purpose, "", "```bash", each.command, "```", "", "| | |", "|---|---|"]
+        lines += [f"| {name} | {text.replace('|', '&#124;')} |" for name, text in each.facts.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+RECIPES = """A recipe holds the settings of one run: of a paper, as its authors published them, or of a common task.
+`--config NAME` trains with it, and options on the command line take precedence. `hexavit recipes` prints this page,
+`hexavit recipes NAME` the settings. [Add a recipe](add-a-recipe.md) says how to write one; `--config FILE` reads it.
+
+```bash
+hexavit train IMAGENET --config deit-imagenet --batch-size 512 --out runs/deit
+hexavit train photos --config fine-tune --from cvt_13.in1k --out runs/photos
+```
+
+Published figures are the authors'. `not measured`: the recipe holds what the authors state, and was not run with this
+library. Two things differ from their code in all of them: 16-bit training is in bfloat16, and Mixup mixes each image
+with the one before it instead of with the batch in reverse order."""
 
 
 def models_page() -> str:
@@ -214,6 +239,7 @@ PAGES: dict[str, Callable[[], str]] = {
     **{file_of(family): functools.partial(family_page, family) for family in WITH_PAGE},
     "gallery.md": gallery_page,
     "parts.md": parts_page,
+    "recipes.md": recipes_page,
     "models.md": models_page,
     "parity.md": parity_page,
     "../src/hexavit/profiling/counted.json": counted,

@@ -97,7 +97,7 @@ def test_every_dependency_has_its_line() -> None:
 
 
 def test_the_recipe_that_is_explained_is_the_one_that_runs() -> None:
-    recipe = (ROOT / "recipes" / "digits.yaml").read_text(encoding="utf-8")
+    recipe = (ROOT / "src" / "hexavit" / "recipes" / "digits.yaml").read_text(encoding="utf-8")
     assert f"```yaml\n{recipe}```" in (DOCS / "add-a-recipe.md").read_text(encoding="utf-8")
 
 
@@ -110,7 +110,7 @@ def tables() -> Iterator[ModuleType]:
         sys.path.remove(str(DOCS))
 
 
-@pytest.mark.parametrize("page", ["parts.md", "gallery.md"])
+@pytest.mark.parametrize("page", ["parts.md", "gallery.md", "recipes.md"])
 def test_generated_pages_are_what_their_command_writes(tables: ModuleType, page: str) -> None:
     assert (DOCS / page).read_text(encoding="utf-8") == tables.PAGES[page](), "run `python docs/tables.py`"
 

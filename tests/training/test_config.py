@@ -46,7 +46,23 @@ def test_a_number_without_a_point_is_read_as_one(tmp_path: Path) -> None:
         ({"val_fraction": 1}, "val_fraction is between 0 and 1, not 1.0"),
         ({"layer_decay": 0}, "layer_decay is above 0 and at most 1, not 0.0"),
         ({"head_lr": 0}, "head_lr is above 0, not 0.0"),
-        ({"freeze": -1}, "freeze is at least 0, not -1"),
+        ({"freeze": -2}, "freeze is at least -1, not -2"),
+        ({"steps": 0}, "steps is at least 1, not 0"),
+        ({"optimizer": "adamm"}, "there is no optimizer 'adamm': did you mean 'adam'?"),
+        (
+            {"optimizer_options": ["momentum"]},
+            "optimizer_options are NAME=VALUE each, such as momentum=0.9, not 'momentum'",
+        ),
+        ({"min_lr": 0.1}, "min_lr is at most lr, 0.001, not 0.1"),
+        ({"min_lr": 1e-5, "schedule": "constant"}, "min_lr is of a cosine schedule, not of constant"),
+        ({"cooldown_epochs": 1, "schedule": "step"}, "cooldown_epochs is of a cosine schedule, not of step"),
+        (
+            {"augment": "shift", "color_jitter": 0.1},
+            "color_jitter and random interpolation need augment crop or rand, not shift",
+        ),
+        ({"augment": "crop", "policy": "rand-m5"}, "policy needs augment rand, not crop"),
+        ({"shard": True, "precision": "float16"}, "shard needs precision float32 or bfloat16, not float16"),
+        ({"shard": True, "optimizer": "lamb"}, "shard needs optimizer adam, adamw, momentum or sgd, not lamb"),
         ({"erasing": 2}, "erasing is between 0 and 1, not 2.0"),
         ({"drop_path": 1}, "drop_path is at least 0 and below 1, not 1.0"),
         ({"img_size": [32, 0]}, "img_size is at least 1, not 0"),
@@ -76,5 +92,4 @@ def test_an_invalid_recipe_is_named(tmp_path: Path, content: str, sentence: str)
 def test_the_recipe_of_the_digits_equals_that_of_the_demo() -> None:
     from hexavit.training.demo import RECIPE
 
-    recipe = Path(__file__).parents[2] / "recipes" / "digits.yaml"
-    assert asdict(TrainConfig.from_mapping(read_recipe(recipe))) == asdict(RECIPE)
+    assert asdict(TrainConfig.from_mapping(read_recipe("digits"))) == asdict(RECIPE)

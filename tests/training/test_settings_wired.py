@@ -7,6 +7,7 @@ written out here, not taken from the package. A field of :class:`TrainConfig` wi
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.using import digits_folder, make_folder, silent, tiny, trained
-from timm.data.auto_augment import RandAugment
+from timm.data.auto_augment import AugMixAugment, RandAugment
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor, nn
+from torch._dynamo.eval_frame import OptimizedModule
+from torchvision.transforms import ColorJitter
 
 from hexavit.data.loader import Draw
 from hexavit.errors import DataError, HexavitError
@@ -187,6 +190,111 @@ def _(bench: Bench) -> None:
     assert [row["step"] for row in bench.history(epochs=3)] == [3, 6, 9]  # 24 images in batches of 8
 
 
+@wires("steps")
+def _(bench: Bench) -> None:
+    assert [row["step"] for row in bench.history(steps=5, epochs=9)] == [3, 5]  # 24 images in batches of 8
+
+
+@wires("repeats")
+def _(bench: Bench) -> None:
+    loop = bench.loop(repeats=2, augment="crop")
+    batches = [list(batch) for batch in loop.train_loader.batch_sampler]  # type: ignore[union-attr]
+    assert len(batches) == 3
+    for batch in batches:
+        shown = [draw.position for draw in batch]
+        assert sorted(shown) == sorted([*set(shown)] * 2)
+        assert all(one != other for one, other in zip(shown, shown[1:] + shown[:1], strict=True))  # for Mixup
+    draws = [draw for draw in batches[0] if draw.position == batches[0][0].position]
+    assert not torch.equal(*(loop.train_loader.dataset[draw][0] for draw in draws))
+
+
+@wires("optimizer")
+def _(bench: Bench) -> None:
+    assert speed(bench.loop(lr=1e-3, optimizer="momentum", **STEADY), BODY) == pytest.approx(1e-3, rel=1e-4)
+    assert speed(bench.loop(lr=1e-3, optimizer="sgd", **STEADY), BODY) == pytest.approx(1.9e-3, rel=1e-4)  # Nesterov
+    assert type(bench.loop(optimizer="lamb").optimizer.optimizer).__name__ == "Lamb"
+
+
+@wires("optimizer_options")
+def _(bench: Bench) -> None:
+    options = {"lr": 1e-3, "optimizer": "sgd", "optimizer_options": ["momentum=0.5"], **STEADY}
+    assert speed(bench.loop(**options), BODY) == pytest.approx(1.5e-3, rel=1e-4)
+    betas = bench.loop(optimizer_options=["betas=0.8,0.9", "eps=1e-3"]).optimizer.param_groups[0]
+    assert (betas["betas"], betas["eps"]) == ((0.8, 0.9), 1e-3)
+    with pytest.raises(HexavitError, match=r"optimizer adamw cannot be made: .*unexpected keyword argument 'wings'"):
+        bench.loop(optimizer_options=["wings=2"])
+
+
+@wires("lr_batch")
+def _(bench: Bench) -> None:
+    loop = bench.loop(lr=1e-3, lr_batch=16, batch_size=8, **STEADY)
+    assert speed(loop, BODY) == pytest.approx(0.5e-3, rel=1e-4)
+
+
+@wires("head_precision")
+def _(bench: Bench) -> None:
+    for precision, dtype in (("same", torch.bfloat16), ("float32", torch.float32)):
+        loop = bench.loop(precision="bfloat16", head_precision=precision, ema=0.5)
+        seen: list[tuple[nn.Module, torch.dtype]] = []
+        heads: list[Any] = [model.head.fc for model in (loop.model, loop.evaluated_model)]
+        for head in heads:
+            head.register_forward_hook(lambda head, _, output, seen=seen: seen.append((head, output.dtype)))
+        loop.training_step(*batch_of(loop))
+        loop.validation_step(loop.evaluated_model, *batch_of(loop))
+        assert seen == [(head, dtype) for head in heads]  # the average has a head of its own
+
+
+def rates(steps: list[int], bench: Bench, **settings: Any) -> list[float]:
+    """The learning rate at steps of a run of four epochs of three steps, as a multiple of ``lr``, 0.01."""
+    loop = bench.loop(**{"lr": 0.01, "epochs": 4, "warmup_epochs": 0.0, **settings})
+    found = []
+    for step in steps:
+        loop.state.epoch, loop.state.step = divmod(step, 3)
+        moved(loop)
+        found.append(round(100 * loop.optimizer.param_groups[0]["lr"], 6))
+    return found
+
+
+@wires("schedule")
+def _(bench: Bench) -> None:
+    assert rates([0, 4, 6, 8], bench) == [1.0, 0.75, 0.5, 0.25]
+    assert rates([0, 6, 8, 9], bench, schedule="epoch_cosine") == [1.0, 0.5, 0.5, 0.146447]
+    assert rates([0, 6, 11], bench, schedule="constant") == [1.0, 1.0, 1.0]
+    assert rates([0, 11], bench, schedule="step") == [1.0, 1.0]  # the first decay is after 30 epochs
+
+
+@wires("warmup_steps")
+def _(bench: Bench) -> None:
+    assert rates([0, 1, 3, 5], bench, warmup_steps=4, schedule="constant") == [0.25, 0.5, 1.0, 1.0]
+
+
+@wires("warmup_lr")
+def _(bench: Bench) -> None:
+    settings = {"warmup_lr": 0.002, "warmup_epochs": 2.0, "schedule": "constant"}
+    assert rates([0, 3, 6], bench, **settings) == [0.2, 0.6, 1.0]
+
+
+@wires("min_lr")
+def _(bench: Bench) -> None:
+    assert rates([0, 6, 12], bench, min_lr=0.002) == [1.0, 0.6, 0.2]
+    assert rates([0, 9], bench, min_lr=0.002, schedule="step", decay_epochs=1.0) == [1.0, 0.2]
+
+
+@wires("cooldown_epochs")
+def _(bench: Bench) -> None:
+    assert rates([0, 3, 6, 11], bench, cooldown_epochs=2.0) == [1.0, 0.5, 0.0, 0.0]
+
+
+@wires("decay_epochs")
+def _(bench: Bench) -> None:
+    assert rates([0, 5, 6, 11], bench, schedule="step", decay_epochs=2.0) == [1.0, 1.0, 0.1, 0.1]
+
+
+@wires("decay_rate")
+def _(bench: Bench) -> None:
+    assert rates([0, 3, 6], bench, schedule="step", decay_epochs=1.0, decay_rate=0.5) == [1.0, 0.5, 0.25]
+
+
 @wires("batch_size")
 def _(bench: Bench) -> None:
     loop = bench.loop(batch_size=6)
@@ -337,6 +445,47 @@ def steps_of(loop: TrainingLoop, kind: type) -> list[Any]:
 def _(bench: Bench) -> None:
     (policy,) = steps_of(bench.loop(augment="rand", magnitude=3), RandAugment)
     assert {each.magnitude for each in policy.ops} == {3}
+
+
+@wires("policy")
+def _(bench: Bench) -> None:
+    (policy,) = steps_of(bench.loop(augment="rand", policy="rand-m3-n4-inc1"), RandAugment)
+    assert ({each.magnitude for each in policy.ops}, policy.num_layers) == ({3}, 4)
+    assert len(steps_of(bench.loop(augment="rand", policy="augmix-m5"), AugMixAugment)) == 1
+    with pytest.raises(DataError, match="policy 'rund-m3' is none of timm's"):
+        bench.loop(augment="rand", policy="rund-m3")
+
+
+@wires("color_jitter")
+def _(bench: Bench) -> None:
+    def strengths(**settings: Any) -> list[Any]:
+        return [each.brightness for each in steps_of(bench.loop(**settings), ColorJitter)]
+
+    assert strengths(augment="crop") == [pytest.approx((0.6, 1.4))]
+    assert strengths(augment="crop", color_jitter=0.1) == [pytest.approx((0.9, 1.1))]
+    assert strengths(augment="rand") == []
+    assert strengths(augment="rand", color_jitter=0.1) == [pytest.approx((0.9, 1.1))]
+    with pytest.raises(
+        HexavitError, match="color_jitter and random interpolation need augment crop or rand, not shift"
+    ):
+        bench.loop("digits", augment="auto", color_jitter=0.1)
+
+
+@wires("interpolation")
+def _(bench: Bench) -> None:
+    def modes(interpolation: str) -> Any:
+        loop = bench.loop(augment="crop", interpolation=interpolation)
+        return loop.train_loader.dataset.transform.after.transforms[0].interpolation  # type: ignore[attr-defined]
+
+    assert [modes(each).value for each in ("bilinear", "bicubic")] == ["bilinear", "bicubic"]
+    assert [each.value for each in modes("random")] == ["bilinear", "bicubic"]
+
+
+@wires("crop_pct")
+def _(bench: Bench) -> None:
+    loop, whole = bench.loop(crop_pct=0.5), bench.loop(crop_pct=1.0)
+    assert loop.run.input_spec().crop_pct == 0.5
+    assert not torch.equal(next(iter(loop.val_loader))[0], next(iter(whole.val_loader))[0])
 
 
 @wires("erasing")
@@ -539,6 +688,49 @@ def _(bench: Bench) -> None:
         before, averaged = averaged, loop.evaluated_model.state_dict()[BODY].clone()
     torch.testing.assert_close(averaged, 0.5 * before + 0.5 * loop.model.state_dict()[BODY], rtol=1e-4, atol=1e-6)
     assert bench.loop(ema=0.0).ema is None
+
+
+@wires("grad_checkpointing")
+def _(bench: Bench) -> None:
+    def calls(recomputed: bool) -> int:
+        loop = bench.loop(grad_checkpointing=recomputed)
+        seen: list[int] = []
+        loop.model.stages[0].blocks[0].register_forward_pre_hook(lambda *_: seen.append(1))  # type: ignore
+        loop.training_step(*batch_of(loop))
+        return len(seen)
+
+    assert (calls(False), calls(True)) == (1, 2)
+
+
+@wires("compile")
+def _(bench: Bench) -> None:
+    bench.monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    compiled, plain = bench.loop(compile=True), bench.loop()
+    assert isinstance(compiled.module._forward_module, OptimizedModule)
+    assert not isinstance(plain.module._forward_module, OptimizedModule)
+    assert list(compiled.state_dict()["model"]) == list(plain.state_dict()["model"])
+    losses = [loop.training_step(*batch_of(loop))[0] for loop in (compiled, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@wires("shard")
+def _(bench: Bench) -> None:  # test_distributed.py trains with it
+    with pytest.raises(HexavitError, match="shard needs several processes"):
+        bench.loop(shard=True)
+    assert bench.loop(shard=False).config.shard is False
+
+
+@wires("ema_warmup")
+def _(bench: Bench) -> None:
+    for warmup, decay in ((False, 0.9), (True, 1 - 2 ** (-2 / 3))):
+        loop = bench.loop(ema=0.9, ema_warmup=warmup)
+        moved(loop)  # begins the average
+        loop.state.add(0.0, 8)
+        before = loop.evaluated_model.state_dict()[BODY].clone()
+        moved(loop)
+        now = loop.model.state_dict()[BODY]
+        averaged = loop.evaluated_model.state_dict()[BODY]
+        torch.testing.assert_close(averaged, decay * before + (1 - decay) * now, rtol=1e-4, atol=1e-6)
 
 
 @wires("patience")

@@ -21,6 +21,7 @@ COMMANDS = {
     "inspect": "show what a weight file holds: layout, model, image size, classes",
     "convert": "write a weight file in another layout",
     "data": "check a data set before training, or download a public one",
+    "recipes": "list the recipes for `train`, or show one",
     "train": "train a model on images",
     "evaluate": "evaluate a trained model on labelled images",
     "probe": "evaluate a model's features with k-NN and a linear classifier",

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 SECTIONS = {
     "data": "data in_chans img_size val_fraction split_seed train_images on_bad_image workers",
     "model": "model overrides start entry prefix freeze",
-    "optimisation": "epochs patience batch_size lr head_lr layer_decay weight_decay warmup_epochs clip_grad ema seed",
-    "augmentation and regularisation": "augment magnitude erasing mixup cutmix label_smoothing drop_path",
+    "optimisation": "epochs steps patience batch_size repeats optimizer optimizer_options lr lr_batch head_lr "
+    "layer_decay weight_decay clip_grad ema ema_warmup seed",
+    "learning-rate schedule": "schedule warmup_epochs warmup_steps warmup_lr min_lr cooldown_epochs decay_epochs "
+    "decay_rate",
+    "augmentation and regularisation": "augment magnitude policy color_jitter interpolation erasing crop_pct mixup "
+    "cutmix label_smoothing drop_path",
     "distillation and token labels": "teacher distillation distillation_alpha distillation_tau label_maps mix_token",
-    "machine": "device devices micro_batch precision",
+    "machine": "device devices shard micro_batch precision head_precision grad_checkpointing compile",
     "logging and checkpoints": "save_every wandb",
 }
 """Sections of the help, with their settings; a setting that is in none is listed among the options."""
@@ -38,7 +42,10 @@ def add_arguments(parser: Parser) -> None:
         "--out", metavar="FOLDER", help="run folder; by default runs/DATA-MODEL or the next free name", **common
     )
     parser.add_argument(
-        "--config", metavar="RECIPE", help="YAML file with settings; the config.yaml of a run is one", **common
+        "--config",
+        metavar="RECIPE",
+        help="name in `hexavit recipes`, or YAML file, such as a run's config.yaml",
+        **common,
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in --out; a finished one with more --epochs", **common
@@ -59,6 +66,9 @@ def add_arguments(parser: Parser) -> None:
         options |= {"type": _without_none(setting.kind), "help": text, "dest": name}
         if options["type"] is str:
             options |= {"metavar": "SOURCE" if name == "start" else name.upper()}
+        elif options["type"] == tuple[str, ...]:
+            options |= {"type": str, "action": "append", "metavar": "NAME=VALUE"}
+            options["help"] = f"{text}; may be repeated"
         elif options["type"] == tuple[int, int]:
             options |= {"type": int, "nargs": "+", "metavar": "PIXELS"}
         elif options["type"] is bool:
@@ -72,6 +82,11 @@ def run(args: Namespace) -> None:
     resumes, overwrite = given.pop("resume", False), given.pop("overwrite", False)
     _take_data(given)
     given = {**(read_recipe(recipe) if recipe else {}), **given}
+    if given.get("lr") is None and (given.get("optimizer", "adamw") != "adamw" or given.get("lr_batch")):
+        raise UsageError(
+            "the automatic learning rate is of adamw and for the batch: give --lr, or neither --optimizer "
+            "nor --lr-batch"
+        )
     if resumes and (out is None or overwrite):
         raise UsageError("--resume needs --out, the run folder to continue, and excludes --overwrite")
 

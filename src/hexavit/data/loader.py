@@ -31,11 +31,17 @@ class Draw(NamedTuple):
         epoch: on which the augmentation depends.
         position: of the image in the dataset.
         counts: whether its label counts.
+        copy: which of the repeated draws of an image in an epoch this is; each is augmented anew.
     """
 
     epoch: int
     position: int
     counts: bool = True
+    copy: int = 0
+
+    def purpose(self, number: int) -> tuple[str | int, ...]:
+        """What the random numbers of the augmentation depend on, besides the seed; ``number`` is of the image."""
+        return ("sample", self.epoch, number, *([self.copy] if self.copy else []))
 
 
 class Images(Dataset[tuple[Tensor, int]]):
@@ -71,7 +77,7 @@ class Images(Dataset[tuple[Tensor, int]]):
         image = self.source.load(number)
         label = self.labels[self.source.labels[number]] if draw.counts else UNCOUNTED
         try:
-            with seeded(self.seed, "sample", draw.epoch, number):
+            with seeded(self.seed, *draw.purpose(number)):
                 return self.transform(image), label
         except DataError as error:  # of channels that the model does not take
             raise DataError(f"{printable(self.source.names[number])}: {error}") from error
@@ -80,17 +86,29 @@ class Images(Dataset[tuple[Tensor, int]]):
 class EpochSampler(Sampler[Draw]):
     """Every position once in an epoch; when shuffled, the order is a function of (seed, epoch).
 
+    With ``repeats`` above 1 (repeated augmentation: Hoffer et al., CVPR 2020) an epoch is as long, to a multiple of 256
+    that timm's ``RepeatAugSampler`` rounds to, and draws each image of a random part that often in a row.
+
     Args:
         dataset: whose length counts.
         seed: of the run.
         shuffle: whether the order is random.
+        repeats: draws of an image in an epoch.
     """
 
-    def __init__(self, dataset: Sized, seed: int, *, shuffle: bool) -> None:
+    def __init__(self, dataset: Sized, seed: int, *, shuffle: bool, repeats: int = 1) -> None:
         self.length = len(dataset)
         self.seed = seed
         self.shuffle = shuffle
+        self.repeats = repeats
         self.epoch = 0
+        self.repeated: Any = None
+        if repeats > 1:
+            from timm.data.distributed_sampler import RepeatAugSampler
+
+            repeated: Any = RepeatAugSampler
+            self.repeated = repeated(dataset, num_replicas=1, rank=0, shuffle=shuffle, num_repeats=repeats)
+            self.length = len(self.repeated)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next pass."""
@@ -100,8 +118,14 @@ class EpochSampler(Sampler[Draw]):
         return self.length
 
     def __iter__(self) -> Iterator[Draw]:
+        seed = derive(self.seed, "order", self.epoch)
+        if self.repeated is not None:
+            self.repeated.set_epoch(seed)  # timm's sampler seeds its generator with this number
+            return (
+                Draw(self.epoch, position, copy=number % self.repeats) for number, position in enumerate(self.repeated)
+            )
         if self.shuffle:
-            generator = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
+            generator = torch.Generator().manual_seed(seed)
             order = torch.randperm(self.length, generator=generator).tolist()
         else:
             order = list(range(self.length))
@@ -150,6 +174,10 @@ class BatchShares(Sampler[list[Draw]]):
             yield self._share(order[number * self.batch_size : (number + 1) * self.batch_size])
 
     def _share(self, batch: list[Draw]) -> list[Draw]:
+        repeats = (
+            self.sampler.repeats
+        )  # the copies of an image stand apart: Mixup and CutMix mix an image with the next
+        batch = [draw for first in range(repeats) for draw in batch[first::repeats]]
         share = self.processes.share(len(batch))
         if not share:
             return [batch[0]._replace(counts=False)]
@@ -166,14 +194,15 @@ def make_loader(
     processes: Processes | None = None,
     begin: tuple[int, int] = (0, 0),
     halo: bool = False,
+    repeats: int = 1,
 ) -> DataLoader[tuple[Tensor, int]]:
     """A loader of (images (B, C, H, W), labels (B,)): whole batches, or this process's shares (:class:`BatchShares`).
 
     For training, images are shuffled and a last batch that is not full is left out, as batch norm would compute its
-    statistics from too few images.
+    statistics from too few images. ``repeats`` is of :class:`EpochSampler`.
     """
     batches = BatchShares(
-        EpochSampler(images, images.seed, shuffle=training),
+        EpochSampler(images, images.seed, shuffle=training, repeats=repeats),
         batch_size,
         drop_last=training and len(images) >= batch_size,
         processes=processes or Processes(),

@@ -17,6 +17,8 @@ from hexavit.inference.device import Device
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Distillation = Literal["hard", "soft"]
+Schedule = Literal["cosine", "epoch_cosine", "step", "constant"]
+Interpolation = Literal["random", "bilinear", "bicubic"]
 
 
 class ConfigError(HexavitError):
@@ -24,14 +26,14 @@ class ConfigError(HexavitError):
 
 
 _RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
-    (
-        ("epochs", "batch_size", "img_size", "in_chans", "devices", "micro_batch", "train_images"),
-        lambda x: x >= 1,
-        "at least 1",
-    ),
+    (("epochs", "batch_size", "img_size", "in_chans", "devices", "micro_batch"), lambda x: x >= 1, "at least 1"),
+    (("steps", "lr_batch", "repeats", "train_images"), lambda x: x >= 1, "at least 1"),
     (("weight_decay", "warmup_epochs", "clip_grad", "mixup", "cutmix", "magnitude"), lambda x: x >= 0, "at least 0"),
-    (("freeze", "workers", "patience", "save_every"), lambda x: x >= 0, "at least 0"),
-    (("lr", "head_lr", "distillation_tau"), lambda x: x > 0, "above 0"),
+    (("workers", "patience", "save_every", "color_jitter"), lambda x: x >= 0, "at least 0"),
+    (("freeze",), lambda x: x >= -1, "at least -1"),
+    (("min_lr", "warmup_lr", "warmup_steps", "cooldown_epochs"), lambda x: x >= 0, "at least 0"),
+    (("lr", "head_lr", "distillation_tau", "decay_epochs"), lambda x: x > 0, "above 0"),
+    (("crop_pct", "decay_rate"), lambda x: 0 < x <= 1, "above 0 and at most 1"),
     (("label_smoothing", "drop_path", "ema"), lambda x: 0 <= x < 1, "at least 0 and below 1"),
     (("layer_decay",), lambda x: 0 < x <= 1, "above 0 and at most 1"),
     (("erasing", "distillation_alpha"), lambda x: 0 <= x <= 1, "between 0 and 1"),
@@ -57,13 +59,34 @@ class TrainConfig:
     img_size: Annotated[tuple[int, int] | None, "height and width in pixels; by default as suits the data"] = None
     in_chans: Annotated[int | None, "channels of the input, such as 1 or 3; by default those of the data"] = None
     epochs: Annotated[int, "passes over the training images"] = 20
+    steps: Annotated[int | None, "length of the run in steps, instead of epochs; the last epoch may be shorter"] = None
     batch_size: Annotated[int, "images in one step, over all devices"] = 64
-    lr: Annotated[float, "highest learning rate of AdamW"] = 1e-3
+    repeats: Annotated[
+        int, "times that an epoch draws an image, augmented anew, of the fewer images that it then has (DeiT: 3)"
+    ] = 1
+    optimizer: Annotated[str, "a name of timm's factory, such as adamw, lamb, sgd (Nesterov), momentum"] = "adamw"
+    optimizer_options: Annotated[tuple[str, ...], "its options, each NAME=VALUE, such as betas=0.9,0.95"] = ()
+    lr: Annotated[float, "highest learning rate"] = 1e-3
+    lr_batch: Annotated[
+        int | None, "batch size that lr is for: the rate is lr * batch_size / lr_batch; by default lr for any batch"
+    ] = None
     head_lr: Annotated[float, "learning rate of the classifiers, as a multiple of lr"] = 1.0
     layer_decay: Annotated[float, "learning rate of each layer relative to the next one; 1 makes all equal"] = 1.0
-    freeze: Annotated[int, "number of first stages whose weights stay fixed; all of them: only the head is trained"] = 0
-    weight_decay: Annotated[float, "weight decay of AdamW; norms, biases and position tables have none"] = 0.05
-    warmup_epochs: Annotated[float, "epochs in which the learning rate rises linearly, before its cosine decay"] = 2.0
+    freeze: Annotated[int, "number of first stages whose weights stay fixed; -1: all, only the head is trained"] = 0
+    head_precision: Annotated[
+        Literal["same", "float32"], "precision of the head: that of the other layers, or float32"
+    ] = "same"
+    weight_decay: Annotated[float, "weight decay; norms, biases and position tables have none"] = 0.05
+    schedule: Annotated[
+        Schedule, "after the warm-up: cosine; epoch_cosine (timm's: once an epoch, counted from 0); step; constant"
+    ] = "cosine"
+    warmup_epochs: Annotated[float, "epochs in which the learning rate rises linearly"] = 2.0
+    warmup_steps: Annotated[int | None, "length of the warm-up in steps, instead of warmup_epochs"] = None
+    warmup_lr: Annotated[float | None, "learning rate of the first step; by default lr / steps of the warm-up"] = None
+    min_lr: Annotated[float, "lowest learning rate of the schedules cosine, epoch_cosine and step"] = 0.0
+    cooldown_epochs: Annotated[float, "epochs at min_lr at the end of a cosine, part of epochs"] = 0.0
+    decay_epochs: Annotated[float, "epochs between two decays of the schedule step"] = 30.0
+    decay_rate: Annotated[float, "factor of a decay of the schedule step"] = 0.1
     clip_grad: Annotated[float, "largest norm of the gradient; 0 turns clipping off"] = 1.0
     drop_path: Annotated[float | None, "highest rate of drop path (stochastic depth); by default the model's own"] = (
         None
@@ -73,6 +96,16 @@ class TrainConfig:
     cutmix: Annotated[float, "alpha of CutMix; 0 turns it off"] = 0.0
     augment: Annotated[Augment, "none, shift (small affine), crop (and flip), rand (RandAugment, erasing)"] = "auto"
     magnitude: Annotated[int, "strength of RandAugment, up to 10; used by `rand` only"] = 9
+    policy: Annotated[
+        str | None, "timm's policy of `rand`, instead of magnitude, such as rand-m9-mstd0.5-inc1 or augmix-m5"
+    ] = None
+    color_jitter: Annotated[float | None, "strength of colour jitter; by default 0.4 with `crop`, none with `rand`"] = (
+        None
+    )
+    interpolation: Annotated[
+        Interpolation | None, "resize of training images; random: one of the two for each; by default the model's"
+    ] = None
+    crop_pct: Annotated[float | None, "side of the centre crop in evaluation; by default as suits the data"] = None
     erasing: Annotated[
         float | None, "share of images with an erased rectangle; by default 0.25 with `rand`, else 0"
     ] = None
@@ -100,7 +133,11 @@ class TrainConfig:
     micro_batch: Annotated[
         int | None, "images in one forward pass of a device; gradients are added up over the batch"
     ] = None
+    grad_checkpointing: Annotated[bool, "recompute each block in the backward pass: less memory, more time"] = False
+    compile: Annotated[bool, "compile the model with torch.compile"] = False
+    shard: Annotated[bool, "split weights, gradients and optimizer state over the processes (FSDP2)"] = False
     ema: Annotated[float, "decay of the moving average of the weights, which is validated and saved; 0: none"] = 0.0
+    ema_warmup: Annotated[bool, "begin the average with a lower decay, which rises to ema"] = True
     patience: Annotated[int, "stop after so many epochs without a better validation accuracy; 0 never stops early"] = 0
     save_every: Annotated[float, "seconds between checkpoints within an epoch; 0 is after every step"] = 60.0
     wandb: Annotated[str | None, "also log to this project of Weights & Biases"] = None
@@ -123,8 +160,23 @@ class TrainConfig:
             raise ConfigError("label_maps and mix_token cannot be combined with mixup or cutmix: set these to 0")
         if of_tokens and self.teacher is not None:
             raise ConfigError("teacher needs another head than label_maps and mix_token: choose one")
+        _check_rates(self)
+        if self.augment in ("none", "shift") and (self.color_jitter is not None or self.interpolation == "random"):
+            raise ConfigError(f"color_jitter and random interpolation need augment crop or rand, not {self.augment}")
+        if self.policy is not None and self.augment not in ("auto", "rand"):
+            raise ConfigError(f"policy needs augment rand, not {self.augment}")
+        if self.shard and self.precision == "float16":
+            raise ConfigError("shard needs precision float32 or bfloat16, not float16")
+        if self.shard and self.optimizer not in (whole := ("adam", "adamw", "momentum", "sgd")):
+            # Their state has the shapes of the weights, so that it is split as they are.
+            raise ConfigError(f"shard needs optimizer {', '.join(whole[:-1])} or {whole[-1]}, not {self.optimizer}")
         if self.batch_size < self.devices:
             raise ConfigError(f"a batch_size of {self.batch_size} cannot be split among {self.devices} devices")
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate, for the batch size of the run."""
+        return self.lr if self.lr_batch is None else self.lr * self.batch_size / self.lr_batch
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -143,6 +195,25 @@ class TrainConfig:
         """All settings as a recipe."""
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def _check_rates(config: TrainConfig) -> None:
+    """Raise ConfigError for an unknown optimizer, or settings that the schedule does not use."""
+    for option in config.optimizer_options:
+        if not option.partition("=")[0].isidentifier() or "=" not in option:
+            raise ConfigError(f"optimizer_options are NAME=VALUE each, such as momentum=0.9, not {option!r}")
+    if config.optimizer != TrainConfig.optimizer:
+        from timm.optim import list_optimizers  # takes a second
+
+        if config.optimizer not in (known := [str(name) for name in list_optimizers()]):
+            raise ConfigError(f"there is no optimizer {config.optimizer!r}: {nearest(config.optimizer, known)}")
+    if config.min_lr > config.lr:
+        raise ConfigError(f"min_lr is at most lr, {config.lr:g}, not {config.min_lr:g}")
+    cosine = config.schedule in ("cosine", "epoch_cosine")
+    unused = {"min_lr": config.schedule == "constant" and config.min_lr, "cooldown_epochs": config.cooldown_epochs}
+    for name, given in unused.items():
+        if given and not cosine:
+            raise ConfigError(f"{name} is of a cosine schedule, not of {config.schedule}")
 
 
 @dataclass(frozen=True)
@@ -165,12 +236,32 @@ def settings() -> dict[str, Setting]:
     return found
 
 
+RECIPES = Path(__file__).parent.parent / "recipes"
+"""The recipes of this package."""
+
+
+def recipe_path(name: str | Path) -> Path:
+    """The file of a recipe: a path, or the name of a recipe of this package.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    path, shipped = Path(name), RECIPES / f"{name}.yaml"
+    if path.is_file() or not shipped.is_file():
+        if not path.exists() and path.name == str(name) and not path.suffix:
+            known = [file.stem for file in RECIPES.glob("*.yaml")]
+            raise ConfigError(f"there is no recipe {str(name)!r}: {nearest(str(name), known)}")
+        return path
+    return shipped
+
+
 def read_recipe(path: str | Path) -> dict[str, Any]:
-    """The settings in a YAML file, such as the ``config.yaml`` of a run.
+    """The settings in a YAML file, such as the ``config.yaml`` of a run, or of a recipe of this package by its name.
 
     Raises:
         ConfigError: it cannot be read, is not a mapping, or has an unknown setting or a value of the wrong type.
     """
+    path = recipe_path(path)
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -16,7 +16,7 @@ from hexavit.training.config import TrainConfig
 from hexavit.training.trainer import Trained, train
 
 RECIPE = TrainConfig(model="cvt_nano", data=Digits.name, epochs=20, batch_size=64, lr=4e-3)
-"""The settings of the demo; ``recipes/digits.yaml`` holds the same."""
+"""The settings of the demo; the recipe ``digits`` holds the same."""
 
 
 def demo(

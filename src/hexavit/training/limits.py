@@ -35,7 +35,7 @@ def check_fits(config: TrainConfig, architecture: Architecture, images: int) -> 
 
     def needed(side: int | None = None, count: int = 1) -> float:
         sized = architecture if side is None else replace(architecture, img_size=(side, side))
-        return _step_bytes(sized, count, config.precision)
+        return _step_bytes(sized, count, config)
 
     if needed() > available:
         height, width = architecture.img_size
@@ -55,10 +55,15 @@ def check_fits(config: TrainConfig, architecture: Architecture, images: int) -> 
         )
 
 
-def _step_bytes(architecture: Architecture, images: int, precision: str) -> float:
+def _step_bytes(architecture: Architecture, images: int, config: TrainConfig) -> float:
     """Bytes of weights, optimizer state and activations of a training step."""
     cost = model_cost(architecture)
-    return STATE_BYTES * cost.parameters + images * cost.activation_bytes * (1 if precision == "float32" else 0.5)
+    state = STATE_BYTES * cost.parameters / (config.devices if config.shard else 1)
+    share = 1 if config.precision == "float32" else 0.5
+    if config.grad_checkpointing:
+        # A block keeps about twelve times its input, and all of it only while it is recomputed.
+        share *= min(1, 1 / 12 + 1 / sum(stage.depth for stage in architecture.stages))
+    return state + images * cost.activation_bytes * share
 
 
 def _fits(needed: Callable[[int], float], side: int, available: float) -> bool:

@@ -11,6 +11,7 @@ from torch import nn
 
 import hexavit
 from hexavit.data import Digits, Source, Split, open_source
+from hexavit.data.augment import Kind, training_transform
 from hexavit.data.bad_images import only_readable
 from hexavit.data.published import names_set
 from hexavit.data.seeding import seeded
@@ -85,6 +86,7 @@ def prepare_run(
                 f"warning: only {report.share:.0%} of the model's weights were loaded; the rest is trained from scratch"
             )
     input_spec = _input_spec(config, source, model)
+    training_transform(input_spec, augment_kind(config, source), **augmentation(config))  # raises for a wrong policy
     objective = make_objective(model, config, source, split, input_spec)
     check_run_folder(out, overwrite=overwrite)  # before the checks that take longer
     split, skipped = only_readable(source, split, config.on_bad_image, config.workers)
@@ -172,7 +174,19 @@ def _input_spec(config: TrainConfig, source: Source, model: nn.Module) -> InputS
     """How images become the model's input: normalised as the weights expect it, else as suits the data."""
     spec = InputSpec.of_model(model)
     suited = source.hints.suited(spec)
-    return suited if config.start is None else replace(suited, mean=spec.mean, std=spec.std)
+    suited = suited if config.start is None else replace(suited, mean=spec.mean, std=spec.std)
+    return suited if config.crop_pct is None else replace(suited, crop_pct=config.crop_pct)
+
+
+def augment_kind(config: TrainConfig, source: Source) -> Kind:
+    """The kind of augmentation: the setting, or what suits the data."""
+    return source.hints.augment if config.augment == "auto" else config.augment
+
+
+def augmentation(config: TrainConfig) -> dict[str, Any]:
+    """Arguments of ``training_transform`` besides the kind."""
+    names = ("magnitude", "policy", "color_jitter", "interpolation", "erasing")
+    return {name: getattr(config, name) for name in names}
 
 
 def drop_path_edits(config: TrainConfig) -> tuple[str, ...]:

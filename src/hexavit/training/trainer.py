@@ -40,12 +40,12 @@ from hexavit.training.loop.sync_batch_norm import sync_batch_norms
 from hexavit.training.loop.time_estimate import TimeEstimate, shorter_runs
 from hexavit.training.loop.train_state import TrainState
 from hexavit.training.objectives.label_maps import MappedImages
-from hexavit.training.setup import PreparedRun, absolute_paths, open_run, prepare_run
+from hexavit.training.setup import PreparedRun, absolute_paths, augment_kind, augmentation, open_run, prepare_run
 
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 """Fabric's names of the precisions."""
 
-CHANGEABLE = {"data", "devices", "workers", "micro_batch", "save_every", "epochs", "patience"}
+CHANGEABLE = {"data", "devices", "workers", "micro_batch", "save_every", "epochs", "patience", "shard"}
 """Settings that may change when a run is resumed."""
 
 
@@ -88,6 +88,7 @@ def train(
     if config.wandb is not None:
         import_wandb()
     launch = Launch.find(config.devices)
+    launch.fabric_options(config.shard)  # raises before the folder is created
     if launch.rank > 0:
         _follow(launch)
     console = console or Console()
@@ -116,13 +117,17 @@ def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: 
     saved = absolute_paths(TrainConfig.from_mapping(read_recipe(run.config)))
     given = {name: checked_value(name, value) for name, value in (given or {}).items()}
     config = absolute_paths(replace(saved, **given))
-    for name in given.keys() - CHANGEABLE:
+    fixed = given.keys() - CHANGEABLE
+    if saved.steps is not None:
+        fixed |= given.keys() & {"epochs"}  # which are not read
+    for name in fixed:
         if getattr(config, name) != getattr(saved, name):
             raise RunError(
                 f"{run.path}: this run has {name} {getattr(saved, name)}; it cannot be resumed with "
                 f"{getattr(config, name)}"
             )
     launch = Launch.find(config.devices, binding="devices" in given)
+    launch.fabric_options(config.shard)
     if launch.rank > 0:
         _follow(launch)
     console = console or Console()
@@ -137,8 +142,9 @@ def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: 
 
 def _check_unfinished(prepared: PreparedRun) -> None:
     """Raise RunError if nothing is left to do, or fewer epochs are asked for than are done."""
-    run, epochs, patience = prepared.run, prepared.config.epochs, prepared.config.patience
+    run, steps, patience = prepared.run, prepared.config.steps, prepared.config.patience
     history = [] if prepared.checkpoint is None else prepared.checkpoint["history"]
+    epochs = prepared.config.epochs if steps is None else len(history)
     if len(history) > epochs:
         raise RunError(f"{run.path}: epochs is at least {len(history)}, which this run has done, not {epochs}")
     if run.metrics.is_file():
@@ -146,7 +152,8 @@ def _check_unfinished(prepared: PreparedRun) -> None:
             hint = f"after {len(history)} of {epochs} epochs, by patience {patience}; a larger --patience continues it"
             raise RunError(f"{run.path}: this run has finished {hint}")
         if not history or len(history) == epochs:
-            raise RunError(f"{run.path}: this run has finished; more --epochs continue it")
+            more = "; more --epochs continue it" if steps is None else f" its {steps} steps"
+            raise RunError(f"{run.path}: this run has finished{more}")
 
 
 def _follow(launch: Launch) -> NoReturn:
@@ -182,10 +189,8 @@ def _fit(prepared: PreparedRun, console: Console, launch: Launch) -> Trained:
     with _fabric_defaults(config.seed), restored_environment(launch):
         fabric = Fabric(
             accelerator=device.type,
-            devices=launch.devices,
-            num_nodes=launch.nodes,
-            strategy=launch.strategy,
             precision=cast("Any", PRECISIONS[config.precision]),
+            **launch.fabric_options(config.shard),
         )
         fabric.launch()
         state = None if prepared.checkpoint is None else TrainState(**prepared.checkpoint["train_state"])
@@ -200,6 +205,7 @@ def _fit(prepared: PreparedRun, console: Console, launch: Launch) -> Trained:
             training=True,
             begin=(0, 0) if state is None else (state.epoch, state.step),
             halo=prepared.objective.mixture is not None,
+            repeats=config.repeats,
             **loading,
         )
         val_loader = make_loader(val_images, training=False, **loading)
@@ -262,8 +268,7 @@ def _fabric_defaults(seed: int) -> Iterator[None]:
 def _make_images(prepared: PreparedRun) -> tuple[Images, Images]:
     """The training images, augmented, and the validation images."""
     config, source, objective, spec = prepared.config, prepared.source, prepared.objective, prepared.run.input_spec()
-    augment = source.hints.augment if config.augment == "auto" else config.augment
-    strength: dict[str, Any] = {"magnitude": config.magnitude, "erasing": config.erasing}
+    augment, strength = augment_kind(config, source), augmentation(config)
     images = Images(source, prepared.split["train"], training_transform(spec, augment, **strength), config.seed)
     if objective.maps is not None:
         images = MappedImages(images, objective.maps, spec, augment, **strength)
@@ -274,6 +279,9 @@ def _print_summary(prepared: PreparedRun, parameters: int, train: int, val: int,
     run, config, spec = prepared.run, prepared.config, prepared.run.input_spec()
     shape = " x ".join(map(str, (spec.channels, *spec.size)))
     classes = len(prepared.source.classes)
+    if config.lr_batch is not None:
+        formula = f"{config.lr:g} x {config.batch_size} / {config.lr_batch}"
+        _print(console, f"learning rate {config.rate:g} = {formula} (lr x batch_size / lr_batch)")
     _print(
         console,
         f"{config.model}: {parameters / 1e6:.2f} M parameters, {shape} pixels in, {classes} classes out\n"

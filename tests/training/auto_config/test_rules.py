@@ -143,7 +143,7 @@ def test_nothing_is_chosen_anew_from_a_run(tmp_path: Path, data: DataFacts, mach
 
 
 def test_the_recipe_of_the_digits_is_completed_as_it_was_measured() -> None:
-    recipe = read_recipe(Path(__file__).parents[3] / "recipes" / "digits.yaml")
+    recipe = read_recipe("digits")
     config, _ = choose_settings(Facts(DIGITS, CPU, MODELS), recipe, roughly)
     same = {"img_size": (32, 32), "in_chans": 1, "augment": "shift", "erasing": 0.0}  # what these come to
     assert asdict(config) == {**asdict(RECIPE), **same}

@@ -54,8 +54,13 @@ def as_torchrun(rank: int, world: int, port: int) -> dict[str, str]:
     return {name: str(value) for name, value in {**ranks, **place}.items()}
 
 
-def train_one(environment: dict[str, str], given: dict[str, Any], out: Path, stop: int = 0) -> None:
-    """One of the processes, as torchrun starts it; the last one receives SIGTERM in step ``stop``."""
+def train_one(
+    environment: dict[str, str], given: dict[str, Any], out: Path, stop: int = 0, change: dict[str, Any] | None = None
+) -> None:
+    """One of the processes, as torchrun starts it; the last one receives SIGTERM in step ``stop``.
+
+    A run that is there is resumed, with the settings in ``change``.
+    """
     from hexavit.training import TrainConfig, resume, train
     from hexavit.training.loop import loop
 
@@ -70,9 +75,29 @@ def train_one(environment: dict[str, str], given: dict[str, Any], out: Path, sto
 
     loop.accumulate_gradients = counted
     if Run(out).config.exists() and not Run(out).metrics.exists():
-        resume(out, console=silent())
+        resume(out, given=change, console=silent())
     else:
+        if given.get("shard"):
+            assert_that_weights_are_split()
         train(TrainConfig.from_mapping(given), out, console=silent(), overwrite=True)
+
+
+def assert_that_weights_are_split() -> None:
+    from torch.distributed.tensor import DTensor
+
+    from hexavit.training.loop.loop import TrainingLoop
+
+    step = TrainingLoop.training_step
+
+    def checked(self: TrainingLoop, *batch: Any) -> Any:
+        models = (self.model, *([] if self.ema is None else [self.evaluated_model]))
+        weights = [weight for model in models for weight in model.parameters()]
+        assert all(isinstance(weight, DTensor) for weight in weights)
+        held = sum(weight.to_local().numel() for weight in weights)  # type: ignore[attr-defined]
+        assert held < 0.6 * sum(weight.numel() for weight in weights)
+        return step(self, *batch)
+
+    TrainingLoop.training_step = checked  # type: ignore[method-assign]
 
 
 def train_together(world: int, given: dict[str, Any], out: Path, stop: int = 0) -> list[int | None]:
@@ -138,6 +163,23 @@ def test_a_signal_to_one_process_stops_all_and_any_number_resumes(
     else:
         assert train_together(second, given, run.path) == [0, 0]
     assert_alike(alone, run, atol=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, {"model": "deit_nano", "ema": 0.0, "micro_batch": 2, "optimizer": "sgd"}])
+def test_split_weights_learn_what_whole_ones_learn(tmp_path: Path, alone: Run, settings: dict[str, Any]) -> None:
+    run, given = Run(tmp_path / "run"), {**without_draws(), **settings, "shard": True}
+    assert train_together(2, given, run.path, 5) == [128 + signal.SIGTERM, 0]
+    assert (read_checkpoint(run.checkpoint)["train_state"]["epoch"], run.metrics.exists()) == (1, False)
+    if settings:  # the checkpoint holds whole tensors: any number of processes continues, splitting or not
+        assert in_process(train_one, {"RANK": "0"}, given, run.path, 0, {"shard": False}) == 0
+    else:
+        assert train_together(2, given, run.path) == [0, 0]
+    whole = alone
+    if settings:
+        whole = Run(tmp_path / "whole")
+        assert in_process(train_one, {"RANK": "0"}, {**given, "shard": False}, whole.path) == 0
+    assert_alike(whole, run, atol=2e-4)
 
 
 def test_a_loss_that_is_not_finite_stops_all_processes(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def shorter_alternatives(
     """
     found = []
     epochs = int(0.95 * config.epochs * HOUR / seconds)
-    if epochs >= 3:
+    if epochs >= 3 and config.steps is None:
         warmup = config.warmup_epochs * epochs / config.epochs
         option = f"--epochs {epochs} --warmup-epochs {warmup:.2g}"
         found.append(Alternative(option, seconds * epochs / config.epochs))

@@ -273,7 +273,9 @@ def _choose_epochs(facts: Facts, settings: Mapping[str, Any], model: ModelCost) 
     if epochs * seconds > limit:
         epochs = max(schedule.least, int(limit / seconds))
         why = f"limited to {in_words(limit)}, but at least {schedule.least} epochs"
-    if "epochs" in settings:
+    if settings.get("steps"):
+        epochs, why = ceil(settings["steps"] / steps), f"{settings['steps']:,} steps; a tenth of them, at most 5 epochs"
+    elif "epochs" in settings:
         epochs, why = settings["epochs"], "a tenth of the epochs, at most 5"
     return {"epochs": epochs, "warmup_epochs": min(5.0, epochs / 10)}, f"{why}; about {in_words(epochs * seconds)}"
 
@@ -314,7 +316,7 @@ def _choose_regularization(facts: Facts, settings: Mapping[str, Any], model: Mod
         values = {**STRENGTHS[0][2], "augment": "shift"}
         del values["drop_path"]  # the model's own
         why = "characters must not be mirrored, cropped or mixed"
-    if augment not in (None, "auto", "rand"):
+    if augment not in (None, "auto", "rand") or settings.get("policy"):
         values.pop("magnitude", None)
     if settings.get("label_maps") or settings.get("mix_token"):
         values |= {"augment": "rand" if flips else "none", "mixup": 0.0, "cutmix": 0.0}

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -16,9 +16,11 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 
 from hexavit.errors import HexavitError
 from hexavit.processes import Processes
+from hexavit.training.loop.sharding import shard as shard_weights
 
 _RUN = "HEXAVIT_RUN"
 _SET_BY_FABRIC = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
@@ -75,10 +77,20 @@ class Launch:
             return TorchElasticEnvironment()
         return SLURMEnvironment(auto_requeue=False) if self.by == "slurm" else LightningEnvironment()
 
-    @property
-    def strategy(self) -> DDPStrategy | str:
-        """The strategy for Fabric."""
-        return "auto" if self.processes.world == 1 else DDPStrategy(cluster_environment=self.environment)
+    def fabric_options(self, shard: bool) -> dict[str, Any]:
+        """Arguments for Fabric: DDP or, with ``shard``, FSDP2, over the processes; nothing special for one.
+
+        Raises:
+            HexavitError: there is a single process, so that nothing can be split.
+        """
+        world = self.processes.world
+        if shard and world == 1:
+            raise HexavitError("shard needs several processes: use devices, torchrun or SLURM")
+        options: dict[str, Any] = {"devices": self.devices, "num_nodes": self.nodes, "strategy": "auto"}
+        if shard:
+            strategy = ModelParallelStrategy(shard_weights, data_parallel_size=world, tensor_parallel_size=1)
+            return {**options, "strategy": strategy, "plugins": [self.environment]}
+        return options if world == 1 else {**options, "strategy": DDPStrategy(cluster_environment=self.environment)}
 
     def send_run(self, run: str | None) -> None:
         """Send the run folder to the other processes; None if the first process failed to prepare it."""

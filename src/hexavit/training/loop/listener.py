@@ -9,8 +9,8 @@ from hexavit.training.loop.train_state import TrainState
 class Listener:
     """Called by the training loop on the first process. Every method does nothing by default."""
 
-    def on_start(self, state: TrainState, steps_per_epoch: int, epochs: int) -> None:
-        """The loop starts or resumes at ``state``."""
+    def on_start(self, state: TrainState, steps_per_epoch: int, epochs: float) -> None:
+        """The loop starts or resumes at ``state``; ``epochs`` is not whole where the last one is shorter."""
 
     def on_step(self, state: TrainState, loss: float, seconds: float) -> None:
         """A step was taken: its mean loss, and its duration."""

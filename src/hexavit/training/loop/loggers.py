@@ -29,7 +29,7 @@ class WandbLogger(Listener):
         self.run, self.config = run, config
         self._session: Any = None
 
-    def on_start(self, state: TrainState, steps_per_epoch: int, epochs: int) -> None:
+    def on_start(self, state: TrainState, steps_per_epoch: int, epochs: float) -> None:
         known = self.run.wandb / "run-id"
         resumes = self.run.checkpoint.is_file() and known.is_file()
         known.parent.mkdir(exist_ok=True)

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -23,12 +24,14 @@ from hexavit.runs.run_folder import Run
 from hexavit.training.config import TrainConfig
 from hexavit.training.loop.accumulation import accumulate_gradients, batch_norm_state, largest_share, restore
 from hexavit.training.loop.checkpoints import Checkpoint, write_checkpoint
+from hexavit.training.loop.head_precision import compute_in_float32
 from hexavit.training.loop.history import Row, stopped_early
 from hexavit.training.loop.listener import Listener
 from hexavit.training.loop.non_finite import NotFiniteError
 from hexavit.training.loop.optimizer import freeze, frozen_stages, make_optimizer
 from hexavit.training.loop.run_writer import RunWriter
-from hexavit.training.loop.schedule import scheduled_factor, set_learning_rate
+from hexavit.training.loop.schedule import scheduled_factor, set_learning_rate, total_epochs, total_steps
+from hexavit.training.loop.sharding import gathered, shard, split_optimizer, split_weights
 from hexavit.training.loop.signals import Interrupted, SignalListener
 from hexavit.training.loop.train_state import TrainState
 from hexavit.training.objectives.losses import CrossEntropy
@@ -94,8 +97,18 @@ class TrainingLoop:
         self.train_loader, self.val_loader = train_loader, val_loader
         self.model = model
         freeze(model, config.freeze)
-        self.module, self.optimizer = fabric.setup(model, make_optimizer(model, config))
-        self.ema = ModelEmaV3(model, decay=config.ema, use_warmup=True).requires_grad_(False) if config.ema else None
+        if config.grad_checkpointing:
+            cast("Any", model).set_grad_checkpointing()
+        if config.head_precision == "float32":
+            compute_in_float32(cast("Any", model).head)
+        model.to(fabric.device)
+        self.ema = self._average() if config.ema else None
+        compiled = cast("nn.Module", torch.compile(model)) if config.compile else model
+        if config.shard:  # the optimizer is of the split weights
+            self.module = fabric.setup_module(compiled)
+            self.optimizer: Any = fabric.setup_optimizers(make_optimizer(model, config))
+        else:
+            self.module, self.optimizer = fabric.setup(compiled, make_optimizer(model, config))
         self.objective = objective.to(fabric.device)
         self.validation_loss = CrossEntropy()
         self.accuracies = accuracies(num_classes).to(fabric.device)
@@ -111,6 +124,11 @@ class TrainingLoop:
     def steps_per_epoch(self) -> int:
         """Steps of an epoch."""
         return len(self.train_loader)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return total_steps(self.config, self.steps_per_epoch)
 
     @property
     def steps(self) -> int:
@@ -131,7 +149,16 @@ class TrainingLoop:
     @property
     def finished(self) -> bool:
         """Whether the last epoch is done, or ``patience`` epochs brought no better validation accuracy."""
-        return self.state.epoch >= self.config.epochs or stopped_early(self.history, self.config.patience)
+        epochs = total_epochs(self.config, self.steps_per_epoch)
+        return self.state.epoch >= epochs or stopped_early(self.history, self.config.patience)
+
+    def _average(self) -> ModelEmaV3:
+        """A moving average that begins with the model's weights, split over the processes if the model will be."""
+        warmup, split = self.config.ema_warmup, self.config.shard
+        ema = ModelEmaV3(self.model, self.config.ema, use_warmup=warmup, foreach=not split).requires_grad_(False)
+        if split:
+            shard(cast("nn.Module", ema.module), cast("Any", self.fabric.strategy).device_mesh)
+        return ema
 
     def fit(self) -> None:
         """Train, validate and save until :attr:`finished`.
@@ -147,7 +174,7 @@ class TrainingLoop:
             if self.processes.rank == 0:
                 self.writer.start(self.history)
             for listener in self.listeners:
-                listener.on_start(self.state, self.steps_per_epoch, self.config.epochs)
+                listener.on_start(self.state, self.steps_per_epoch, self.total_steps / self.steps_per_epoch)
             while not self.finished:
                 self.train_epoch()
                 self.end_epoch(self.validate())
@@ -168,7 +195,7 @@ class TrainingLoop:
             stage.eval()  # frozen stages keep their running statistics and have no drop path
         cast("Any", self.train_loader.batch_sampler).sampler.set_epoch(self.state.epoch)
         start = time.perf_counter()
-        for images, target in self.train_loader:
+        for images, target in islice(self.train_loader, self.total_steps - self.steps):
             loss, count = self.training_step(*self.fabric.to_device((images, target)))
             seconds = time.perf_counter() - start
             self.state.add(loss, count, seconds)
@@ -209,7 +236,7 @@ class TrainingLoop:
             raise NotFiniteError("loss", loss, images, target, self.state)
         max_norm = self.config.clip_grad or math.inf
         clipped = self.fabric.clip_gradients(self.module, self.optimizer, max_norm=max_norm, error_if_nonfinite=False)
-        norm = float(cast("Tensor", clipped))
+        norm = float(gathered(clipped))
         # With float16 the scaler skips such a step, and lowers the loss scale.
         if self.config.precision != "float16" and not math.isfinite(norm):
             restore(norms)
@@ -237,7 +264,7 @@ class TrainingLoop:
         if self.ema is not None:
             self.ema.update(self.model, step=self.steps + 1)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode, in which split weights cannot be gathered
     def validate(self) -> dict[str, float]:
         """Validation ``loss``, ``accuracy`` and, with more than five classes, ``top5``."""
         model = self.evaluated_model.eval()
@@ -256,16 +283,28 @@ class TrainingLoop:
 
     def validation_step(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, int]:
         """Add a batch to the accuracies; returns the sum of its losses and the number of its images."""
-        images, labels = images[labels != UNCOUNTED], labels[labels != UNCOUNTED]
-        size = self.config.micro_batch or len(labels) or 1
-        total = 0.0
-        for some, their in zip(images.split(size), labels.split(size), strict=True):
-            if len(some):
-                with self.fabric.autocast():
-                    logits = model(some)
-                total += float(self.validation_loss(logits, their)) * len(some)
+        counted, total = labels != UNCOUNTED, 0.0
+        if not self.config.shard:
+            images, labels, counted = images[counted], labels[counted], counted[counted]
+        for some in self._chunks(len(labels)):
+            with self.fabric.autocast():
+                logits = model(images[some] if len(labels[some]) else images[:1])[: len(labels[some])]
+            logits, their = logits[counted[some]], labels[some][counted[some]]
+            if len(their):
+                total += float(self.validation_loss(logits, their)) * len(their)
                 self.accuracies.update(logits, their)
-        return total, len(labels)
+        return total, int(counted.sum())
+
+    def _chunks(self, count: int) -> list[slice]:
+        """Parts of ``count`` images that are validated at once: equally many in processes that split the weights."""
+        size = self.config.micro_batch or count or 1
+        parts = -(-count // size)
+        if self.config.shard:
+            ranks = range(self.processes.world)
+            parts = round(
+                max(self.processes.total([parts * (self.processes.rank == r) for r in ranks], self.fabric.device))
+            )
+        return [slice(part * size, (part + 1) * size) for part in range(parts)]
 
     def end_epoch(self, metrics: dict[str, float]) -> None:
         """Write the files of the finished epoch and a checkpoint from which the next one starts."""
@@ -281,8 +320,9 @@ class TrainingLoop:
             "seconds": rounded(self.state.seconds),
         }
         self.history.append(row)
+        weights = gathered(self.evaluated_model.state_dict())
         if self.processes.rank == 0:
-            self.writer.write(self.history, self.evaluated_model)
+            self.writer.write(self.history, weights)
         self.state.next_epoch()
         self.save_checkpoint()
         for listener in self.listeners:
@@ -290,8 +330,10 @@ class TrainingLoop:
 
     def save_checkpoint(self) -> None:
         """Write the state of the run; only the first process writes."""
-        if self.processes.rank == 0:
-            write_checkpoint(self.run.checkpoint, self.state_dict())
+        if self.config.shard or self.processes.rank == 0:
+            state = self.state_dict()  # all processes gather it where they split it
+            if self.processes.rank == 0:
+                write_checkpoint(self.run.checkpoint, state)
         self.saved = replace(self.state)
         self._next_save = time.monotonic() + self.config.save_every
 
@@ -300,9 +342,9 @@ class TrainingLoop:
         return {
             "train_state": self.state.as_dict(),
             "history": self.history,
-            "model": self.model.state_dict(),
-            "ema": None if self.ema is None else self.ema.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": gathered(self.model.state_dict()),
+            "ema": None if self.ema is None else gathered(self.ema.module.state_dict()),
+            "optimizer": gathered(self.optimizer.optimizer.state_dict()),
             "precision": self.fabric.strategy.precision.state_dict(),
         }
 
@@ -311,10 +353,10 @@ class TrainingLoop:
         self.state = TrainState(**checkpoint["train_state"])
         self.saved = replace(self.state)
         self.history = checkpoint["history"]
-        self.model.load_state_dict(checkpoint["model"])
+        self.model.load_state_dict(split_weights(checkpoint["model"], self.model))
         if self.ema is not None:
-            self.ema.module.load_state_dict(checkpoint["ema"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
+            self.ema.module.load_state_dict(split_weights(checkpoint["ema"], cast("nn.Module", self.ema.module)))
+        self.optimizer.load_state_dict(split_optimizer(checkpoint["optimizer"], self.optimizer.optimizer))
         self.fabric.strategy.precision.load_state_dict(checkpoint["precision"])
 
     def _agree(self, loss: float, images: int) -> tuple[float, int]:

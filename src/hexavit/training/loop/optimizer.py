@@ -1,4 +1,4 @@
-"""AdamW with parameter groups by layer and weight decay, and frozen stages."""
+"""Optimizers of timm's factory, with parameter groups by layer and weight decay; frozen stages."""
 
 from __future__ import annotations
 
@@ -7,15 +7,44 @@ from typing import Any, cast
 
 import torch
 from timm.models import group_parameters
+from timm.optim import create_optimizer_v2, get_optimizer_info
 from torch import nn
 
 from hexavit.errors import HexavitError
 from hexavit.training.config import TrainConfig
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over :func:`parameter_groups`."""
-    return torch.optim.AdamW(parameter_groups(model, config), lr=config.lr)
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimizer of the settings over :func:`parameter_groups`.
+
+    Raises:
+        HexavitError: it does not take an option, needs a package that is missing, or needs second derivatives.
+    """
+    options = {name: _value(text) for name, _, text in (each.partition("=") for each in config.optimizer_options)}
+    if get_optimizer_info(config.optimizer).second_order:
+        raise HexavitError(
+            f"optimizer {config.optimizer} needs second derivatives, which `hexavit train` does not have"
+        )
+    try:
+        return create_optimizer_v2(parameter_groups(model, config), config.optimizer, lr=config.rate, **options)
+    except (TypeError, ValueError, AssertionError, ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or "an assertion of it fails"
+        raise HexavitError(f"optimizer {config.optimizer} cannot be made: {reason}") from error
+
+
+def _value(text: str) -> Any:
+    """The value of an option: several numbers with commas between them, one, true, false, none, or text."""
+    if "," in text:
+        return tuple(_value(each) for each in text.strip("()[] ").split(","))
+    words = {"true": True, "false": False, "none": None}
+    if text.strip().lower() in words:
+        return words[text.strip().lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
@@ -43,13 +72,13 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, An
         decay = 0.0 if parameter.ndim <= 1 or name in no_decay else config.weight_decay
         groups[in_head and scale != 1, -scale, decay].append(parameter)
     return [
-        {"params": members, "lr": -scale * config.lr, "initial_lr": -scale * config.lr, "weight_decay": decay}
+        {"params": members, "lr": -scale * config.rate, "initial_lr": -scale * config.rate, "weight_decay": decay}
         for (_, scale, decay), members in sorted(groups.items(), key=lambda item: item[0])
     ]
 
 
 def freeze(model: nn.Module, count: int) -> None:
-    """Exclude the first ``count`` stages from training.
+    """Exclude the first ``count`` stages from training; -1 is all of them.
 
     Raises:
         HexavitError: the model has fewer stages.
@@ -62,5 +91,6 @@ def freeze(model: nn.Module, count: int) -> None:
 
 
 def frozen_stages(model: nn.Module, count: int) -> list[nn.Module]:
-    """The first ``count`` stages of a model."""
-    return list(cast("Any", model).stages[:count]) if count else []
+    """The first ``count`` stages of a model; -1 is all of them."""
+    stages = list(cast("Any", model).stages)
+    return stages if count < 0 else stages[:count]

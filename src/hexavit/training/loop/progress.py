@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -24,13 +25,13 @@ class ProgressLines(Listener):
     def __init__(self, console: Console) -> None:
         self.console = console
 
-    def on_start(self, state: TrainState, steps_per_epoch: int, epochs: int) -> None:
+    def on_start(self, state: TrainState, steps_per_epoch: int, epochs: float) -> None:
         self._began, self._done_before = time.monotonic(), state.epoch
-        self.steps_per_epoch, self.epochs = steps_per_epoch, epochs
+        self.steps_per_epoch, self.epochs, self.length = steps_per_epoch, math.ceil(epochs), epochs
 
     def on_epoch(self, row: Row) -> None:
         done = row["epoch"] - self._done_before
-        left = (time.monotonic() - self._began) / done * (self.epochs - row["epoch"])
+        left = (time.monotonic() - self._began) / done * max(0, self.length - row["epoch"])
         self.console.print(
             f"epoch {row['epoch']}/{self.epochs}  loss {row['train_loss']:.3f}  validation loss {row['loss']:.3f}  "
             f"accuracy {row['accuracy']:.2%}  {row['images_per_second']:.0f} images/s  {left:.0f} s left",
@@ -53,12 +54,17 @@ class ProgressBar(ProgressLines):
             transient=True,
         )
 
-    def on_start(self, state: TrainState, steps_per_epoch: int, epochs: int) -> None:
+    def on_start(self, state: TrainState, steps_per_epoch: int, epochs: float) -> None:
         super().on_start(state, steps_per_epoch, epochs)
         done = state.epoch * steps_per_epoch + state.step
         unknown: dict[str, Any] = {"loss": "–", "speed": "–"}
         self._task = self._bar.add_task(
-            "training", total=epochs * steps_per_epoch, completed=done, epoch=state.epoch + 1, epochs=epochs, **unknown
+            "training",
+            total=round(epochs * steps_per_epoch),
+            completed=done,
+            epoch=state.epoch + 1,
+            epochs=self.epochs,
+            **unknown,
         )
         self._bar.start()
 

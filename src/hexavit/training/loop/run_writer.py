@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from hexavit.errors import RunError
@@ -43,9 +43,9 @@ class RunWriter:
         else:
             self.run.history.unlink(missing_ok=True)
 
-    def write(self, history: Sequence[Row], model: nn.Module) -> None:
-        """Write the files of a finished epoch, the last row of ``history``."""
-        weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    def write(self, history: Sequence[Row], state: Mapping[str, Tensor]) -> None:
+        """Write the files of a finished epoch, the last row of ``history``, and a state dict of the model."""
+        weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
         self._write_weights(weights, "last")
         if best_row(history) is history[-1]:
             self._write_weights(weights, "best")

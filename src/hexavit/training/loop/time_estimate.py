@@ -36,7 +36,7 @@ class TimeEstimate(Listener):
         self.console, self.validation, self.alternatives = console, validation, alternatives
         self._durations: list[float] = []
 
-    def on_start(self, state: TrainState, steps_per_epoch: int, epochs: int) -> None:
+    def on_start(self, state: TrainState, steps_per_epoch: int, epochs: float) -> None:
         self.steps_per_epoch, self.epochs = steps_per_epoch, epochs
 
     def on_step(self, state: TrainState, loss: float, seconds: float) -> None:
@@ -51,7 +51,7 @@ class TimeEstimate(Listener):
         epoch = self.steps_per_epoch * step * (1 + self.validation * _VALIDATION)
         epochs = self.epochs - state.epoch
         left = epoch * (epochs - state.step / self.steps_per_epoch)
-        lines = [f"about {in_words(left)} left: {epochs} epochs of {in_words(epoch)}"]
+        lines = [f"about {in_words(left)} left: {epochs:.3g} epochs of {in_words(epoch)}"]
         if left > HOUR:
             lines += self.alternatives(left)
         self.console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

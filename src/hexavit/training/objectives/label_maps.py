@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -136,7 +137,7 @@ class MappedImages(Images):
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Any]:
         number = self.numbers[draw.position]
         picture = self.source.load(number)
-        with seeded(self.seed, "sample", draw.epoch, number):
+        with seeded(self.seed, *draw.purpose(number)):
             image, crop, flipped = self.tracked(picture)
         logits, classes = self.maps.load(number)
         if flipped:
@@ -179,7 +180,9 @@ class TrackedTransform:
                 image = step(image)
         else:
             y, x, h, w = self.crop.get_params(image, self.crop.scale, self.crop.ratio)
-            mode = F.InterpolationMode(self.spec.interpolation)
+            mode = self.crop.interpolation
+            if isinstance(mode, tuple):  # random
+                mode = random.choice(mode)
             image = F.resized_crop(image, y, x, h, w, list(self.spec.size), mode, antialias=True)
             flipped = bool(torch.rand(()) < self.flip.p)
             if flipped:
