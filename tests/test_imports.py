@@ -39,6 +39,7 @@ PACKAGES = (  # from the ground up, as in docs/packages.md
     "inference",
     "data",
     "evaluation",
+    "teachers",
     "training",
     "cli",
 )

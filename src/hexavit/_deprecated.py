@@ -38,6 +38,7 @@ MOVED = {
     "hexavit.training.judging": "hexavit.evaluation",
     "hexavit.training.loop.batch_norm": "hexavit.training.loop.sync_batch_norm",
     "hexavit.training.objectives.lessons": "hexavit.training.objectives.objective",
+    "hexavit.training.objectives.teacher": "hexavit.teachers.teacher",
     "hexavit.training.runs": "hexavit.runs.compare",
 }
 """Modules that the documentation of 0.1 named, each with its new path. Submodules of a moved package move with it."""

@@ -25,7 +25,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     printed = ask(capsys, "--help")
     assert printed == ask(capsys)
     for name, text in COMMANDS.items():
-        assert f"  {name:<10}{text}\n" in printed
+        assert f"  {name:<11}{text}\n" in printed
 
 
 @pytest.mark.parametrize("name", COMMANDS)

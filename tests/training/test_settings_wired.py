@@ -4,6 +4,7 @@ Each function registered with ``wires`` observes one setting in the loop that ``
 written out here, not taken from the package. A field of :class:`TrainConfig` without such a function fails too.
 """
 
+import sqlite3
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -514,6 +515,17 @@ def _(bench: Bench) -> None:
     assert loss == pytest.approx(smoothed(second, teacher.argmax(1), 0.0), rel=1e-4)
 
 
+@wires("teacher_cache")
+def _(bench: Bench) -> None:
+    folder = bench.tmp_path / "cache"
+    loss, _, second, teacher, labels = distilled(bench, distillation_alpha=1.0, teacher_cache=str(folder))
+    with sqlite3.connect(folder / "outputs.sqlite") as file:
+        (count,) = file.execute("SELECT COUNT(*) FROM outputs").fetchone()
+    file.close()
+    assert count == len(labels)
+    assert loss == pytest.approx(smoothed(second, teacher.argmax(1), 0.0), rel=1e-4)
+
+
 @wires("distillation_alpha")
 def _(bench: Bench) -> None:
     for alpha in (0.0, 0.3):
@@ -544,16 +556,21 @@ def _(bench: Bench) -> None:
 TOKEN_LABELS = {"model": "lvvit_nano", "overrides": SHALLOW}
 
 
-@wires("label_maps")
-def _(bench: Bench) -> None:
+def write_halves(folder: Path) -> None:
+    """Label maps with two classes, left and right."""
     names = ("one", "two", "zero")
-    for file in digits_folder().rglob("*.png"):  # a map has two classes, left and right
+    for file in digits_folder().rglob("*.png"):
         label = names.index(file.parent.name)
         halves = torch.tensor([(label + 1) % 3] * 3 + [(label + 2) % 3] * 3).float()
         cells = torch.stack((torch.full((1, 6, 6), 20.0), halves.expand(1, 6, 6)))
-        target = bench.tmp_path / "maps" / file.parent.name / f"{file.stem}.pt"
+        target = folder / file.parent.name / f"{file.stem}.pt"
         target.parent.mkdir(parents=True, exist_ok=True)
         torch.save(cells, target)
+
+
+@wires("label_maps")
+def _(bench: Bench) -> None:
+    write_halves(bench.tmp_path / "maps")
     loop = bench.loop(**TOKEN_LABELS, label_maps=str(bench.tmp_path / "maps"), label_smoothing=0.0)
     images, target = batch_of(loop)
     _, rows = loop.mix(images, target)  # (8, 3, 2 + tokens): the label, then the maps
@@ -564,6 +581,34 @@ def _(bench: Bench) -> None:
     left = torch.tensor([0.0, 0.0, 1.0, 0.4]).expand(len(labels), 4)  # a crop of the left columns: one class alone
     _, rows = loop.mix(images, target._replace(crop=left))
     assert torch.equal(rows[:, :, 2:].argmax(1), ((labels + 1) % 3)[:, None].expand(-1, rows.shape[2] - 2))
+
+
+@wires("swapped_boxes")
+def _(bench: Bench) -> None:
+    write_halves(bench.tmp_path / "maps")
+    left = torch.tensor([0.0, 0.0, 1.0, 0.4])  # of the columns, which then are rows: both classes in each row
+    for swapped in (False, True):
+        loop = bench.loop(**TOKEN_LABELS, label_maps=str(bench.tmp_path / "maps"), swapped_boxes=swapped)
+        images, target = batch_of(loop)
+        _, rows = loop.mix(images, target._replace(crop=left.expand(len(images), 4)))
+        assert all(len(set(row.tolist())) == 1 + swapped for row in rows[:, :, 2:].argmax(1))
+
+
+@wires("token_loss_weight")
+def _(bench: Bench) -> None:
+    found = []
+    for weight in (1.0, 0.5, 0.0):
+        write_halves(bench.tmp_path / "maps")
+        loop = bench.loop(**TOKEN_LABELS, label_maps=str(bench.tmp_path / "maps"), token_loss_weight=weight)
+        images, target = loop.mix(*batch_of(loop))
+        loop.model.eval().head.train()  # both outputs
+        with torch.no_grad():
+            found.append(float(loop.loss(images, target)))
+            first, tokens = loop.model(images)
+            of_class = -(target[:, :, 1] * first.log_softmax(1)).sum(1).mean()
+            of_tokens = -(target[:, :, 2:] * tokens.log_softmax(2).transpose(1, 2)).sum(1).mean()
+        assert found[-1] == pytest.approx(float(of_class + weight * of_tokens), rel=1e-4)
+    assert found[0] != pytest.approx(found[2], rel=0.1)
 
 
 @wires("mix_token")

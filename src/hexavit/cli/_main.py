@@ -22,6 +22,7 @@ COMMANDS = {
     "convert": "write a weight file in another layout",
     "data": "check a data set before training, or download a public one",
     "recipes": "list the recipes for `train`, or show one",
+    "label-maps": "make label maps of a data set with a teacher, for train --label-maps",
     "train": "train a model on images",
     "evaluate": "evaluate a trained model on labelled images",
     "probe": "evaluate a model's features with k-NN and a linear classifier",
@@ -82,7 +83,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
     elif arguments[0] in COMMANDS:
         name, *rest = arguments
         rest = import_own(rest)
-        command = import_module(f"hexavit.cli.{name}")
+        command = import_module(f"hexavit.cli.{name.replace('-', '_')}")
         from hexavit.cli._parser import Parser
 
         parser = Parser(prog=f"hexavit {name}", description=command.__doc__)
@@ -95,7 +96,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
 
 
 def _help() -> str:
-    commands = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
+    commands = "\n".join(f"  {name:<11}{text}" for name, text in COMMANDS.items())
     return (
         "usage: hexavit COMMAND ...\n\n"
         "Vision transformers as six choices: inspect them, train them, use them.\n\n"

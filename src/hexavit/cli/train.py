@@ -25,7 +25,8 @@ SECTIONS = {
     "decay_rate",
     "augmentation and regularisation": "augment magnitude policy color_jitter interpolation erasing crop_pct mixup "
     "cutmix label_smoothing drop_path",
-    "distillation and token labels": "teacher distillation distillation_alpha distillation_tau label_maps mix_token",
+    "distillation and token labels": "teacher teacher_cache distillation distillation_alpha distillation_tau "
+    "label_maps swapped_boxes token_loss_weight mix_token",
     "machine": "device devices shard micro_batch precision head_precision grad_checkpointing compile",
     "logging and checkpoints": "save_every wandb",
 }

@@ -29,7 +29,7 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (("epochs", "batch_size", "img_size", "in_chans", "devices", "micro_batch"), lambda x: x >= 1, "at least 1"),
     (("steps", "lr_batch", "repeats", "train_images"), lambda x: x >= 1, "at least 1"),
     (("weight_decay", "warmup_epochs", "clip_grad", "mixup", "cutmix", "magnitude"), lambda x: x >= 0, "at least 0"),
-    (("workers", "patience", "save_every", "color_jitter"), lambda x: x >= 0, "at least 0"),
+    (("workers", "patience", "save_every", "color_jitter", "token_loss_weight"), lambda x: x >= 0, "at least 0"),
     (("freeze",), lambda x: x >= -1, "at least -1"),
     (("min_lr", "warmup_lr", "warmup_steps", "cooldown_epochs"), lambda x: x >= 0, "at least 0"),
     (("lr", "head_lr", "distillation_tau", "decay_epochs"), lambda x: x > 0, "above 0"),
@@ -109,13 +109,20 @@ class TrainConfig:
     erasing: Annotated[
         float | None, "share of images with an erased rectangle; by default 0.25 with `rand`, else 0"
     ] = None
-    teacher: Annotated[str | None, "a run, folder or model from which a model with head=two_heads is distilled"] = None
+    teacher: Annotated[
+        str | None, "distil from this model: a run, folder, file or name, timm:NAME or torchvision:NAME"
+    ] = None
+    teacher_cache: Annotated[str | None, "folder that stores the teacher's logits of each view of each image"] = None
     distillation: Annotated[Distillation, "hard: the teacher's most probable class; soft: its probabilities"] = "hard"
     distillation_alpha: Annotated[float, "weight of the distillation loss"] = 0.5
     distillation_tau: Annotated[float, "the temperature of soft distillation"] = 1.0
-    label_maps: Annotated[str | None, "a folder of label maps, one per image, for a model with head=token_labels"] = (
-        None
-    )
+    label_maps: Annotated[str | None, "a folder of label maps, for a model with head=token_labels"] = None
+    swapped_boxes: Annotated[
+        bool, "exchange rows and columns of the crops of label maps, as the released code of LV-ViT does"
+    ] = False
+    token_loss_weight: Annotated[
+        float, "weight of the loss of the tokens, for a model with head=token_labels; 0.5 in LV-ViT's paper"
+    ] = 1.0
     mix_token: Annotated[bool, "mix the tokens of two images (MixToken), for a model with head=token_labels"] = False
     val_fraction: Annotated[float, "share of each class used for validation, where the data has no val part"] = 0.2
     split_seed: Annotated[int, "seed of that split; `seed` does not change it"] = 0
@@ -160,6 +167,11 @@ class TrainConfig:
             raise ConfigError("label_maps and mix_token cannot be combined with mixup or cutmix: set these to 0")
         if of_tokens and self.teacher is not None:
             raise ConfigError("teacher needs another head than label_maps and mix_token: choose one")
+        for name, needed in (("teacher_cache", "teacher"), ("swapped_boxes", "label_maps")):
+            if getattr(self, name) and getattr(self, needed) is None:
+                raise ConfigError(f"{name} is of {needed}, which is not given")
+        if self.token_loss_weight != type(self).token_loss_weight and not of_tokens:
+            raise ConfigError("token_loss_weight is of label_maps or mix_token, and neither is given")
         _check_rates(self)
         if self.augment in ("none", "shift") and (self.color_jitter is not None or self.interpolation == "random"):
             raise ConfigError(f"color_jitter and random interpolation need augment crop or rand, not {self.augment}")

@@ -25,6 +25,7 @@ from hexavit.inference.device import pick_device
 from hexavit.inference.load_model import load_starting_weights
 from hexavit.models.registry import resolve
 from hexavit.runs.run_folder import Run, check_run_folder, create_run_folder
+from hexavit.teachers.sources import absolute_source, check_other_run
 from hexavit.training.config import ConfigError, TrainConfig
 from hexavit.training.limits import check_fits
 from hexavit.training.loop.checkpoints import Checkpoint, newest_checkpoint
@@ -73,6 +74,8 @@ def prepare_run(
     Raises:
         HexavitError: the folder, the data, the model or a setting is not valid.
     """
+    if config.teacher is not None:
+        check_other_run(config.teacher, out)
     source = source or open_source(config.data)
     split = check_settings(config, source)
     with seeded(config.seed, "init"):
@@ -149,9 +152,13 @@ def absolute_paths(config: TrainConfig) -> TrainConfig:
     """The settings with absolute paths, so that a run can be resumed from any working directory."""
     paths: dict[str, Any] = {
         name: str(Path(value).absolute())
-        for name in ("start", "teacher", "label_maps")
+        for name in ("start", "label_maps")
         if (value := getattr(config, name)) is not None and Path(value).exists()
     }
+    if config.teacher is not None:
+        paths["teacher"] = absolute_source(config.teacher)
+    if config.teacher_cache is not None:
+        paths["teacher_cache"] = str(Path(config.teacher_cache).absolute())
     if names_set(config.data):
         name, _, folder = config.data.partition(":")
         paths["data"] = f"{name}:{Path(folder).absolute()}"

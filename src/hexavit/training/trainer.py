@@ -45,7 +45,7 @@ from hexavit.training.setup import PreparedRun, absolute_paths, augment_kind, au
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 """Fabric's names of the precisions."""
 
-CHANGEABLE = {"data", "devices", "workers", "micro_batch", "save_every", "epochs", "patience", "shard"}
+CHANGEABLE = {"data", "devices", "workers", "micro_batch", "save_every", "epochs", "patience", "shard", "teacher_cache"}
 """Settings that may change when a run is resumed."""
 
 

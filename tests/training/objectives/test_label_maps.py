@@ -1,10 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.using import digits_folder, train_by_command
+from tests.using import digits_folder, history, silent, tiny, train_by_command
 from torchvision.transforms import ColorJitter
 
 from hexavit.data import open_source
@@ -13,8 +14,10 @@ from hexavit.data.seeding import seeded
 from hexavit.errors import DataError
 from hexavit.images.preprocess import InputSpec
 from hexavit.inference import Run
-from hexavit.training.objectives.label_maps import LabelMaps, MappedImages, TrackedTransform
-from hexavit.training.objectives.token_labels import token_label_targets
+from hexavit.teachers.label_maps import LabelMaps
+from hexavit.training import train
+from hexavit.training.objectives.label_maps import MappedImages, TrackedTransform
+from hexavit.training.objectives.token_labels import TokenLabels, token_label_targets
 
 CELLS, SIDE, LEVELS = 18, 4, 9
 
@@ -174,3 +177,22 @@ def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: l
     assert sentence in printed
     assert printed.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_token_accuracy_is_logged_beside_that_of_the_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"model": "lvvit_nano", "label_maps": str(write_maps(tmp_path / "maps")), "micro_batch": 5}
+    hits, seen = TokenLabels.hits, []
+
+    def watched(self: TokenLabels, *args: Any) -> torch.Tensor:
+        seen.append((hits(self, *args), len(args[1])))
+        return seen[-1][0]
+
+    monkeypatch.setattr(TokenLabels, "hits", watched)
+    run = train(tiny(digits_folder(), **settings, epochs=1), tmp_path / "run", console=silent()).run
+    (row,) = history(run)
+    total, images = torch.stack([each for each, _ in seen]).sum(0), sum(count for _, count in seen)
+    assert images == 24
+    logged = [float(row[name]) for name in ("train_accuracy", "train_token_accuracy")]
+    assert logged == pytest.approx((total / images).tolist())
+    assert list(row)[3:6] == ["train_loss", "train_accuracy", "train_token_accuracy"]

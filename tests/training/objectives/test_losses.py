@@ -43,6 +43,29 @@ def test_distillation_is_the_authors(name: str, kind: Any, alpha: float, tau: fl
     assert loss.item() == pytest.approx(stored["loss"][name], rel=1e-6)
 
 
+def test_a_single_head_learns_from_labels_and_teacher() -> None:
+    stored = record("DeiT/distillation_loss.json")
+    labels, teacher = torch.tensor(stored["inputs"]["labels"]), 2 * drawn(7, 4, 1000)
+    for kind, alpha, tau in (("hard", 0.5, 1.0), ("soft", 0.1, 3.0)):
+        loss: Any = Distillation(CrossEntropy(), kind, alpha, tau)  # type: ignore[arg-type]
+        assert torch.equal(loss(drawn(5, 4, 1000), labels, teacher), loss((drawn(5, 4, 1000),) * 2, labels, teacher))
+    single = Distillation(CrossEntropy(), "soft", 1.0, 2.0)(drawn(5, 4, 1000), labels, teacher)
+    p, q = (teacher.double() / 2).softmax(1), (drawn(5, 4, 1000).double() / 2).softmax(1)
+    assert single.item() == pytest.approx(float((p * (p / q).log()).sum() * 4 / 4000), rel=1e-5)
+
+
+def test_hits_count_the_most_probable_classes_of_labels() -> None:
+    first = torch.eye(3)[[0, 1]]
+    tokens = torch.eye(3)[torch.tensor([[0, 1, 2, 2], [1, 1, 1, 0]])]
+    assert TokenLabels().hits((first, tokens), torch.tensor([0, 2])).tolist() == [1.0, 0.25]
+    target = torch.zeros(2, 3, 6)
+    for image, classes in enumerate(([2, 1, 0, 1, 2, 2], [2, 1, 1, 1, 0, 0])):  # the true class, then class and tokens
+        target[image, classes, range(6)] = 1.0
+    assert TokenLabels().hits((first, tokens), target).tolist() == [1.0, 1.75]
+    box = Box(0, 0, 2, 2)  # all tokens: the class token has the other image's label
+    assert TokenLabels().hits((first[[1, 0]], tokens), torch.tensor([0, 1]), box)[0] == 2.0
+
+
 def targets(size: int = 14, **options: Any) -> torch.Tensor:
     inputs = record("LV-ViT/token_label_loss.json")["inputs"]
     b, k, h, w = torch.meshgrid(*(torch.arange(n) for n in (2, 5, 18, 18)), indexing="ij")
@@ -132,7 +155,7 @@ def test_boxes() -> None:
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda x: Distillation(CrossEntropy())(x, x, x), "use head=two_heads"),
+        (lambda x: Distillation(CrossEntropy())((x, x[:, None]), x, x), "use head=two_heads"),
         (lambda x: TokenLabels()(x, x), "use head=token_labels"),
         (lambda x: Distillation(CrossEntropy(), tau=0), "its tau above 0"),
         (lambda x: CrossEntropy()((x, x), x), "this model returns several"),

@@ -74,8 +74,9 @@ class TrainingLoop:
     Attributes:
         state: position in the run.
         history: one :data:`Row` per finished epoch: ``epoch`` (from 1), ``step``, ``learning_rate``, ``train_loss``,
-            the validation ``loss``, ``accuracy`` and ``top5``, ``micro_batch``, ``images_per_second`` and ``seconds``
-            (of the training steps).
+            what the objective logs besides it (token labels: ``train_accuracy`` and ``train_token_accuracy``), the
+            validation ``loss``, ``accuracy`` and ``top5``, ``micro_batch``, ``images_per_second`` and ``seconds`` (of
+            the training steps).
         ema: the moving average of the weights, or None.
         saved: position of the newest checkpoint.
     """
@@ -119,6 +120,7 @@ class TrainingLoop:
         self.signals = SignalListener(self._announce_timeout, lambda: getattr(fabric.strategy.launcher, "procs", []))
         self._next_save = time.monotonic() + config.save_every
         self._agreed = Requests()
+        self._sums: dict[str, float] = {}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -198,7 +200,7 @@ class TrainingLoop:
         for images, target in islice(self.train_loader, self.total_steps - self.steps):
             loss, count = self.training_step(*self.fabric.to_device((images, target)))
             seconds = time.perf_counter() - start
-            self.state.add(loss, count, seconds)
+            self.state.add(loss, count, seconds, self._sums)
             for listener in self.listeners:
                 listener.on_step(self.state, loss, seconds)
             if self._agreed.save:
@@ -230,7 +232,7 @@ class TrainingLoop:
             micro_batch=self.config.micro_batch,
             processes=self.processes,
         )
-        loss, count = self._agree(loss_sum, len(images))
+        loss, count = self._agree(loss_sum, len(images), self.objective.take_sums())
         if not math.isfinite(loss):
             restore(norms)
             raise NotFiniteError("loss", loss, images, target, self.state)
@@ -314,6 +316,7 @@ class TrainingLoop:
             "step": self.steps,
             "learning_rate": self.optimizer.param_groups[0]["initial_lr"] * factor,
             "train_loss": self.state.mean_loss,
+            **self.state.means,
             **metrics,
             "micro_batch": self.micro_batch,
             "images_per_second": rounded(self.state.images_per_second),
@@ -359,13 +362,14 @@ class TrainingLoop:
         self.optimizer.load_state_dict(split_optimizer(checkpoint["optimizer"], self.optimizer.optimizer))
         self.fabric.strategy.precision.load_state_dict(checkpoint["precision"])
 
-    def _agree(self, loss: float, images: int) -> tuple[float, int]:
-        """The mean loss and the number of images over all processes; also reduces their :class:`Requests`."""
+    def _agree(self, loss: float, images: int, sums: Sequence[float] = ()) -> tuple[float, int]:
+        """The mean loss and the number of images over all processes; also reduces their :class:`Requests` and sums."""
         received = self.signals.received
         due = self.processes.rank == 0 and time.monotonic() >= self._next_save
         requests = Requests(received == signal.SIGINT, received == signal.SIGTERM, due)
-        total, count, *flags = self.processes.total([loss, images, *requests], self.fabric.device)
-        self._agreed = Requests(*map(bool, flags))
+        total, count, *others = self.processes.total([loss, images, *requests, *sums], self.fabric.device)
+        self._agreed = Requests(*map(bool, others[: len(requests)]))
+        self._sums = dict(zip(self.objective.shares, others[len(requests) :], strict=False))
         return total / count, round(count)
 
     def _stop_if_requested(self) -> None:

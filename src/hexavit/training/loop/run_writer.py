@@ -70,7 +70,7 @@ class RunWriter:
 
     def _write_table(self, history: Sequence[Row]) -> None:
         table = io.StringIO(newline="")
-        writer = csv.DictWriter(table, fieldnames=list(history[0]), lineterminator="\n")
+        writer = csv.DictWriter(table, fieldnames=list(history[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
         write_text(self.run.history, table.getvalue())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -16,6 +17,7 @@ class TrainState:
         images: images of these steps, over all processes.
         loss: sum of the losses of these images.
         seconds: duration of these steps.
+        sums: sums over these images of what the objective logs besides the loss.
     """
 
     epoch: int = 0
@@ -23,6 +25,7 @@ class TrainState:
     images: int = 0
     loss: float = 0.0
     seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"after step {self.step} of epoch {self.epoch + 1}" if self.step else f"with epoch {self.epoch + 1}"
@@ -37,18 +40,26 @@ class TrainState:
         """Training speed of the epoch so far."""
         return self.images / self.seconds
 
-    def add(self, loss: float, images: int, seconds: float = 0.0) -> None:
+    @property
+    def means(self) -> dict[str, float]:
+        """The means of :attr:`sums` in the epoch so far."""
+        return {name: total / self.images for name, total in self.sums.items()}
+
+    def add(self, loss: float, images: int, seconds: float = 0.0, sums: Mapping[str, float] | None = None) -> None:
         """Count one step.
 
         Args:
             loss: mean loss of the step.
             images: number of images of the step.
             seconds: duration of the step.
+            sums: added to :attr:`sums`.
         """
         self.step += 1
         self.images += images
         self.loss += loss * images
         self.seconds += seconds
+        for name, value in (sums or {}).items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
 
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""

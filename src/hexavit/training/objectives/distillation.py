@@ -19,6 +19,9 @@ class Distillation(nn.Module):
     with the teacher's most probable class (`hard`), or tau^2 KL(teacher || student) of softmaxes at temperature tau
     (`soft`).
 
+    A model with one output has its logits in both terms, as in the paper's distillation without a token (table 3) and
+    in Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
+
     Args:
         base: loss of the class logits against the labels.
         kind: `hard` (alpha 0.5 in the published distilled models) or `soft` (alpha 0.1, tau 3 in the paper).
@@ -26,12 +29,12 @@ class Distillation(nn.Module):
         tau: temperature of `soft`.
 
     Shapes:
-        logits: (class, distillation), each (B, K); teacher (B, K); loss ().
+        logits: (class, distillation), each (B, K), or (B, K) for both; teacher (B, K); loss ().
 
     Same as facebookresearch/deit's `DistillationLoss`: `soft` divides by B K, not by B.
 
     Raises:
-        HexavitError: an option is not valid; on a call, the model has one output.
+        HexavitError: an option is not valid; on a call, the second output is of tokens.
     """
 
     def __init__(
@@ -44,10 +47,13 @@ class Distillation(nn.Module):
             )
         self.base, self.kind, self.alpha, self.tau = base, kind, alpha, tau
 
-    def forward(self, logits: tuple[Tensor, Tensor], target: Tensor, teacher: Tensor) -> Tensor:
-        if isinstance(logits, Tensor):
-            raise HexavitError("distillation needs class and distillation logits: use head=two_heads")
-        class_logits, distilled = logits
+    def forward(self, logits: tuple[Tensor, Tensor] | Tensor, target: Tensor, teacher: Tensor) -> Tensor:
+        class_logits, distilled = (logits, logits) if isinstance(logits, Tensor) else logits
+        if distilled.ndim != 2:
+            raise HexavitError(
+                "distillation needs class and distillation logits, (B, K) each: use head=two_heads, or a head with one "
+                f"output; the second output of this model is of shape {tuple(distilled.shape)}"
+            )
         if self.kind == "hard":
             term = F.cross_entropy(distilled.float(), teacher.argmax(dim=1))
         else:

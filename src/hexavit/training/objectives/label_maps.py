@@ -1,14 +1,10 @@
-"""Label maps, one per image, cropped and flipped with the image (LV-ViT: Jiang et al., NeurIPS 2021)."""
+"""Images with their label maps, cropped and flipped together (LV-ViT: Jiang et al., NeurIPS 2021)."""
 
 from __future__ import annotations
 
-import pickle
 import random
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 from timm.data.auto_augment import RandAugment
 from torch import Tensor
@@ -17,13 +13,12 @@ from torchvision.transforms import functional as F
 from hexavit.data.augment import Kind, training_transform
 from hexavit.data.loader import UNCOUNTED, Draw, Images
 from hexavit.data.seeding import seeded
-from hexavit.data.source import Source
 from hexavit.errors import DataError
-from hexavit.images.decode import shown, to_channels
+from hexavit.images.decode import to_channels
 from hexavit.images.multichannel import Picture
 from hexavit.images.preprocess import InputSpec
+from hexavit.teachers.label_maps import LabelMaps
 
-_UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, AttributeError, EOFError)  # raised by readers
 _MOVING = ("Rotate", "Shear", "Translate")  # RandAugment's geometric operations
 
 
@@ -41,78 +36,6 @@ class Mapped(NamedTuple):
     logits: Any
     classes: Any
     crop: Any
-
-
-class LabelMaps:
-    """A folder of label maps, in the format of zihangJiang/TokenLabeling.
-
-    The map of the image `a/b.png` is the file `a/b.pt` or `a/b.npy`, of shape (2, k, n, n): the k highest logits of
-    each of n x n cells of the whole image, and their class indices in the data. The path may lack the folder of the
-    split (`train`).
-
-    Args:
-        folder: folder of the maps.
-        source: the images.
-        numbers: indices of the images that need a map.
-
-    Raises:
-        DataError: the folder does not exist, or an image has no map.
-    """
-
-    def __init__(self, folder: str | Path, source: Source, numbers: Sequence[int]) -> None:
-        self.folder, self.source = Path(folder), source
-        if not self.folder.is_dir():
-            raise DataError(f"{shown(folder)}: there is no such folder of label maps")
-        self.files: dict[int, Path] = {}
-        for number in numbers:
-            if (found := self._find(source.names[number])) is not None:
-                self.files[number] = found
-        lacking = [source.names[number] for number in numbers if number not in self.files]
-        if lacking:
-            raise DataError(
-                f"{shown(folder)}: {len(lacking)} of {len(numbers)} images have no label map, such as "
-                f"{shown(lacking[0])}, whose map would be {shown(Path(lacking[0]).with_suffix('.pt'))}"
-            )
-        self.shape = tuple(self._read(self.files[numbers[0]]).shape)
-
-    def _find(self, name: str) -> Path | None:
-        inside = Path(name)
-        for path in (inside, Path(*inside.parts[1:])) if len(inside.parts) > 1 else (inside,):
-            for suffix in (".pt", ".npy"):
-                file = (self.folder / path).with_suffix(suffix)
-                if file.is_file():
-                    return file
-        return None
-
-    def load(self, number: int) -> Tensor:
-        """Read the map of an image, (2, k, n, n) in float32.
-
-        Raises:
-            DataError: the file is damaged, has another shape than the first map, or a class index that is too large.
-        """
-        found = self._read(self.files[number])
-        if found.shape != self.shape:
-            raise DataError(
-                f"{shown(self.files[number])}: label map of shape {tuple(found.shape)}, where others have {self.shape}"
-            )
-        return found
-
-    def _read(self, file: Path) -> Tensor:
-        try:
-            if file.suffix == ".npy":
-                found = torch.from_numpy(np.load(file, allow_pickle=False).astype(np.float32))
-            else:
-                found = torch.load(file, map_location="cpu", weights_only=True).float()
-        except (*_UNREADABLE, pickle.UnpicklingError) as error:
-            raise DataError(f"{shown(file)}: this label map is damaged or not safe to read") from error
-        if found.ndim != 4 or found.shape[0] != 2 or found.shape[2] != found.shape[3] or not found.isfinite().all():
-            shape = tuple(found.shape)
-            raise DataError(f"{shown(file)}: a label map holds finite numbers of shape (2, k, n, n), not {shape}")
-        low, high = found[1].min().item(), found[1].max().item()
-        if low < 0 or high >= len(self.source.classes):
-            wrong, last = low if low < 0 else high, len(self.source.classes) - 1
-            raise DataError(f"{shown(file)}: label map with class index {wrong:.0f}: indices are 0 to {last}")
-        return found
 
 
 class MappedImages(Images):

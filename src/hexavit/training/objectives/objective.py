@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -14,11 +15,12 @@ from hexavit.errors import HexavitError
 from hexavit.images.preprocess import InputSpec
 from hexavit.models.registry import list_models
 from hexavit.network.block import out_size
+from hexavit.teachers.label_maps import LabelMaps
+from hexavit.teachers.teacher import load_teacher
 from hexavit.training.config import TrainConfig
 from hexavit.training.objectives.distillation import Distillation
-from hexavit.training.objectives.label_maps import LabelMaps, check_augmentation
+from hexavit.training.objectives.label_maps import check_augmentation
 from hexavit.training.objectives.losses import CrossEntropy, MeanCrossEntropy
-from hexavit.training.objectives.teacher import load_teacher
 from hexavit.training.objectives.token_labels import Box, TokenLabels, mixed_tokens, token_label_targets
 
 
@@ -36,9 +38,11 @@ class Objective(nn.Module):
         maps: label maps of the images, if the objective needs them.
         mixture: Mixup or CutMix, if set.
         criterion: the loss of the model's output and the target.
+        shares: names of what is logged for each epoch as a mean over the training images, besides the loss.
     """
 
     maps: LabelMaps | None = None
+    shares: tuple[str, ...] = ()
 
     def __init__(self, model: nn.Module, config: TrainConfig, num_classes: int) -> None:
         super().__init__()
@@ -54,9 +58,15 @@ class Objective(nn.Module):
         """The loss () of images and their rows of the target."""
         return cast("Tensor", self.criterion(model(images), target))
 
+    def take_sums(self) -> list[float]:
+        """For each of :attr:`shares` the sum over the images since the last call."""
+        return []
+
 
 class DistillationObjective(Objective):
     """Distillation: the class token learns from labels, the distillation token from a teacher.
+
+    A model with one output learns from both by it.
 
     Teacher and student see the same images, mixed ones included (DeiT: Touvron et al., ICML 2021).
     """
@@ -76,14 +86,19 @@ class DistillationObjective(Objective):
 class TokenLabelObjective(Objective):
     """Token labels and MixToken (LV-ViT: Jiang et al., NeurIPS 2021).
 
-    The target is labels (B,), or a batch of :class:`~.label_maps.Mapped`.
+    The target is labels (B,), or a batch of :class:`~.label_maps.Mapped`. `train_accuracy` is the share of images whose
+    class token has its highest logit at the most probable class of its label, `train_token_accuracy` that of tokens.
     """
+
+    shares = ("train_accuracy", "train_token_accuracy")
 
     def __init__(self, model: nn.Module, config: TrainConfig, num_classes: int, maps: LabelMaps | None = None) -> None:
         super().__init__(model, config, num_classes)
         self.maps = maps
         self.num_classes, self.smoothing, self.mixes = num_classes, config.label_smoothing, config.mix_token
-        self.criterion = TokenLabels(label_smoothing=config.label_smoothing)
+        self.swapped = config.swapped_boxes
+        self.criterion = TokenLabels(config.token_loss_weight, label_smoothing=config.label_smoothing)
+        self._sums: list[Tensor] = []
         described = cast("Any", model)
         self.grid = described.stages[0].tokens.out_size(described.architecture.img_size)
 
@@ -91,12 +106,19 @@ class TokenLabelObjective(Objective):
         return images, target if isinstance(target, Tensor) else self._targets(*target)
 
     def loss(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
-        if not self.mixes:
-            return cast("Tensor", self.criterion(model(images), target))
-        box = Box.draw(self.grid)
-        with mixed_tokens(model, box):
-            outputs = model(images)
+        if self.mixes:
+            box = Box.draw(self.grid)
+            with mixed_tokens(model, box):
+                outputs = model(images)
+        else:
+            box, outputs = None, model(images)
+        self._sums.append(cast("TokenLabels", self.criterion).hits(outputs, target, box))
         return cast("Tensor", self.criterion(outputs, target, box))
+
+    def take_sums(self) -> list[float]:
+        sums: list[float] = torch.stack(self._sums).sum(0).tolist() if self._sums else [0.0, 0.0]
+        self._sums.clear()
+        return sums
 
     def _targets(self, labels: Tensor, logits: Tensor, classes: Tensor, crop: Tensor) -> Tensor:
         side = math.isqrt(self.grid[0] * self.grid[1])
@@ -108,7 +130,7 @@ class TokenLabelObjective(Objective):
             num_classes=self.num_classes,
             size=side,
             smoothing=self.smoothing,
-            swapped=False,  # the position of each token in the image
+            swapped=self.swapped,
         )
 
 
@@ -129,7 +151,8 @@ def make_objective(model: nn.Module, config: TrainConfig, source: Source, split:
     _check_head(model, config)
     count = len(source.classes)
     if config.teacher is not None:
-        return DistillationObjective(model, config, count, load_teacher(config.teacher, source.classes, spec))
+        teacher = load_teacher(config.teacher, source.classes, spec, config.teacher_cache)
+        return DistillationObjective(model, config, count, teacher)
     if config.label_maps is not None:
         check_augmentation(source.hints.augment if config.augment == "auto" else config.augment)
         return TokenLabelObjective(model, config, count, LabelMaps(config.label_maps, source, split["train"]))
@@ -139,14 +162,16 @@ def make_objective(model: nn.Module, config: TrainConfig, source: Source, split:
 def _check_head(model: nn.Module, config: TrainConfig) -> None:
     """Raise if the model has another head than the settings need."""
     architecture = cast("Any", model).architecture
-    needed = {"two_heads": config.teacher and "a teacher", "token_labels": _of_tokens(config)}
-    for head, what in needed.items():
-        if what and architecture.head.name != head:
-            examples = ", ".join(list_models("*_nano", head=head) or list_models(head=head)[:2])
-            raise HexavitError(
-                f"{what} needs a model with head={head}, such as {examples}, and {architecture.name} has "
-                f"head={architecture.head.name}"
-            )
+    found, what = architecture.head.name, (config.teacher and "a teacher") or _of_tokens(config)
+    head = "two_heads" if config.teacher else "token_labels"
+    several = len(cast("Any", model).head.classifiers) > 1
+    if what and found != head and (several or not config.teacher):
+        examples = ", ".join(list_models("*_nano", head=head) or list_models(head=head)[:2])
+        or_one = ", or with one output" if config.teacher else ""
+        raise HexavitError(
+            f"{what} needs a model with head={head}, such as {examples}{or_one}, and {architecture.name} has "
+            f"head={found}"
+        )
     height, width = architecture.img_size
     if config.label_maps is not None and height != width:
         raise HexavitError(f"label_maps needs square images, not {height} x {width}")

@@ -86,10 +86,23 @@ class TokenLabels(nn.Module):
         self.dense, self.truth, self.label_smoothing = dense, truth, label_smoothing
 
     def forward(self, outputs: tuple[Tensor, Tensor], target: Tensor, box: Box | None = None) -> Tensor:
-        if isinstance(outputs, Tensor):
-            raise HexavitError("token labels need logits of every token: use head=token_labels")
-        first, tokens = outputs
-        count, classes = tokens.shape[1:]
+        (first, tokens), (whole, dense) = _pair(outputs), self._labels(outputs, target, box)
+        token_loss = F.cross_entropy(tokens.flatten(0, 1).float(), dense.flatten(0, 1))
+        return F.cross_entropy(first.float(), whole) + self.dense * token_loss
+
+    @torch.no_grad()
+    def hits(self, outputs: tuple[Tensor, Tensor], target: Tensor, box: Box | None = None) -> Tensor:
+        """Sums over the images (2,): whose class token is right, and the share of their tokens that are.
+
+        Right is the highest logit at the most probable class of the label.
+        """
+        (first, tokens), (whole, dense) = _pair(outputs), self._labels(outputs, target, box)
+        found = ((first, whole), (tokens, dense))
+        return torch.stack([(x.argmax(-1) == y.argmax(-1)).float().view(len(x), -1).mean(1).sum() for x, y in found])
+
+    def _labels(self, outputs: tuple[Tensor, Tensor], target: Tensor, box: Box | None) -> tuple[Tensor, Tensor]:
+        """The labels of the class token (B, K) and of the tokens (B, N, K)."""
+        count, classes = _pair(outputs)[1].shape[1:]
         if target.ndim < 3:
             whole = F.one_hot(target, classes).float() if target.ndim == 1 else target
             whole = whole * (1 - self.label_smoothing) + self.label_smoothing / classes
@@ -103,8 +116,13 @@ class TokenLabels(nn.Module):
         if box is not None:
             kept = 1 - box.area / count
             whole = kept * whole + (1 - kept) * whole.flip(0)
-        token_loss = F.cross_entropy(tokens.flatten(0, 1).float(), dense.flatten(0, 1))
-        return F.cross_entropy(first.float(), whole) + self.dense * token_loss
+        return whole, dense
+
+
+def _pair(outputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    if isinstance(outputs, Tensor):
+        raise HexavitError("token labels need logits of every token: use head=token_labels")
+    return outputs
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from torchvision.transforms import functional as F
 
 from hexavit.errors import HexavitError
 from hexavit.images.preprocess import InputSpec
-from hexavit.inference.load_model import LoadedModel, load_model
+from hexavit.inference.load_model import LoadedModel
+from hexavit.teachers.cache import OutputCache, fingerprint
+from hexavit.teachers.sources import load_any_model
 
 _GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue, as in Pillow
 
@@ -28,19 +30,40 @@ class Teacher:
             names and are as many.
         spec: preprocessing of the images.
         name: name of the teacher in error messages.
+        cache: folder in which logits are stored, to be read when the same image is seen in the same view again; the
+            logits are those that are computed without it.
 
     Raises:
-        HexavitError: the teacher lacks a class of the data.
+        HexavitError: the teacher lacks a class of the data, or takes other channels.
     """
 
-    def __init__(self, teacher: LoadedModel, classes: Sequence[str], spec: InputSpec, name: str) -> None:
+    def __init__(
+        self,
+        teacher: LoadedModel,
+        classes: Sequence[str],
+        spec: InputSpec,
+        name: str,
+        cache: str | Path | None = None,
+    ) -> None:
         self.model: Any = teacher.model.eval().requires_grad_(False)
         self.spec, self.own = spec, teacher.input_spec
-        self.columns = torch.tensor(_columns(teacher, classes, name))
+        if self.own.channels != spec.channels and (self.own.channels, spec.channels) != (1, 3) and spec.channels != 1:
+            raise HexavitError(
+                f"{name}: the teacher takes images of {self.own.channels} channels, and the student's have "
+                f"{spec.channels}"
+            )
+        chosen = matching_classes(teacher, classes, name)
+        self.columns = torch.tensor(chosen)
+        self.cache = None
+        if cache is not None:
+            self.cache = OutputCache(cache, fingerprint(self.model, chosen, self.own, spec), len(classes))
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to logits (B, K), on the device of the images."""
+        return self._logits(images) if self.cache is None else self.cache.get(images, self._logits)
+
+    def _logits(self, images: Tensor) -> Tensor:
         self.model.to(images.device)
         self.columns = self.columns.to(images.device)
         logits: Tensor = self.model(self._preprocessed(images.float()))
@@ -58,28 +81,32 @@ class Teacher:
         return (pixels - _column(self.own.mean, images)) / _column(self.own.std, images)
 
 
-def load_teacher(source: str, classes: Sequence[str], spec: InputSpec) -> Teacher:
+def load_teacher(source: str, classes: Sequence[str], spec: InputSpec, cache: str | Path | None = None) -> Teacher:
     """Load a teacher.
 
     Args:
-        source: a run folder, a saved folder, a model with published weights, or a file of weights.
+        source: as of :func:`hexavit.teachers.load_any_model`.
         classes: classes of the data.
         spec: preprocessing of the student's images.
+        cache: folder in which logits are stored, or None.
 
     Raises:
         HexavitError: the source does not exist or cannot be loaded, or lacks a class.
     """
-    model = None
-    if Path(source).is_file():
-        from hexavit.checkpoints import inspect_checkpoint
-
-        model = inspect_checkpoint(source).model
-        if model is None:
-            raise HexavitError(f"{source}: the model of these weights is unknown: pass a run folder or a saved folder")
-    return Teacher(load_model(source, model=model), classes, spec, source)
+    return Teacher(load_any_model(source), classes, spec, source, cache)
 
 
-def _columns(teacher: LoadedModel, classes: Sequence[str], name: str) -> list[int]:
+def matching_classes(teacher: LoadedModel, classes: Sequence[str], name: str) -> list[int]:
+    """For each class of the data its index among the teacher's logits.
+
+    Args:
+        teacher: the teacher.
+        classes: classes of the data.
+        name: name of the teacher in error messages.
+
+    Raises:
+        HexavitError: the teacher lacks a class.
+    """
     nameless = all(given == f"class {number}" for number, given in enumerate(teacher.classes))
     if nameless and len(teacher.classes) == len(classes):
         return list(range(len(classes)))

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.using import CLASSES, interrupt_at, train_by_command, trained
+from tests.using import CLASSES, digits_folder, interrupt_at, silent, tiny, train_by_command, trained
 
 import hexavit
 from hexavit.errors import HexavitError
 from hexavit.inference import InputSpec, LoadedModel, Run
-from hexavit.training import resume
-from hexavit.training.objectives.teacher import Teacher, load_teacher
+from hexavit.teachers.teacher import Teacher, load_teacher
+from hexavit.training import resume, train
 
 SPEC = InputSpec((32, 32), 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9, "center")
 
@@ -101,7 +101,12 @@ def test_a_distilled_run_resumes_with_its_teacher(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--model", "cvt_nano", "--teacher", "RUN"], "a teacher needs a model with head=two_heads, such as deit_nano"),
+        (
+            ["--model", "lvvit_nano", "--teacher", "RUN"],
+            "a teacher needs a model with head=two_heads, such as deit_nano, or with one output, and lvvit_nano has",
+        ),
+        (["--model", "deit_nano", "--teacher", "timm:resnet_18"], "timm has no such model: did you mean 'resnet18'"),
+        (["--model", "deit_nano", "--teacher-cache", "c"], "teacher_cache is of teacher, which is not given"),
         (["--model", "deit_nano", "--teacher", "nowhere"], "nowhere: there is no such run folder, file or model"),
         (["--model", "deit_nano", "--teacher", "RUN", "--distillation-alpha", 2], "distillation_alpha is between 0"),
         (["--model", "deit_nano", "--teacher", "RUN", "--distillation-tau", 0], "distillation_tau is above 0"),
@@ -109,8 +114,16 @@ def test_a_distilled_run_resumes_with_its_teacher(
 )
 def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], sentence: str) -> None:
     printed = train_by_command(
-        capsys, tmp_path / "run", *(trained().path if each == "RUN" else each for each in arguments)
+        capsys,
+        tmp_path / "run",
+        *(trained().path if each == "RUN" else each for each in arguments),
     )
     assert sentence in printed
     assert printed.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_replaced_by_its_own_student() -> None:
+    with pytest.raises(HexavitError, match="a run cannot be its own teacher"):
+        train(tiny(digits_folder(), teacher=str(trained().path)), trained().path, overwrite=True, console=silent())
+    assert trained().weights("best").is_file()
