@@ -1,64 +1,25 @@
-"""Helpers of the benchmarks: interleaved timing in one process, and peak memory in a separate process."""
+"""Helpers of the benchmarks: what `hexavit.profiling.measure` measures, and runs in a separate process."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import os
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
-STATUS = Path("/proc/self/status")
+from hexavit.profiling.measure import interleaved, processor, speedup
+from hexavit.profiling.measure import peak_bytes as _peak_bytes
 
-
-def interleaved(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each run, interleaved over `rounds` after one warm-up, so that drift affects all equally."""
-    for run in runs.values():
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def speedup(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> float:
-    """Median over the rounds of theirs / ours."""
-    return statistics.median(b / a for a, b in zip(seconds[ours], seconds[theirs], strict=True))
-
-
-def processor() -> str:
-    """The processor's name and the instruction set that PyTorch uses on it."""
-    import torch
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else "unknown processor"
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+__all__ = ["in_own_process", "interleaved", "peak_bytes", "processor", "speedup"]
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
     """Peak resident memory that `run` adds, in bytes. Call it in a separate process, on Linux."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # returns freed memory to the system
-    before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the resident size
-    run()
-    return _status("VmHWM") - before
-
-
-def _status(field: str) -> int:
-    for line in STATUS.read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"{STATUS} has no {field}")
+    found = _peak_bytes(run)
+    if found is None:
+        raise RuntimeError("the peak of the resident memory is not known on this system")
+    return found
 
 
 def in_own_process(script: str, *arguments: str) -> dict[str, float]:

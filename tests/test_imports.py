@@ -41,6 +41,7 @@ PACKAGES = (  # from the ground up, as in docs/packages.md
     "evaluation",
     "teachers",
     "training",
+    "studies",
     "cli",
 )
 # Files beside the packages that belong to one of them.
@@ -145,9 +146,15 @@ def test_the_page_lists_the_same_packages() -> None:
     assert tuple(reversed(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))) == PACKAGES
 
 
+EXTRAS = ("studies",)
+"""Groups of optional dependencies whose packages are imported by name, inside functions."""
+
+
 def test_outside_packages_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = [re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]]
+    extras = project["optional-dependencies"]
+    required = [*project["dependencies"], *(each for name in EXTRAS for each in extras[name])]
+    names = [re.match(r"[\w-]+", requirement)[0] for requirement in required]
     known = {IMPORTED_AS.get(name, name) for name in names} | {"hexavit", *sys.stdlib_module_names}
     undeclared = [
         f"{path.relative_to(ROOT)}:{line}: {name}" for path, line, name in IMPORTS if name.split(".")[0] not in known
