@@ -1,9 +1,9 @@
 """Write the pages that are generated from the registry: `python docs/tables.py [PAGE ...]`.
 
 `gallery.md` (every system as a row; the README shows it without options), `parts.md` (every part), `models.md` (every
-model, counted and published figures), `parity.md` (every reference record and the difference from it), and
-`counted.json` in the package (the cost of every model). Tests compare the first two with the registry. Of a family's
-page only the table of its sizes is generated.
+model, counted and published figures), `survey.md` (every mechanism of the survey, of `survey.yaml`), `parity.md` (every
+reference record and the difference from it), and `counted.json` in the package (the cost of every model). Tests compare
+the gallery, the parts and the survey with the registry. Of a family's page only the table of its sizes is generated.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
 
 import hexavit
 from hexavit.architecture import Architecture
 from hexavit.models import model_entry
 from hexavit.models.catalogue import PartPage, find_parts
-from hexavit.parts import KINDS
+from hexavit.parts import KINDS, part_names
 from hexavit.training.recipes import list_recipes
 
 DOCS = Path(__file__).parent
@@ -167,6 +169,45 @@ def _model(name: str) -> list[str]:
     return rows
 
 
+SURVEY = """A vision transformer is six choices. This page lists, column by column and in the order of the survey, what
+each system chose: the part that is it, a model that has it, and the override that puts it into CvT-13. Each override is
+a line of
+
+```bash
+hexavit profile cvt_13 --set OVERRIDE [--set OVERRIDE ...]
+```
+
+or of `overrides=[...]` of `hexavit.create_model`. `tests/test_survey.py` builds each and runs a forward pass. An
+override that does not fit is listed with the error that it raises. The page is written from `docs/survey.yaml`."""
+
+
+def survey_page() -> str:
+    """Every mechanism of the survey, by column: part, model, and the override that puts it into CvT-13."""
+    table = yaml.safe_load((DOCS / "survey.yaml").read_text(encoding="utf-8"))
+    lines = ["# The survey, runnable", "", NOTE, "", SURVEY, ""]
+    for kind in KINDS:
+        lines += [f"## {kind}", "", "| system | mechanism | part | model | in CvT-13 |", "|---|---|---|---|---|"]
+        lines += [_mechanism(kind, row) for row in table[kind]] + [""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _mechanism(kind: str, row: dict[str, Any]) -> str:
+    part = re.sub(r"\w+", lambda word: _linked(kind, word[0]), row.get("part", "–"))
+    model = f"`{row['model']}`" if "model" in row else "–"
+    if "outside" in row:
+        change = f"no override: {row['outside']}"
+    else:
+        change = "<br>".join(f"`{each}`" for each in row["set"])
+        change += f"<br>is an error: {row['error']}" if "error" in row else ""
+    return f"| {row['system']} | {row['what']} | {part} | {model} | {change} |"
+
+
+def _linked(kind: str, word: str) -> str:
+    """The name of a part as a link to it; another word as it is."""
+    found = [each for each in (kind, *KINDS) if word in part_names(each)]
+    return f"[{word}](parts.md#{found[0]}-{word})" if found else word
+
+
 BEGINS, ENDS = "<!-- The gallery, written by docs/tables.py -->", "<!-- End of the gallery -->"
 GALLERY = """Every system by its first published size, as a row of six columns. Stages that differ are separated by
 "then"; the options are those that all stages share, without the number of heads. `hexavit show NAME` prints any model
@@ -241,6 +282,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "parts.md": parts_page,
     "recipes.md": recipes_page,
     "models.md": models_page,
+    "survey.md": survey_page,
     "parity.md": parity_page,
     "../src/hexavit/profiling/counted.json": counted,
 }

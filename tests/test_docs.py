@@ -110,7 +110,7 @@ def tables() -> Iterator[ModuleType]:
         sys.path.remove(str(DOCS))
 
 
-@pytest.mark.parametrize("page", ["parts.md", "gallery.md", "recipes.md"])
+@pytest.mark.parametrize("page", ["parts.md", "gallery.md", "survey.md", "recipes.md"])
 def test_generated_pages_are_what_their_command_writes(tables: ModuleType, page: str) -> None:
     assert (DOCS / page).read_text(encoding="utf-8") == tables.PAGES[page](), "run `python docs/tables.py`"
 
