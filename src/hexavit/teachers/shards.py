@@ -98,7 +98,7 @@ def write_shard(
         "images": np.array([int(each, 16) for each in images], np.uint64),
         "crc": np.array([zlib.crc32(one.tobytes() + other.tobytes()) for one, other in pairs], np.uint32),
     }
-    content = save(tensors, {"format": FORMAT, "names": json.dumps(list(names))})
+    content = save(tensors, {"names": json.dumps(list(names))})  # one entry: the order of several is random
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return hashlib.blake2b(content, digest_size=16).hexdigest()

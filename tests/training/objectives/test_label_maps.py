@@ -69,6 +69,25 @@ def test_of_rand_augment_only_colours_are_left() -> None:
     assert any(isinstance(step, ColorJitter) for step in TrackedTransform(spec, "crop").after)
 
 
+@pytest.mark.parametrize("policy", ["rand-m5-n3", "rand-m9-tweights", "augmix-m5-w2", "original", "3a"])
+def test_no_policy_moves_pixels(policy: str) -> None:
+    spec = InputSpec((64, 64), 3, (0.0,) * 3, (1.0,) * 3, "bilinear", 0.8, "center")
+    cut = TrackedTransform(spec, "rand", policy=policy, erasing=0.0)
+    found = [each for step in cut.after for each in (getattr(step, "ops", []), *getattr(step, "policy", ()))]
+    names = {operation.name for operations in found for operation in operations}
+    assert names
+    assert not any(name.startswith(("Shear", "Rotate", "Translate")) for name in names)
+    halves = Image.fromarray(np.repeat(np.array([[60, 200]], np.uint8), 40, axis=0).repeat(20, axis=1)).convert("RGB")
+    cut.crop = None  # the whole image
+    cut.before = list(spec.transform().after.transforms[:2])  # type: ignore[attr-defined]
+    for seed in range(20):
+        with seeded(seed, "test"):
+            pixels = cut(halves)[0]
+        columns = pixels.mean((0, 1))
+        assert columns[:30].std() < 0.02
+        assert columns[34:].std() < 0.02
+
+
 def write_maps(folder: Path, classes: int = 3, form: str = "pt", last: int = 6) -> Path:
     """A map for each image of :func:`digits_folder`, sure of the true class everywhere."""
     source = open_source(str(digits_folder()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from timm.data.auto_augment import RandAugment
 from torch import Tensor
@@ -45,7 +46,7 @@ class MappedImages(Images):
         images: the images without maps.
         maps: their label maps.
         spec: preprocessing of the model's input.
-        kind: `none`, `crop`, or `rand` without geometric operations.
+        kind: `none`, `crop`, or `rand` without the geometric operations of its policy.
         strength: `magnitude` of RandAugment and share of `erasing`.
 
     Raises:
@@ -75,6 +76,16 @@ def check_augmentation(kind: Kind) -> None:
         raise DataError("label maps need augment none, crop or rand: they cannot follow the rotations of shift")
 
 
+def _keep_colours(step: Any) -> None:
+    """Remove the geometric operations of timm's RandAugment, AugMix or AutoAugment."""
+    if isinstance(step, RandAugment) and step.choice_weights is not None:
+        still = [not each.name.startswith(_MOVING) for each in step.ops]
+        weights = np.asarray(step.choice_weights)[still]
+        step.choice_weights = weights / weights.sum()
+    for operations in (getattr(step, "ops", []), *getattr(step, "policy", ())):
+        operations[:] = [each for each in operations if not each.name.startswith(_MOVING)]
+
+
 class TrackedTransform:
     """A :func:`training_transform` that also returns its crop and flip.
 
@@ -90,8 +101,7 @@ class TrackedTransform:
         self.before = steps[:2] if kind == "none" else []
         self.after = steps[2:]
         for step in self.after:
-            if isinstance(step, RandAugment):
-                step.ops = [each for each in step.ops if not each.name.startswith(_MOVING)]
+            _keep_colours(step)
 
     def __call__(self, picture: Picture) -> tuple[Tensor, Tensor, bool]:
         image = to_channels(picture, self.spec.channels, self.spec.white)
