@@ -55,3 +55,15 @@ def test_a_row_of_the_results_is_replaced_and_the_others_stay(tmp_path: Path) ->
 
 def test_the_page_of_results_is_of_models_that_are_there() -> None:
     assert set(digits.rows_of(RESULTS)) <= set(hexavit.list_models("*_nano"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "library"), [("deit_tiny_distilled_patch16_224", "timm"), ("cvt_13", "transformers")])
+def test_a_training_step_of_both_sides_is_timed(name: str, library: str) -> None:
+    training = benchmark("training")
+    found = training.one(name, library, rounds=1, batch=1)
+    assert found["ratio"] == pytest.approx(found["theirs"] / found["seconds"])
+    for each in ("hexavit", library):
+        model = training.build(each, name)
+        assert model.training
+        assert not any(getattr(module, "drop_prob", 0) for module in model.modules())

@@ -103,3 +103,21 @@ def test_an_image_for_company_is_not_counted() -> None:
     assert [labels.tolist() for _, labels in loader] == [[0], [UNCOUNTED]]
     other = make_loader(images, batch_size=2, workers=0, training=False, processes=Processes(1, 2))
     assert [labels.tolist() for _, labels in other] == [[0], [0]]
+
+
+@pytest.mark.parametrize("count", [10, 600])
+def test_repeated_draws_are_timms_and_continue_within_an_epoch(count: int) -> None:
+    """The same whole batches for any number of processes and after an interruption; the copies of an image apart."""
+    sampler = EpochSampler(range(count), seed=3, shuffle=True, repeats=3)
+    assert len(sampler) == (10 if count == 10 else 512)  # timm rounds down to a multiple of 256
+    options = {"batch_size": 9, "drop_last": True}
+    sampler.set_epoch(4)
+    whole = [list(batch) for batch in BatchShares(sampler, **options, processes=Processes(), begin=(4, 0))]
+    again = EpochSampler(range(count), seed=3, shuffle=True, repeats=3)
+    assert list(BatchShares(again, **options, processes=Processes(), begin=(4, 1))) == whole[1:]
+    shares = [BatchShares(sampler, **options, processes=Processes(rank, 2), begin=(4, 0)) for rank in range(2)]
+    assert [one + other for one, other in zip(*shares, strict=True)] == whole
+    assert {(draw.position, draw.copy) for draw in whole[0]} == {(d.position, c) for d in whole[0] for c in range(3)}
+    assert [draw.position for draw in whole[0]][:3] == [draw.position for draw in whole[0]][3:6]
+    sampler.set_epoch(5)
+    assert [list(batch) for batch in BatchShares(sampler, **options, processes=Processes(), begin=(5, 0))] != whole

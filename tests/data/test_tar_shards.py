@@ -2,11 +2,15 @@ import io
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from tests.using import make_folder, silent, tiny
 
 from hexavit.data import ImageFolder, TarShards, open_source
+from hexavit.data.loader import Images, make_loader, stop_workers, worker_errors
 from hexavit.errors import DataError
+from hexavit.processes import Processes
 from hexavit.training import evaluate, train
 
 
@@ -95,3 +99,21 @@ def test_a_broken_image_in_a_shard_is_named(tmp_path: Path) -> None:
     source = open_source(str(pack(tmp_path / "a.tar", files)))
     with pytest.raises(DataError, match=r"^a\.tar/000\.png: this is not an image that can be read"):
         source.load(0)
+
+
+def test_shards_are_split_over_processes_and_workers(tmp_path: Path) -> None:
+    """Two processes, each with two workers, read every image of an epoch once, whatever file it lies in."""
+    files = packed(tmp_path / "folder")
+    pack(tmp_path / "shards" / "000.tar", files[:4])
+    pack(tmp_path / "shards" / "001.tar", files[4:])
+    source = open_source(str(tmp_path / "shards"))
+    images = Images(source, range(12), lambda image: torch.tensor(float(np.asarray(image).sum())), seed=0)
+    shown: list[float] = []
+    for rank in range(2):
+        loader = make_loader(images, batch_size=4, workers=2, training=True, processes=Processes(rank, 2))
+        with worker_errors():
+            batches = [sums.tolist() for sums, _ in loader]
+        stop_workers(loader)
+        assert [len(batch) for batch in batches] == [2, 2, 2]
+        shown += [each for batch in batches for each in batch]
+    assert sorted(shown) == sorted(float(np.asarray(source.load(number)).sum()) for number in range(12))

@@ -55,6 +55,7 @@ def test_a_number_without_a_point_is_read_as_one(tmp_path: Path) -> None:
         ),
         ({"min_lr": 0.1}, "min_lr is at most lr, 0.001, not 0.1"),
         ({"min_lr": 1e-5, "schedule": "constant"}, "min_lr is of a cosine schedule, not of constant"),
+        ({"schedule": "exponential"}, "schedule exponential needs warmup_lr above 0, the rate that it begins with"),
         ({"cooldown_epochs": 1, "schedule": "step"}, "cooldown_epochs is of a cosine schedule, not of step"),
         (
             {"augment": "shift", "color_jitter": 0.1},

@@ -262,6 +262,7 @@ def _(bench: Bench) -> None:
     assert rates([0, 6, 8, 9], bench, schedule="epoch_cosine") == [1.0, 0.5, 0.5, 0.146447]
     assert rates([0, 6, 11], bench, schedule="constant") == [1.0, 1.0, 1.0]
     assert rates([0, 11], bench, schedule="step") == [1.0, 1.0]  # the first decay is after 30 epochs
+    assert rates([0, 11], bench, schedule="exponential", warmup_lr=1e-4) == [0.01, 1.0]
 
 
 @wires("warmup_steps")

@@ -1,5 +1,6 @@
 import io
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -25,6 +26,7 @@ from hexavit.training.loop.checkpoints import previous_checkpoint, read_checkpoi
 from hexavit.training.loop.loop import TrainingLoop
 from hexavit.training.loop.progress import ProgressBar
 from hexavit.training.loop.train_state import TrainState
+from hexavit.training.setup import prepare_run
 
 
 def test_files_of_a_run_folder() -> None:
@@ -78,7 +80,8 @@ def test_training_restores_the_state_of_the_process(tmp_path: Path) -> None:
 
 def _varied() -> TrainConfig:
     """Settings under which every kind of randomness is drawn."""
-    return tiny(digits_folder(), epochs=3, mixup=0.2, overrides=["stages.*.drop_path=0.1"])
+    varied = {"mixup": 0.2, "repeats": 2, "optimizer": "lamb", "schedule": "epoch_cosine"}
+    return tiny(digits_folder(), epochs=3, **varied, overrides=["stages.*.drop_path=0.1"])
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +228,29 @@ def test_a_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
     ):
         train(tiny(digits_folder(), start="cvt_31"), tmp_path / "none", console=silent())
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("name", ["deit_nano", "swin_nano"])
+def test_a_run_at_another_size_carries_positions_and_windows(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    small = hexavit.create_model(name, num_classes=3, img_size=32)
+    torch.save({key: torch.randn_like(value) for key, value in small.state_dict().items()}, tmp_path / "small.pth")
+    weights = torch.load(tmp_path / "small.pth", weights_only=True)
+    config = tiny(digits_folder(), model=name, img_size=64, start=str(tmp_path / "small.pth"))
+    prepared = prepare_run(config, tmp_path / "run", False, lambda _: None)
+    loaded = prepared.model.state_dict()
+    changed = {key for key, value in loaded.items() if value.shape != weights[key].shape}
+    assert all(torch.equal(value, weights[key]) for key, value in loaded.items() if key not in changed)
+    assert len(changed) == (1 if name == "deit_nano" else 2)  # the last stage has larger windows on the larger map
+    for key in changed:
+        before, after = (state[key].flatten(0, -2) for state in (weights, loaded))  # (rows, C)
+        sides = [math.isqrt(len(table)) for table in (before, after)]
+        extra = len(before) - sides[0] ** 2
+        assert len(after) - sides[1] ** 2 == extra
+        grid = before[extra:].T.reshape(1, -1, sides[0], sides[0])
+        expected = torch.nn.functional.interpolate(grid, size=(sides[1],) * 2, mode="bicubic", align_corners=False)
+        torch.testing.assert_close(after[extra:], expected.flatten(2)[0].T, rtol=1e-4, atol=1e-4)
+        assert torch.equal(after[:extra], before[:extra])
 
 
 def _interrupted(monkeypatch: pytest.MonkeyPatch, config: TrainConfig, out: Path, epoch: int, step: int = 0) -> None:

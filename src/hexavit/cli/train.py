@@ -52,6 +52,9 @@ def add_arguments(parser: Parser) -> None:
         "--resume", action="store_true", help="continue the run in --out; a finished one with more --epochs", **common
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --out", **common)
+    parser.add_argument(
+        "--find-lr", action="store_true", help="instead of a run, 100 steps at rising rates, to suggest --lr", **common
+    )
     known = settings()
     listed = {name: section for section, names in SECTIONS.items() for name in names.split()}
     for name in sorted(known, key=lambda each: list(listed).index(each) if each in listed else -1):
@@ -80,14 +83,16 @@ def add_arguments(parser: Parser) -> None:
 def run(args: Namespace) -> None:
     given = dict(vars(args))
     out, recipe = given.pop("out", None), given.pop("config", None)
-    resumes, overwrite = given.pop("resume", False), given.pop("overwrite", False)
+    resumes, overwrite, finds = (given.pop(name, False) for name in ("resume", "overwrite", "find_lr"))
     _take_data(given)
     given = {**(read_recipe(recipe) if recipe else {}), **given}
-    if given.get("lr") is None and (given.get("optimizer", "adamw") != "adamw" or given.get("lr_batch")):
+    if not finds and given.get("lr") is None and (given.get("optimizer", "adamw") != "adamw" or given.get("lr_batch")):
         raise UsageError(
             "the automatic learning rate is of adamw and for the batch: give --lr, or neither --optimizer "
             "nor --lr-batch"
         )
+    if finds and (resumes or out is not None or overwrite):
+        raise UsageError("--find-lr writes no run: leave --out, --resume and --overwrite out")
     if resumes and (out is None or overwrite):
         raise UsageError("--resume needs --out, the run folder to continue, and excludes --overwrite")
 
@@ -103,11 +108,24 @@ def run(args: Namespace) -> None:
             check_run_folder(out, overwrite=overwrite)
         source = open_source(given["data"])
         config = _completed(given, source)
+        if finds:
+            _print_suggestion(config, source)
+            return
         out = out or next_free_path(Path("runs", default_name(config)))
         trained = train(config, out, overwrite=overwrite, source=source)
     metrics = trained.metrics
     epochs = f"epoch {metrics['best_epoch']} of {metrics['epochs']}"
     print(f"validation accuracy {metrics['accuracy']:.2%} in {epochs}, the best; run folder {trained.run.path}")
+
+
+def _print_suggestion(config: TrainConfig, source: Source) -> None:
+    from hexavit.training.lr_finder import find_learning_rate
+
+    found = find_learning_rate(config, source=source)
+    print("learning rate  loss (moving average)")
+    for number in range(0, len(found.rates), max(1, len(found.rates) // 12)):
+        print(f"{found.rates[number]:13.1e}  {found.losses[number]:.4f}")
+    print(f"the loss falls fastest at --lr {found.suggestion:g}, for a batch of {config.batch_size} images")
 
 
 def _take_data(given: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from hexavit.inference.device import Device
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Distillation = Literal["hard", "soft"]
-Schedule = Literal["cosine", "epoch_cosine", "step", "constant"]
+Schedule = Literal["cosine", "epoch_cosine", "step", "constant", "exponential"]
 Interpolation = Literal["random", "bilinear", "bicubic"]
 
 
@@ -78,7 +78,8 @@ class TrainConfig:
     ] = "same"
     weight_decay: Annotated[float, "weight decay; norms, biases and position tables have none"] = 0.05
     schedule: Annotated[
-        Schedule, "after the warm-up: cosine; epoch_cosine (timm's: once an epoch, counted from 0); step; constant"
+        Schedule, "after the warm-up: cosine; epoch_cosine (timm's: once an epoch, counted from 0); step; constant; "
+        "or exponential from warmup_lr up to lr"
     ] = "cosine"
     warmup_epochs: Annotated[float, "epochs in which the learning rate rises linearly"] = 2.0
     warmup_steps: Annotated[int | None, "length of the warm-up in steps, instead of warmup_epochs"] = None
@@ -221,8 +222,10 @@ def _check_rates(config: TrainConfig) -> None:
             raise ConfigError(f"there is no optimizer {config.optimizer!r}: {nearest(config.optimizer, known)}")
     if config.min_lr > config.lr:
         raise ConfigError(f"min_lr is at most lr, {config.lr:g}, not {config.min_lr:g}")
+    if config.schedule == "exponential" and not config.warmup_lr:
+        raise ConfigError("schedule exponential needs warmup_lr above 0, the rate that it begins with")
     cosine = config.schedule in ("cosine", "epoch_cosine")
-    unused = {"min_lr": config.schedule == "constant" and config.min_lr, "cooldown_epochs": config.cooldown_epochs}
+    unused = {"min_lr": config.schedule != "step" and config.min_lr, "cooldown_epochs": config.cooldown_epochs}
     for name, given in unused.items():
         if given and not cosine:
             raise ConfigError(f"{name} is of a cosine schedule, not of {config.schedule}")

@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -72,6 +72,7 @@ def train(
     overwrite: bool = False,
     console: Console | None = None,
     source: Source | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Trained:
     """Train a model and write a run folder. The same settings give the same metrics on the same machine.
 
@@ -81,6 +82,7 @@ def train(
         overwrite: replace a run that is there.
         console: where progress is shown; by default the standard output.
         source: the data of ``config``, if it is open already.
+        listeners: informed of the progress, in the first process.
 
     Raises:
         HexavitError: the folder, the data, the model or a setting is not valid.
@@ -94,7 +96,7 @@ def train(
     console = console or Console()
     with launch.preparing(lambda: str(Path(out).resolve())):
         prepared = prepare_run(config, out, overwrite, partial(_print, console), source)
-    return _fit(prepared, console, launch)
+    return _fit(prepared, console, launch, listeners)
 
 
 def resume(out: str | Path, *, given: Mapping[str, Any] | None = None, console: Console | None = None) -> Trained:
@@ -174,7 +176,7 @@ def _print(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _fit(prepared: PreparedRun, console: Console, launch: Launch) -> Trained:
+def _fit(prepared: PreparedRun, console: Console, launch: Launch, others: Sequence[Listener] = ()) -> Trained:
     """Run the training loop from the checkpoint, if there is one, and write the final metrics."""
     run, config, device = prepared.run, prepared.config, pick_device(prepared.config.device)
     train_images, val_images = _make_images(prepared)
@@ -213,7 +215,7 @@ def _fit(prepared: PreparedRun, console: Console, launch: Launch) -> Trained:
         if launch.rank == 0:
             ratio = len(val_images) / len(train_images)
             listeners = [make_progress(console), TimeEstimate(console, ratio, shorter_runs(run, config, model))]
-            listeners += [WandbLogger(run, config)] if config.wandb is not None else []
+            listeners += [*([WandbLogger(run, config)] if config.wandb is not None else []), *others]
         classes = len(prepared.source.classes)
         loop = TrainingLoop(
             fabric, model, config, prepared.objective, classes, train_loader, val_loader, run, listeners

@@ -182,6 +182,13 @@ def test_split_weights_learn_what_whole_ones_learn(tmp_path: Path, alone: Run, s
     assert_alike(whole, run, atol=2e-4)
 
 
+@pytest.mark.slow
+def test_patience_ends_all_processes_at_the_same_epoch(tmp_path: Path) -> None:
+    run, still = Run(tmp_path / "run"), {"lr": 1e-12, "freeze": -1, "epochs": 5, "patience": 1}
+    assert train_together(2, {**without_draws(), **still}, run.path) == [0, 0]
+    assert len(run.history.read_text().splitlines()) == 1 + 2
+
+
 def test_a_loss_that_is_not_finite_stops_all_processes(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     codes = train_together(2, {**without_draws(), "lr": 1e30, "clip_grad": 0.0, "warmup_epochs": 0.0}, run.path)

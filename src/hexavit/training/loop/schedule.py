@@ -29,6 +29,7 @@ def scheduled_factor(step: int, config: TrainConfig, steps_per_epoch: int) -> fl
       changes once an epoch, and the cosine begins with the first epoch, so that the warm-up cuts its start off.
     - ``step``: is multiplied by ``decay_rate`` after every ``decay_epochs`` of the run, down to ``min_lr``.
     - ``constant``: stays.
+    - ``exponential``: has no warm-up, and rises from ``warmup_lr`` to ``lr`` at the last step, as in a range test.
 
     Args:
         step: steps taken so far.
@@ -36,6 +37,8 @@ def scheduled_factor(step: int, config: TrainConfig, steps_per_epoch: int) -> fl
         steps_per_epoch: steps of an epoch.
     """
     total = total_steps(config, steps_per_epoch)
+    if config.schedule == "exponential":
+        return math.pow((config.warmup_lr or config.rate) / config.rate, 1 - step / max(1, total - 1))
     warmup = round(config.warmup_epochs * steps_per_epoch) if config.warmup_steps is None else config.warmup_steps
     warmup = min(total, warmup)
     floor = min(1.0, config.min_lr / config.rate)
