@@ -3,8 +3,8 @@
     python benchmarks/training.py [--rounds N] [--batch N] [--models NAME ...] [--against timm|transformers] [--json]
 
 A step is the forward pass, cross-entropy with label smoothing, the backward pass, clipping of the gradient and AdamW,
-in float32 with 2 threads, at the model's image size, with random weights and without drop path. Prints the processor and,
-for each model, seconds and images per second of a step, the ratio to the other library's (median over interleaved
+in float32 with 2 threads, at the model's image size, with random weights and without drop path. Prints the processor
+and, for each model, seconds and images per second of a step, the ratio to the other library's (median over interleaved
 rounds; above 1 means that hexavit is faster), and the memory that two steps add to a process with the model; then the
 lowest ratio of speed and the largest of memory. Goals: CvT-13 at least 1.2 times as fast as transformers', no model
 slower than the other library's, none with more memory. The exit status is 1 if one is missed.

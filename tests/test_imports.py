@@ -101,7 +101,18 @@ def test_a_package_imports_only_from_below() -> None:
     assert not upward, "\n".join(["imports that run up:", *upward])
 
 
-IN_TRAINING = ("config", "recipes", "auto_config", "limits", "objectives", "loop", "setup", "trainer", "lr_finder", "demo")
+IN_TRAINING = (
+    "config",
+    "recipes",
+    "auto_config",
+    "limits",
+    "objectives",
+    "loop",
+    "setup",
+    "trainer",
+    "lr_finder",
+    "demo",
+)
 """The modules and packages of ``training``, from the bottom up."""
 
 

@@ -13,7 +13,9 @@ from hexavit.training.lr_finder import find_learning_rate
 @pytest.mark.usefixtures("one_thread")
 def test_the_rate_at_which_the_loss_falls_fastest_is_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lr_finder, "STEPS", 40)
-    config = tiny(digits_folder(), overrides=["stages.*.depth=1"], lr=5.0, lr_batch=64, min_lr=1.0, ema=0.9, augment="none")
+    config = tiny(
+        digits_folder(), overrides=["stages.*.depth=1"], lr=5.0, lr_batch=64, min_lr=1.0, ema=0.9, augment="none"
+    )
     found = find_learning_rate(config, console=silent())
     assert found.rates[0] == pytest.approx(1e-7)
     assert all(one < other for one, other in zip(found.rates, found.rates[1:], strict=False))

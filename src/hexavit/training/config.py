@@ -78,8 +78,9 @@ class TrainConfig:
     ] = "same"
     weight_decay: Annotated[float, "weight decay; norms, biases and position tables have none"] = 0.05
     schedule: Annotated[
-        Schedule, "after the warm-up: cosine; epoch_cosine (timm's: once an epoch, counted from 0); step; constant; "
-        "or exponential from warmup_lr up to lr"
+        Schedule,
+        "after the warm-up: cosine; epoch_cosine (timm's: once an epoch, counted from 0); step; constant; "
+        "or exponential from warmup_lr up to lr",
     ] = "cosine"
     warmup_epochs: Annotated[float, "epochs in which the learning rate rises linearly"] = 2.0
     warmup_steps: Annotated[int | None, "length of the warm-up in steps, instead of warmup_epochs"] = None

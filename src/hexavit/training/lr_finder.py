@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -60,8 +61,8 @@ def find_learning_rate(
 ) -> RangeTest:
     """Train for :data:`STEPS` steps in which the rate rises from 1e-7 to 1, and suggest one (Smith, WACV 2017).
 
-    The suggestion is that of Lightning's ``Tuner.lr_find``: the steepest descent of the moving average of the losses. The
-    test ends early where the loss is four times its lowest value. It uses one process, and a temporary folder.
+    The suggestion is that of Lightning's ``Tuner.lr_find``: the steepest descent of the moving average of the losses.
+    The test ends early where the loss is four times its lowest value. It uses one process, and a temporary folder.
 
     Args:
         config: the settings of the run; its learning rate, schedule and length are not used.
@@ -71,12 +72,10 @@ def find_learning_rate(
     Raises:
         HexavitError: a setting is not valid, or the loss diverges before anything can be suggested.
     """
-    tested = replace(
-        config,
-        **{"lr": HIGHEST, "lr_batch": None, "schedule": "exponential", "warmup_lr": LOWEST, "warmup_epochs": 0.0},
-        **{"warmup_steps": None, "min_lr": 0.0, "cooldown_epochs": 0.0, "steps": STEPS, "patience": 0, "ema": 0.0},
-        **{"devices": 1, "shard": False, "save_every": 1e9, "wandb": None},
-    )
+    unused: dict[str, Any] = {"lr_batch": None, "warmup_steps": None, "warmup_epochs": 0.0, "cooldown_epochs": 0.0}
+    unused |= {"min_lr": 0.0, "patience": 0, "ema": 0.0, "wandb": None, "devices": 1, "shard": False, "save_every": 1e9}
+    rising: dict[str, Any] = {"schedule": "exponential", "warmup_lr": LOWEST, "lr": HIGHEST, "steps": STEPS}
+    tested = replace(config, **unused, **rising)
     found, failure = _Losses(), "the test ended without a step"
     with TemporaryDirectory() as folder:
         try:
