@@ -253,7 +253,17 @@ def test_the_one_eps_of_transformers_pyramids_is_reported(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["pvt_tiny", "pvt_v2_b2_li", "twins_pcpvt_small", "p2t_tiny", "rest_lite", "cswin_nano"]
+    "name",
+    [
+        "pvt_tiny",
+        "pvt_v2_b2_li",
+        "twins_pcpvt_small",
+        "p2t_tiny",
+        "rest_lite",
+        "cswin_nano",
+        "dwnet_nano",
+        "elsa_swin_nano",
+    ],
 )
 def test_a_pyramid_in_its_authors_layout_and_back(name: str, tmp_path: Path) -> None:
     model = hexavit.create_model(name)

@@ -119,6 +119,19 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
         "parallel convolutions": ["stages.2.block=(attention, feedforward)"],
         "third convolution": ["stages.2.block.conv.part.layers=2"],
     },
+    "dwnet_nano": {
+        "filters of an image": ["stages.1.attention.filters=static"],
+        "filters of a place": ["stages.2.attention=depthwise(kernel=3)"],
+        "depth-wise convolution": ["stages.0.attention=window(heads=2)"],
+        "batch norm before the feedforward": ["stages.*.residual=pre_norm"],
+    },
+    "elsa_swin_nano": {
+        "product of query and key": [f"stages.{i}.attention.terms=qk+r" for i in range(3)],
+        "ghost head": [f"stages.{i}.attention.gamma=0.0" for i in range(3)],
+        "neighbours": [f"stages.{i}.attention=window" for i in range(3)],
+        "windows at the end": ["stages.3.attention=local(kernel=3)", "stages.3.position=none"],
+        "bias in windows": ["stages.3.position=none"],
+    },
     "twins_svt_nano": {
         "windows": ["stages.*.blocks.0.attention=global"],
         "reduction": ["stages.*.blocks.1.attention=global"],

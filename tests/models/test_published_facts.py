@@ -62,6 +62,11 @@ DROP_PATH: tuple[tuple[str, tuple[float, ...], str, str], ...] = (
     ("rest_large", (0.3,), "model", "ResT, section 4"),
     ("ps_vit_[!n]*", (0.1,), "model", "yuexy/PS-ViT, its training recipe: linear over all layers"),
     ("vitae_[!n]*", (0.1,), "model", "ViTAE-Transformer/ViTAE-Transformer, main.py --drop-path"),
+    ("*dwnet_tiny", (0.2,), "model", "Atten4Vis/DemystifyLocalViT, configs"),
+    ("*dwnet_base", (0.5,), "model", "Atten4Vis/DemystifyLocalViT, configs"),
+    ("elsa_swin_tiny", (0.1,), "model", "damo-cv/ELSA, README.md: the training commands"),
+    ("elsa_swin_small", (0.3,), "model", "damo-cv/ELSA, README.md: the training commands"),
+    ("elsa_swin_base", (0.5,), "model", "damo-cv/ELSA, README.md: the training commands"),
     ("swin_tiny_*", (0.2,), "model", "microsoft/Swin-Transformer, configs/swin"),
     ("swin_small_*", (0.3,), "model", "microsoft/Swin-Transformer, configs/swin"),
     ("swin_base_*", (0.5,), "model", "microsoft/Swin-Transformer, configs/swin"),
@@ -101,6 +106,8 @@ EVALUATION: tuple[tuple[str, float, str, tuple[tuple[float, ...], tuple[float, .
     ("rest_[!n]*", 0.9, "bicubic", IMAGENET, "wofmanaf/ResT: the models' own crop"),
     ("cswin_*_224", 0.9, "bicubic", IMAGENET, "microsoft/CSWin-Transformer, models/cswin.py: default_cfgs"),
     ("cswin_*_384", 1.0, "bicubic", IMAGENET, "microsoft/CSWin-Transformer, models/cswin.py: default_cfgs"),
+    ("*dwnet_[!n]*", 0.875, "bicubic", IMAGENET, "Atten4Vis/DemystifyLocalViT: resize by 256 / 224, then crop"),
+    ("elsa_swin_[!n]*", 0.9, "bicubic", IMAGENET, "damo-cv/ELSA, elsa_swin.py: default_cfgs"),
     ("swin*384", 1.0, "bicubic", IMAGENET, "microsoft/Swin-Transformer: TEST.CROP false in the configs at 384"),
     ("swin*", 0.875, "bicubic", IMAGENET, "microsoft/Swin-Transformer, data/build.py: resize by 256 / 224, then crop"),
 )
@@ -118,6 +125,7 @@ WITHOUT_DECAY: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ),
     ("swin_nano", ("*.attention.position.table",), "microsoft/Swin-Transformer: bias tables"),
     ("swin_v2_nano", ("*.logit_scale", "*.position.fc?.weight"), "microsoft/Swin-Transformer: cpb_mlp, logit_scale"),
+    ("elsa_swin_nano", ("*.attention.position.table",), "damo-cv/ELSA (ours: the last stage's bias table, as Swin's)"),
     ("twins_pcpvt_nano", ("*.position.conv.weight",), "Meituan-AutoML/Twins: the position generators"),
     ("twins_svt_nano", ("*.position.conv.weight",), "Meituan-AutoML/Twins: the position generators"),
 )
@@ -135,6 +143,8 @@ NORM_EPS: tuple[tuple[str, float, str], ...] = (
     ("ps_vit_*", 1e-5, "yuexy/PS-ViT: nn.LayerNorm as it is"),
     ("rest_*", 1e-5, "wofmanaf/ResT: nn.LayerNorm as it is"),
     ("cswin_*", 1e-5, "microsoft/CSWin-Transformer: nn.LayerNorm as it is"),
+    ("*dwnet_*", 1e-5, "Atten4Vis/DemystifyLocalViT: nn.LayerNorm and nn.BatchNorm2d as they are"),
+    ("elsa_swin_*", 1e-5, "damo-cv/ELSA: nn.LayerNorm as it is"),
     ("swin*", 1e-5, "microsoft/Swin-Transformer: nn.LayerNorm as it is"),
     ("*", 1e-6, "google-research/vision_transformer, and the authors who pass partial(nn.LayerNorm, eps=1e-6)"),
 )

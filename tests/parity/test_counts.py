@@ -148,6 +148,15 @@ vitae_6m 6.614 2.152
 vitae_13m 10.83 3.04
 vitae_small 24.03 6.18
 vitae_base 89.342 18.084
+dwnet_tiny 24.173 3.727
+dwnet_base 74.3 -
+dynamic_dwnet_tiny 51.132 3.754
+dynamic_dwnet_base 162 -
+i_dynamic_dwnet_tiny 26.244 4.374
+i_dynamic_dwnet_base 80.3 14.3
+elsa_swin_tiny 29.141 4.704
+elsa_swin_small 52.875 9.445
+elsa_swin_base 92.68 16.52
 """
 ROWS = [line.split() for line in COUNTS.split("\n") if line]
 

@@ -1,4 +1,5 @@
-"""Compare attention parts alone with records of the authors' modules: non-local, local relation, evolving, sparse."""
+"""Compare attention parts alone with records of the authors' modules: non-local, local relation, evolving, sparse,
+decoupled dynamic filters."""
 
 from typing import Any
 
@@ -13,6 +14,7 @@ from hexavit import Backbone
 from hexavit.architecture import Architecture, Part, Stage
 from hexavit.parts import Attention, Tokens, record_attention
 from hexavit.parts.attention import (
+    DecoupledDynamicFilter,
     EvolvingAttention,
     EvolvingConv,
     LocalRelation,
@@ -302,3 +304,25 @@ def test_windows_of_longformer(name: str) -> None:
 def test_every_pattern_is_compared() -> None:
     longformer = {"longformer_window", "longformer_dilated", "longformer_window_global"}
     assert {name for name in PATTERNS if name not in ("n", "note")} == {*SPARSE, *longformer}
+
+
+DDF_KEYS = {"spatial_branch.0": "spatial", "channel_branch.1": "squeeze", "channel_branch.3": "expand"}
+
+
+@pytest.mark.parametrize("path", of("DDF"))
+def test_a_decoupled_dynamic_filter(path: str) -> None:
+    record = RECORDS[path]
+    config = record["config"]
+    names = {"kernel_combine": "combine", "kernel_size": "kernel", "head": "heads"}
+    chosen = {names.get(key, key): value for key, value in config.items() if key != "in_channels"}
+    part = DecoupledDynamicFilter(config["in_channels"], **chosen)
+    state = {key.replace("channel_branch.4.std", "std"): t for key, t in golden.state_of(record).items()}
+    for theirs, ours in DDF_KEYS.items():
+        state = {key.replace(theirs, ours): t for key, t in state.items()}
+    part.load_state_dict(state)
+    with torch.no_grad():
+        out = part.eval()(Tokens.of_map(golden.image(record["input"]))).map
+    expected = record["output"]
+    assert_recorded(out, expected, path, channels=True)
+    middle = out[1, :8, out.shape[2] // 2, out.shape[3] // 2]
+    torch.testing.assert_close(middle, torch.tensor(expected["middle"]), rtol=1e-5, atol=1e-5)

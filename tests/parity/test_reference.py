@@ -61,6 +61,9 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "ti16_tl8_at6-v1": ("tokenlearner_ti16_tl8_at6_v1", []),
     "ti16_tl8_at9-fuser": ("tokenlearner_ti16_tl8_at9_fuser", []),
     "s16_tl16_at9": ("tokenlearner_s16_tl16_at9", []),
+    "dwnet_tiny_224": ("dwnet_tiny", []),
+    "dynamic_dwnet_tiny_224": ("dynamic_dwnet_tiny", []),
+    "i_dynamic_dwnet_tiny_224": ("i_dynamic_dwnet_tiny", []),
     "rest_lite_no_transform": ("rest_lite", ["stages.*.attention.mix_heads=false"]),
 }
 
@@ -146,7 +149,7 @@ def assert_recorded(found: Tensor, expected: dict[str, Any], name: str, channels
 
 
 # Parts without a published model: test_operators compares their records.
-OPERATORS = {"EvolvingAttention", "LocalRelation", "NonLocal", "SparseAttention"}
+OPERATORS = {"DDF", "EvolvingAttention", "LocalRelation", "NonLocal", "SparseAttention"}
 
 
 def test_every_record_is_compared() -> None:
@@ -165,7 +168,7 @@ def test_every_record_is_compared() -> None:
     }
     operators = {path for path in RECORDS if path.partition("/")[0] in OPERATORS}
     assert {path for path, record in RECORDS.items() if "logits" not in record} == others | operators
-    assert len(MODELS) == len(RECORDS) - len(others | operators) == 80
+    assert len(MODELS) == len(RECORDS) - len(others | operators) == 85
     assert set(MODELS) >= set(VARIANTS)
 
 
@@ -175,6 +178,8 @@ LARGE = {
     "cvt-21-224",
     "deepvit_S",
     "deepvit_patch16_224_re_attn_24b",
+    "dynamic_dwnet_tiny_224",  # here twice: below with the weights that it needs
+    "elsa_swin_small",
     "swin_small_patch4_window7_224",
     "swinv2_base_patch4_window12to16_192to256",
     "swinv2_tiny_patch4_window16_256",
@@ -220,7 +225,7 @@ def test_same_outputs_as_the_authors(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", [name for name, record in MODELS.items() if "scaled_weights" in record])
 def test_same_outputs_with_weights_that_some_parts_need(variant: str) -> None:
-    """Plain weights make the outputs of ViTAE's Performer layers all but 0."""
+    """Plain weights make the outputs of ViTAE's Performer layers all but 0, and dynamic DWNet's grow by block."""
     record, scaled = MODELS[variant], MODELS[variant]["scaled_weights"]
     model, _ = loaded(record, golden.state(record["state"], scaled["factors"]))
     seen: dict[str, Tokens] = {}

@@ -28,6 +28,7 @@ REQUIRED: dict[str, Any] = {
 
 # Options of parts whose defaults are too large for the tiny model, and what a part needs around it.
 SMALL: dict[tuple[str, str], dict[str, Any]] = {
+    ("attention", "local"): {"kernel": 3},
     ("tokens", "token_learner"): {"count": 3, "hidden": 8},
     ("tokens", "token_learner_v1"): {"count": 3},
     ("tokens", "token_fuser"): {"hidden": 8},

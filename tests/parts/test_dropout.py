@@ -11,6 +11,7 @@ from hexavit.parts.attention import (
     ClassAttention,
     ConvProjection,
     GlobalAttention,
+    LocalAttention,
     ReAttention,
     SpatialReduction,
     TalkingHeads,
@@ -28,6 +29,7 @@ ATTENTION = {
     "class_attention": lambda **o: ClassAttention(8, heads=2, **o),
     "conv_projection": lambda **o: ConvProjection(8, heads=2, **o),
     "spatial_reduction": lambda **o: SpatialReduction(8, 1e-5, torch.nn.ModuleDict(), heads=2, **o),
+    "local": lambda **o: LocalAttention(8, heads=2, kernel=3, **o),
     "window": lambda **o: WindowAttention(8, (6, 6), heads=2, window=3, **o),
 }
 

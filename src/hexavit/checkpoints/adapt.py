@@ -269,4 +269,4 @@ def _fixed_sides(model: Backbone) -> dict[nn.Module, tuple[int | None, ...]]:
 def is_norm_counter(module: nn.Module, key: str) -> bool:
     """Whether a key counts a batch norm's steps, which files may lack: inference does not read it."""
     path, _, name = key.rpartition(".")
-    return name == "num_batches_tracked" and isinstance(module.get_submodule(path), nn.BatchNorm2d)
+    return name == "num_batches_tracked" and isinstance(module.get_submodule(path), nn.BatchNorm1d | nn.BatchNorm2d)

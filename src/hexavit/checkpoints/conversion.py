@@ -166,7 +166,7 @@ def _layout(to: str, family: str, architecture: Architecture | None) -> Layout |
         return None
     found = [layout for layout in LAYOUTS if (layout.origin, layout.family) == (to, family)]
     if found:
-        usual = next(layout for layout in found if layout.cannot is None)
+        usual = next((layout for layout in found if layout.cannot is None), found[0])
         fitting = (layout for layout in found if architecture is not None and not layout.unsupported(architecture))
         return next(fitting, usual)
     known = [layout.origin for layout in LAYOUTS if layout.family == family]

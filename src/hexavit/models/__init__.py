@@ -43,6 +43,8 @@ FAMILIES = (
     "ps_vit",
     "vitae",
     "token_learner",
+    "dwnet",
+    "elsa",
     "vit_c",
 )
 """All families, in the order of `list_models`. Importing `<family>.variants` registers the models.

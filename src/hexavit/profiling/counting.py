@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -183,5 +184,13 @@ def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: 
     return int(sdpa_flop_count(query, key, value))
 
 
-# PyTorch 2.13 and before has no formula for the kernel that serves attention on the CPU.
-_FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+def _multiply_add_flops(*_: Any, out_shape: torch.Size, **__: Any) -> int:
+    return 2 * math.prod(out_shape)
+
+
+# PyTorch 2.13 and before has no formula for the kernel that serves attention on the CPU, and none for sums of products
+# that are written out, as filters of each place are.
+_FORMULAS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten.addcmul: _multiply_add_flops,
+}

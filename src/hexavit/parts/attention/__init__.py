@@ -4,7 +4,10 @@ from hexavit.parts.attention.base import Attention, record_attention, softmax_pa
 from hexavit.parts.attention.class_attention import ClassAttention
 from hexavit.parts.attention.conv_projection import ConvProjection
 from hexavit.parts.attention.cross_shaped import CrossShapedAttention
+from hexavit.parts.attention.ddf import DecoupledDynamicFilter
+from hexavit.parts.attention.depthwise import DepthwiseAttention
 from hexavit.parts.attention.evolving import EvolvingAttention, EvolvingConv
+from hexavit.parts.attention.local import LocalAttention
 from hexavit.parts.attention.local_relation import LocalRelation
 from hexavit.parts.attention.longformer import LongformerAttention
 from hexavit.parts.attention.mixed_heads import ReAttention, TalkingHeads
@@ -21,9 +24,12 @@ __all__ = [
     "ClassAttention",
     "ConvProjection",
     "CrossShapedAttention",
+    "DecoupledDynamicFilter",
+    "DepthwiseAttention",
     "EvolvingAttention",
     "EvolvingConv",
     "GlobalAttention",
+    "LocalAttention",
     "LocalRelation",
     "LongformerAttention",
     "NonLocal",

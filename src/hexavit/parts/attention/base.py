@@ -30,7 +30,8 @@ class Attention(PartModule):
     this and the next two."""
     fused_reason: str = ""
     maps_are: Literal["probabilities", "mixed"] = "probabilities"
-    """What `record_attention` gives: rows that sum to 1, or maps mixed across heads, as multiplied with the values."""
+    """What `record_attention` gives: rows that sum to 1, or maps mixed across heads or not normed by a softmax, as
+    multiplied with the values. An option may change it."""
     last = "proj"
     heads: int
     stride: int = 1

@@ -15,6 +15,11 @@ def ceil_div(n: int, side: int) -> int:
     return (n + side - 1) // side  # not -(-n // side): ONNX rounds a negative quotient towards 0
 
 
+def strided(size: Size, stride: int) -> Size:
+    """The grid behind a padded convolution of odd kernel: ceil(H / stride)."""
+    return ceil_div(size[0], stride), ceil_div(size[1], stride)
+
+
 # In the next two all sizes are given: with symbolic sizes each -1 is a quotient that the compiler has to simplify.
 
 

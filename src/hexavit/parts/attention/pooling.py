@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, head_width
-from hexavit.parts.attention.partition import ceil_div, crop_map, cut_windows, join_windows, pad_map
+from hexavit.parts.attention.partition import ceil_div, crop_map, cut_windows, join_windows, pad_map, strided
 from hexavit.parts.contract import Scope, Size, Tokens, rows
 from hexavit.parts.registry import register_part
 
@@ -173,11 +173,11 @@ class PoolingAttention(Attention):
 
     def out_size(self, size: Size) -> Size:
         """The queries' grid: ceil(H / stride_q)."""
-        return _strided(size, self.stride)
+        return strided(size, self.stride)
 
     def kv_size(self, size: Size) -> Size:
         """The keys' grid."""
-        return _strided(size, self.stride_kv)
+        return strided(size, self.stride_kv)
 
     def scope(self, size: Size) -> Size:
         """The queries' grid, or their window."""
@@ -200,8 +200,3 @@ class PoolingAttention(Attention):
             (scope,) = self.scopes(size)
             pairs = scope.windows * math.prod(scope.queries) * math.prod(scope.keys) + extra * m
         return linears + 2 * pairs * inner + self.kernel**2 * inner * convolved
-
-
-def _strided(size: Size, stride: int) -> Size:
-    """The grid behind a padded convolution of odd kernel: ceil(H / stride)."""
-    return (size[0] + stride - 1) // stride, (size[1] + stride - 1) // stride

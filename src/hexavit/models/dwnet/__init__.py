@@ -1,0 +1,1 @@
+"""DWNet: variants, checkpoint keys and published weights."""

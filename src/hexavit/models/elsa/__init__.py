@@ -1,0 +1,1 @@
+"""ELSA-Swin: variants, checkpoint keys and published figures."""
