@@ -52,10 +52,9 @@ def test_cifar(
     assert len(set(source.names)) == train + 4
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_fashion_mnist(tmp_path: Path, packed: bool) -> None:
-    """IDX files as torchvision keeps them, and compressed in one folder as Debian's package does."""
-    folder = tmp_path if packed else tmp_path / "FashionMNIST" / "raw"
+def write_fashion_mnist(root: Path, packed: bool) -> Path:
+    """20 training and 10 test images, every pixel of an image its number; returns the folder of the files."""
+    folder = root if packed else root / "FashionMNIST" / "raw"
     folder.mkdir(parents=True, exist_ok=True)
     write = gzip.compress if packed else bytes
     for part, count in (("train", 20), ("t10k", 10)):
@@ -64,6 +63,13 @@ def test_fashion_mnist(tmp_path: Path, packed: bool) -> None:
         labels = struct.pack(">II", 0x801, count) + bytes(number % 10 for number in range(count))
         for kind, content in (("images-idx3", images), ("labels-idx1", labels)):
             (folder / f"{part}-{kind}-ubyte{'.gz' if packed else ''}").write_bytes(write(content))
+    return folder
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_fashion_mnist(tmp_path: Path, packed: bool) -> None:
+    """IDX files as torchvision keeps them, and compressed in one folder as Debian's package does."""
+    write_fashion_mnist(tmp_path, packed)
     source = open_source(f"fashion_mnist:{tmp_path}")
     assert {part: len(numbers) for part, numbers in source.parts.items()} == {"train": 20, "test": 10}
     assert (source.classes[0], source.classes[9]) == ("T-shirt/top", "Ankle boot")
@@ -71,10 +77,59 @@ def test_fashion_mnist(tmp_path: Path, packed: bool) -> None:
     image = source.load(23)
     assert (image.mode, image.size, image.getpixel((5, 5))) == ("L", (28, 28), 3)
     assert source.hints.channels == 1
-    if packed:
-        (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(b"damaged")
-        with pytest.raises(DataError, match="no complete copy there"):
-            open_source(f"fashion_mnist:{tmp_path}")
+
+
+TRAIN, TEST = "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+
+
+@pytest.mark.parametrize(
+    ("packed", "name", "content", "sentence"),
+    [
+        (True, TEST, b"damaged", "t10k-labels-idx1-ubyte.gz: this file is damaged or incomplete (Not a gzipped file"),
+        (
+            True,
+            TRAIN,
+            -10,
+            "train-images-idx3-ubyte.gz: this file is damaged or incomplete (Compressed file ended before",
+        ),
+        (True, TRAIN, None, "train-images-idx3-ubyte.gz: this file of Fashion-MNIST is missing"),
+        (True, TEST, gzip.compress(struct.pack(">II", 0x801, 10) + bytes(9)), "announces 18 bytes, and it has 17"),
+        (
+            True,
+            TEST,
+            gzip.compress(struct.pack(">II", 0x801, 9) + bytes(9)),
+            "do not belong together: 10 images and 9 labels",
+        ),
+        (
+            True,
+            TEST,
+            gzip.compress(struct.pack(">II", 0x801, 10) + bytes([10] * 10)),
+            "a label is 10; there are 10 classes",
+        ),
+        (
+            False,
+            TRAIN,
+            -1,
+            "train-images-idx3-ubyte: this IDX file is damaged: its header announces 15696 bytes, and it has",
+        ),
+        (False, TRAIN, b"", "train-images-idx3-ubyte: this is not an IDX file of bytes with 3 dimensions"),
+        (False, TEST, struct.pack(">IIII", 0x803, 1, 1, 1), "t10k-labels-idx1-ubyte: this is not an IDX file of bytes"),
+        (False, TRAIN, None, "no complete copy there (Dataset not found); `hexavit data fetch"),
+    ],
+)
+def test_a_damaged_fashion_mnist_raises_one_sentence(
+    tmp_path: Path, packed: bool, name: str, content: bytes | int | None, sentence: str
+) -> None:
+    """``content`` replaces that of a file; a number cuts so many bytes off, None removes the file."""
+    file = write_fashion_mnist(tmp_path, packed) / f"{name}{'.gz' if packed else ''}"
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:content] if isinstance(content, int) else content)
+    with pytest.raises(DataError) as raised:
+        open_source(f"fashion_mnist:{tmp_path}")
+    assert sentence in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_oxford_pets(tmp_path: Path) -> None:

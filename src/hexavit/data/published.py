@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import math
 import shutil
+import struct
 import tempfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,12 +112,55 @@ _IDX_FILES = tuple(
 )
 
 
-def _unpack_idx(source: Path, target: Path) -> None:
-    """Unpack the four compressed files, which Debian's dataset-fashion-mnist installs, as torchvision expects them."""
-    target.mkdir(parents=True)
+@contextmanager
+def _unpacked(kind: _Set, root: Path) -> Iterator[Path]:
+    """The folder that torchvision reads: a temporary one for the compressed files that Debian's package installs."""
+    if kind.loader != "FashionMNIST" or not any((root / f"{name}.gz").is_file() for name in _IDX_FILES):
+        _check_idx(root / kind.loader / "raw")
+        yield root
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder, kind.loader, "raw")
+        raw.mkdir(parents=True)
+        for name in _IDX_FILES:
+            packed = root / f"{name}.gz"
+            try:
+                with gzip.open(packed) as source, (raw / name).open("wb") as target:
+                    shutil.copyfileobj(source, target)
+            except FileNotFoundError as error:
+                raise DataError(f"{printable(packed)}: this file of Fashion-MNIST is missing") from error
+            except (OSError, EOFError, zlib.error) as error:
+                raise DataError(f"{printable(packed)}: this file is damaged or incomplete ({error})") from error
+        _check_idx(raw, root)
+        yield Path(folder)
+
+
+def _check_idx(raw: Path, named: Path | None = None) -> None:
+    """Check the headers of IDX files, as torchvision does not, against their sizes and with one another.
+
+    Args:
+        raw: their folder; files that are missing are left to torchvision.
+        named: the folder to name in errors.
+    """
+    counts: dict[str, int] = {}
     for name in _IDX_FILES:
-        with gzip.open(source / f"{name}.gz") as packed, (target / name).open("wb") as unpacked:
-            shutil.copyfileobj(packed, unpacked)
+        path, shown = raw / name, printable((named or raw) / name)
+        if not path.is_file():
+            continue
+        dims = 3 if "idx3" in name else 1
+        with path.open("rb") as file:
+            head = file.read(4 + 4 * dims)
+        if len(head) < 4 + 4 * dims or head[:4] != bytes((0, 0, 8, dims)):
+            raise DataError(f"{shown}: this is not an IDX file of bytes with {dims} dimension{'s' * (dims > 1)}")
+        shape = struct.unpack(f">{dims}I", head[4:])
+        whole, size = len(head) + math.prod(shape), path.stat().st_size
+        if size != whole:
+            raise DataError(f"{shown}: this IDX file is damaged: its header announces {whole} bytes, and it has {size}")
+        counts[name] = shape[0]
+    for images, labels in zip(_IDX_FILES[::2], _IDX_FILES[1::2], strict=True):
+        if {images, labels} <= counts.keys() and counts[images] != counts[labels]:
+            found = f"{counts[images]} images and {counts[labels]} labels"
+            raise DataError(f"{printable(named or raw)}: {images} and {labels} do not belong together: {found}")
 
 
 def names_set(data: str) -> bool:
@@ -143,7 +190,8 @@ class PublishedSet(Source):
         if download and not kind.downloadable:
             raise DataError(f"{data}: this data set cannot be downloaded freely; ask its owners and unpack it there")
         self._root = Path(folder).expanduser()
-        loaded = {part: _open(data, kind, self._root, options, download) for part, options in kind.parts.items()}
+        with _unpacked(kind, self._root) as root:
+            loaded = {part: _open(data, kind, root, options, download) for part, options in kind.parts.items()}
         self.identity = f"{name}:{self._root.resolve()}"
         self.hints = kind.hints
         self.classes = tuple(kind.classes(next(iter(loaded.values()))))
@@ -156,6 +204,8 @@ class PublishedSet(Source):
             parts[part] = tuple(range(len(names), len(names) + len(images)))
             names += [self._name(part, position, image) for position, image in enumerate(images)]
             labels += map(int, kind.labels(of_part))
+            if not set(labels) <= set(range(len(self.classes))):
+                raise DataError(f"{printable(data)}: a label is {max(labels)}; there are {len(self.classes)} classes")
             self._images += images
         self.names, self.labels, self.parts = tuple(names), tuple(labels), parts
 
@@ -187,10 +237,6 @@ def _open(data: str, kind: _Set, root: Path, options: Mapping[str, Any], downloa
 
     more = {"download": True} if download else {}
     try:
-        if kind.loader == "FashionMNIST" and (root / f"{_IDX_FILES[0]}.gz").is_file():
-            with tempfile.TemporaryDirectory() as folder:
-                _unpack_idx(root, Path(folder, kind.loader, "raw"))
-                return getattr(datasets, kind.loader)(folder, **options)
         return getattr(datasets, kind.loader)(str(root), **options, **more)
     except Exception as error:  # torchvision raises many kinds for a missing or damaged copy
         how = f"; `hexavit data fetch {printable(data)}` downloads it" if kind.downloadable and not download else ""
