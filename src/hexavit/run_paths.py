@@ -31,6 +31,8 @@ class RunPaths:
     """The model as data."""
     classes_file = _inside("classes.json")
     """Class names in the order of the logits."""
+    thresholds_file = _inside("thresholds.json")
+    """Probabilities from which the classes are predicted; only for data with several classes per image."""
     input_file = _inside("input.json")
     """Preprocessing of images."""
     split_file = _inside("split.json")

@@ -45,7 +45,9 @@ def steps(kind: Any, **settings: Any) -> list[Any]:
     return list(training_transform(SPEC, kind, **settings).after.transforms)
 
 
-@pytest.mark.parametrize(("kind", "share"), [("none", None), ("shift", None), ("crop", None), ("rand", 0.25)])
+@pytest.mark.parametrize(
+    ("kind", "share"), [("none", None), ("shift", None), ("flip", None), ("crop", None), ("rand", 0.25)]
+)
 def test_the_default_share_of_erased_images_is_that_of_deit(kind: str, share: float | None) -> None:
     """DeiT's main.py: --reprob 0.25, --remode pixel; without RandAugment nothing is erased."""
     erasing = [step for step in steps(kind) if isinstance(step, RandomErasing)]
@@ -78,3 +80,20 @@ def test_shifts_are_small() -> None:
     assert shift.degrees == [-10.0, 10.0]
     assert (tuple(shift.translate), tuple(shift.scale)) == ((0.1, 0.1), (0.9, 1.1))
     assert not [step for step in steps("shift") if isinstance(step, transforms.RandomHorizontalFlip)]
+
+
+def test_flip_mirrors_and_shifts_by_an_eighth() -> None:
+    """A ramp from left to right: each input is the ramp or its mirror image, moved, its edge repeated."""
+    image = Image.new("L", (16, 16))
+    image.putdata([10 * (x + 1) for _ in range(16) for x in range(16)])
+    spec = InputSpec((16, 16), 1, (0.0,), (1.0,), "bilinear", 1.0, "center")
+    made = training_transform(spec, "flip")
+    found = set()
+    with seeded(0, "flip"):
+        for _ in range(100):
+            row = [round(float(value) * 255) for value in made(image)[0, 8]]
+            mirrored = row[0] > row[-1]
+            row = row[::-1] if mirrored else row
+            shift = next(n for n in range(-2, 3) if row == [10 * (min(15, max(0, x + n)) + 1) for x in range(16)])
+            found.add((mirrored, shift))
+    assert found == {(mirrored, shift) for mirrored in (False, True) for shift in range(-2, 3)}

@@ -36,6 +36,43 @@ def test_a_column_of_parts_is_the_split(tmp_path: Path) -> None:
     assert {part: len(numbers) for part, numbers in table.parts.items()} == {"train": 9, "val": 3, "test": 3}
 
 
+SEVERAL = {
+    "names": "path,labels,split\na.png,cat|dog,train\nb.png,,train\nc.png,dog; fox ,train\nd.png,dog,val\n",
+    "columns": "path,cat,dog,fox,split\n"
+    "a.png,1,1,0,train\nb.png,0,0,0,train\nc.png,no,true,1.0,train\nd.png,0,1,0,val\n",
+}
+
+
+@pytest.mark.parametrize("form", SEVERAL)
+def test_images_may_have_several_classes_or_none(tmp_path: Path, form: str) -> None:
+    (tmp_path / "a.csv").write_text(SEVERAL[form])
+    table = ImageTable(tmp_path / "a.csv")
+    assert table.classes == ("cat", "dog", "fox")
+    assert table.label_sets == ((0, 1), (), (1, 2), (1,))
+    assert table.labels == (0, -1, 2, 1)  # the rarest of each
+    assert table.class_counts(table.parts["train"]) == [1, 2, 1]
+    table.set_classes(("fox", "cat", "dog"))
+    assert (table.label_sets, table.labels) == (((1, 2), (), (0, 2), (2,)), (1, -1, 0, 2))
+
+
+def test_columns_of_classes_keep_their_order_and_parquet_may_hold_lists(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path,zebra,ant\na.png,1,0\nb.png,1,1\n")
+    assert ImageTable(tmp_path / "a.csv").classes == ("zebra", "ant")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    columns = {"path": ["a.png", "b.png"], "labels": [["x", "y"], []]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    assert ImageTable(tmp_path / "a.parquet").label_sets == ((0, 1), ())
+
+
+def test_images_with_several_classes_are_split_by_their_rarest(tmp_path: Path) -> None:
+    rows = [(f"{number}.png", "common|rare" if number % 10 == 0 else "common") for number in range(100)]
+    table = ImageTable(write(tmp_path / "a.csv", "path,labels", [*rows, ("last.png", "common|single")]))
+    split = make_split(table, 0.2, 0)
+    assert [table.class_counts(split[part]) for part in ("train", "val")] == [[81, 8, 1], [20, 2, 0]]
+
+
 def test_train_and_evaluate_on_a_table(tmp_path: Path) -> None:
     data = str(write(tmp_path / "images.csv", "path,label", rows_of(tmp_path)))
     run = train(tiny(data, epochs=1), tmp_path / "run", console=silent()).run
@@ -56,6 +93,11 @@ def test_train_and_evaluate_on_a_table(tmp_path: Path) -> None:
         ("path,label,split\na.png,x,val\nb.png,y,val\n", "no row has the split 'train'"),
         ("path,label,split\na.png,x,train\nb.png,y,val\n", "train has no images of the class 'y'"),
         ('path,label\n"a.png,x\n', "this table cannot be read"),
+        ("path,labels\na.png,x\nb.png,x\n", "at least two classes are needed, and there are 1"),
+        ("path,x,y\na.png,1,0\nb.png,1,perhaps\n", "the column 'y' holds 'perhaps' in row 3"),
+        ("path,x,y\na.png,1,0\nb.png,0,0.3\n", "the column 'y' holds numbers such as 0.3: regression is not supported"),
+        ("path,label\na.png,1.5\nb.png,2.25\n", "the column 'label' holds numbers such as 1.5: regression is not"),
+        ("path,labels,split\na.png,x,train\nb.png,x|y,val\n", "train has no images of the class 'y'"),
     ],
 )
 def test_an_invalid_table_raises_an_error(tmp_path: Path, content: str, sentence: str) -> None:

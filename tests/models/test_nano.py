@@ -13,6 +13,10 @@ from hexavit.training import TrainConfig, train
 # What is new in a system, switched off by edits.
 MECHANISMS: dict[str, dict[str, list[str]]] = {
     "cvt_nano": {"convolutional projection": ["stages.*.attention.method=linear"]},
+    "cvt_fine_nano": {
+        "convolutional projection": ["stages.*.attention.method=linear"],
+        "finer grids": ["stages.0.tokens.stride=4"],
+    },
     "deit_nano": {"distillation token": ["head=class_token"]},
     "cait_nano": {
         "talking heads": ["stages.0.attention=global"],

@@ -11,7 +11,14 @@ from hexavit.models.cvt.variants import cvt_vit_pytorch
 
 
 def test_names() -> None:
-    assert hexavit.list_models("cvt_*") == ["cvt_nano", "cvt_13", "cvt_13_vit_pytorch", "cvt_21", "cvt_w24"]
+    assert hexavit.list_models("cvt_*") == [
+        "cvt_nano",
+        "cvt_fine_nano",
+        "cvt_13",
+        "cvt_13_vit_pytorch",
+        "cvt_21",
+        "cvt_w24",
+    ]
     vits = hexavit.list_models(family="vit")
     assert {"vit_tiny_patch16_224", "vit_base_patch8_224", "vit_large_patch32_384", "vit_huge_patch14_224"} <= set(vits)
     assert set(vits) <= set(timm.list_models("vit_*"))

@@ -35,7 +35,7 @@ def test_a_number_without_a_point_is_read_as_one(tmp_path: Path) -> None:
         ({"epochs": True}, "epochs is a whole number, not True"),
         ({"lr": "fast"}, "lr is a number, not 'fast'"),
         ({"img_size": [1, 2, 3]}, "img_size is one whole number or two, not [1, 2, 3]"),
-        ({"augment": "much"}, "augment is one of auto, none, shift, crop, rand, not 'much'"),
+        ({"augment": "much"}, "augment is one of auto, none, shift, flip, crop, rand, not 'much'"),
         ({"overrides": "head=pool"}, "overrides is a list of text, not 'head=pool'"),
         ({"model": None}, "model is text, not None"),
         ({"epochs": 0}, "epochs is at least 1, not 0"),
@@ -60,6 +60,10 @@ def test_a_number_without_a_point_is_read_as_one(tmp_path: Path) -> None:
         (
             {"augment": "shift", "color_jitter": 0.1},
             "color_jitter and random interpolation need augment crop or rand, not shift",
+        ),
+        (
+            {"balance": "sampler", "repeats": 3},
+            "balance sampler cannot be combined with repeats: use balance weights, or repeats 1",
         ),
         ({"augment": "crop", "policy": "rand-m5"}, "policy needs augment rand, not crop"),
         ({"shard": True, "precision": "float16"}, "shard needs precision float32 or bfloat16, not float16"),

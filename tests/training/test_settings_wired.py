@@ -407,6 +407,31 @@ def mixed(bench: Bench, **settings: Any) -> tuple[Tensor, Tensor, Tensor, Tensor
     return images, before, result, target, keep
 
 
+@wires("balance")
+def _(bench: Bench) -> None:
+    data = make_folder(bench.tmp_path / "data", 20)
+    for file in sorted((data / "two").iterdir())[5:]:
+        file.unlink()
+    options: dict[str, Any] = {"data": data, "val_fraction": 0.2, "label_smoothing": 0.0}  # 16, 4 and 16 to train on
+    plain, weighted, drawn = (bench.loop(balance=kind, **options) for kind in ("none", "weights", "sampler"))
+    images, labels = torch.rand(3, 3, 32, 32), torch.tensor([0, 1, 2])
+    with torch.no_grad():
+        each = torch.tensor([smoothed(plain.model(images)[i : i + 1], labels[i : i + 1], 0.0) for i in range(3)])
+        assert float(plain.loss(images, labels)) == pytest.approx(float(each.mean()), rel=1e-4)
+        expected = (each * torch.tensor([36 / 48, 36 / 12, 36 / 48])).mean()  # images / (classes x images of the class)
+        assert float(weighted.loss(images, labels)) == pytest.approx(float(expected), rel=1e-4)
+    shares = []
+    for loop in (plain, drawn):
+        sampler: Any = loop.train_loader.batch_sampler.sampler  # type: ignore[union-attr]
+        targets: list[int] = []
+        for epoch in range(20):
+            sampler.set_epoch(epoch)
+            targets += [loop.train_loader.dataset.target(draw) for draw in sampler]  # type: ignore[attr-defined]
+        shares.append(targets.count(1) / len(targets))
+    assert shares[0] == pytest.approx(4 / 36)
+    assert shares[1] == pytest.approx(1 / 3, abs=0.06)  # of 720 draws, three standard deviations
+
+
 @wires("mixup")
 def _(bench: Bench) -> None:
     images, before, result, _, keep = mixed(bench, mixup=1.0)
@@ -431,11 +456,13 @@ def sample(loop: TrainingLoop, epoch: int) -> Tensor:
 
 @wires("augment")
 def _(bench: Bench) -> None:
-    found = {kind: bench.loop(augment=kind) for kind in ("none", "shift", "crop", "rand")}
+    found = {kind: bench.loop(augment=kind) for kind in ("none", "shift", "flip", "crop", "rand")}
     assert torch.equal(sample(found["none"], 0), sample(found["none"], 1))
     seen = [sample(loop, 0) for loop in found.values()]
     assert not any(torch.equal(one, other) for i, one in enumerate(seen) for other in seen[:i])
-    assert all(not torch.equal(sample(found[kind], 0), sample(found[kind], 1)) for kind in ("shift", "crop", "rand"))
+    assert all(
+        not torch.equal(sample(found[kind], 0), sample(found[kind], 1)) for kind in ("shift", "flip", "crop", "rand")
+    )
 
 
 def steps_of(loop: TrainingLoop, kind: type) -> list[Any]:

@@ -65,7 +65,7 @@ def _draw(source: Source, args: Namespace) -> None:
     from hexavit.data.preview import draw_data, input_of
     from hexavit.errors import DataError
     from hexavit.training.auto_config.facts import gather_facts
-    from hexavit.training.auto_config.rules import SMALL_MODEL, choose_settings
+    from hexavit.training.auto_config.rules import SMALL_MODELS, choose_settings
     from hexavit.training.config import TrainConfig
 
     given: dict[str, Any] = {"data": args.data, "val_fraction": args.val_fraction, "split_seed": args.split_seed}
@@ -75,10 +75,10 @@ def _draw(source: Source, args: Namespace) -> None:
     try:
         config, _ = choose_settings(gather_facts(given, source), given)
     except DataError:  # no training is possible yet; the check says why
-        config = TrainConfig.from_mapping({"model": SMALL_MODEL, **given})
+        config = TrainConfig.from_mapping({"model": SMALL_MODELS[0][1], **given})
     draw_data(
         source,
-        input_of(source, config.model, config.img_size),
+        input_of(source, config.model, config.img_size, config.in_chans),
         Path(args.sheet),
         augment=config.augment,
         magnitude=config.magnitude,

@@ -64,14 +64,19 @@ def run(args: Namespace) -> None:
         return
     print(f"{found.data} ({found.part}), {found.weights} weights: {found.count} images")
     low, high = found.interval
-    print(f"accuracy  {found.accuracy:.2%} (95 % CI {100 * low:.2f}-{100 * high:.2f} %)")
+    if found.mean_average_precision is not None:
+        print(f"mAP       {found.mean_average_precision:.2%}, mean over classes")
+    exact = ", all classes of an image right" if found.mean_average_precision is not None else ""
+    print(f"accuracy  {found.accuracy:.2%} (95 % CI {100 * low:.2f}-{100 * high:.2f} %){exact}")
     if found.top5 is not None:
         print(f"top-5     {found.top5:.2%}")
     print(f"loss      {found.loss:.4f}")
     print(f"ECE       {found.ece:.2%}")
-    print(f"F1        {found.macro_f1:.2%}, mean over classes\n")
+    overall = "" if found.micro_f1 is None else f"; {found.micro_f1:.2%} over all classes of all images"
+    print(f"F1        {found.macro_f1:.2%}, mean over classes{overall}\n")
     width = max(5, *(len(each.name) for each in found.per_class))
-    print(f"{'class':<{width}}  images  precision    recall        F1")
+    print(f"{'class':<{width}}  images  precision    recall        F1{'' if not overall else '        AP  threshold'}")
     for each in found.per_class:
         precision = "–" if each.precision is None else f"{each.precision:.2%}"
-        print(f"{each.name:<{width}}  {each.count:>6}  {precision:>9}  {each.recall:>8.2%}  {each.f1:>8.2%}")
+        more = "" if each.average_precision is None else f"  {each.average_precision:>8.2%}  {each.threshold:>9.3f}"
+        print(f"{each.name:<{width}}  {each.count:>6}  {precision:>9}  {each.recall:>8.2%}  {each.f1:>8.2%}{more}")

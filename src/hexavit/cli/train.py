@@ -24,7 +24,7 @@ SECTIONS = {
     "learning-rate schedule": "schedule warmup_epochs warmup_steps warmup_lr min_lr cooldown_epochs decay_epochs "
     "decay_rate",
     "augmentation and regularisation": "augment magnitude policy color_jitter interpolation erasing crop_pct mixup "
-    "cutmix label_smoothing drop_path",
+    "cutmix balance label_smoothing drop_path",
     "distillation and token labels": "teacher teacher_cache distillation distillation_alpha distillation_tau "
     "label_maps swapped_boxes token_loss_weight mix_token",
     "machine": "device devices shard micro_batch precision head_precision grad_checkpointing compile",
@@ -115,7 +115,9 @@ def run(args: Namespace) -> None:
         trained = train(config, out, overwrite=overwrite, source=source)
     metrics = trained.metrics
     epochs = f"epoch {metrics['best_epoch']} of {metrics['epochs']}"
-    print(f"validation accuracy {metrics['accuracy']:.2%} in {epochs}, the best; run folder {trained.run.path}")
+    score = f"mAP {metrics['map']:.2%} (all classes right {metrics['accuracy']:.2%})" if "map" in metrics else ""
+    score = score or f"accuracy {metrics['accuracy']:.2%}"
+    print(f"validation {score} in {epochs}, the best; run folder {trained.run.path}")
 
 
 def _print_suggestion(config: TrainConfig, source: Source) -> None:
@@ -137,9 +139,9 @@ def _take_data(given: dict[str, Any]) -> None:
 
 def _completed(given: dict[str, Any], source: Source) -> TrainConfig:
     """The settings, with the missing ones chosen automatically; prints those and the reasons."""
-    from hexavit.training.auto_config.rules import AUTOMATIC_SETTINGS, choose_settings
+    from hexavit.training.auto_config.rules import INSPECTED_FOR, choose_settings
 
-    if given.keys() >= AUTOMATIC_SETTINGS:
+    if given.keys() >= INSPECTED_FOR:
         return TrainConfig.from_mapping(given)
 
     from hexavit.training.auto_config.facts import gather_facts

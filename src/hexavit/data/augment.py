@@ -17,7 +17,7 @@ from hexavit.images.preprocess import InputSpec, MultichannelTransform, PictureT
 RAND_AUGMENT = "rand-m{}-mstd0.5-inc1"  # with magnitude 9 the policy of DeiT, Swin and CvT
 ERASING = 0.25  # their share of erased images
 
-Kind = Literal["none", "shift", "crop", "rand"]
+Kind = Literal["none", "shift", "flip", "crop", "rand"]
 
 
 def training_transform(
@@ -41,6 +41,8 @@ def training_transform(
             - ``none``: those of evaluation.
             - ``shift``: small rotations, shifts and scalings, for images that must not be mirrored or cropped, such as
               characters.
+            - ``flip``: mirroring, and a shift by at most an eighth of each side, as for CIFAR
+              (He et al., CVPR 2016, section 4.2); for small images of one object.
             - ``crop``: a crop of 8 to 100 % of the area, mirroring, and colour jitter.
             - ``rand``: the crop and mirroring, and RandAugment instead of colour jitter.
         magnitude: of RandAugment (Cubuk et al., 2020), from 0 to 10, varied by a normal of deviation 0.5.
@@ -76,8 +78,8 @@ def _without_erasing(spec: InputSpec, kind: Kind, policy: str, color_jitter: flo
         return spec.transform()
     if not spec.of_pictures:
         return _of_many_channels(spec, kind)
-    if kind == "shift":
-        return spec.transform(varied=_shift())
+    if kind in ("shift", "flip"):
+        return spec.transform(varied=_moved(spec, kind))
     if kind == "crop":
         return spec.timm_transform(is_training=True, color_jitter=0.4 if color_jitter is None else color_jitter)
     try:
@@ -99,9 +101,9 @@ def _operations(transform: PictureTransform) -> Iterator[AugmentOp]:
             yield from (found if isinstance(found, list) else [found])
 
 
-def _of_many_channels(spec: InputSpec, kind: Literal["shift", "crop", "rand"]) -> Transform:
-    if kind == "shift":
-        return MultichannelTransform(spec, varied=_shift())
+def _of_many_channels(spec: InputSpec, kind: Literal["shift", "flip", "crop", "rand"]) -> Transform:
+    if kind in ("shift", "flip"):
+        return MultichannelTransform(spec, varied=_moved(spec, kind))
     modes = ("bilinear", "bicubic") if spec.interpolation == "random" else (spec.interpolation,)
     cuts = [
         transforms.RandomResizedCrop(spec.size, interpolation=transforms.InterpolationMode(mode), antialias=True)
@@ -111,13 +113,18 @@ def _of_many_channels(spec: InputSpec, kind: Literal["shift", "crop", "rand"]) -
     return MultichannelTransform(spec, cut=cut, varied=transforms.RandomHorizontalFlip())
 
 
-def _shift() -> transforms.RandomAffine:
-    return transforms.RandomAffine(
-        degrees=10,
-        translate=(0.1, 0.1),
-        scale=(0.9, 1.1),
-        interpolation=transforms.InterpolationMode.BILINEAR,
-    )
+def _moved(spec: InputSpec, kind: Kind) -> Any:
+    """The operations of `shift` and `flip`, on an image of the size of the input."""
+    if kind == "shift":
+        return transforms.RandomAffine(
+            degrees=10,
+            translate=(0.1, 0.1),
+            scale=(0.9, 1.1),
+            interpolation=transforms.InterpolationMode.BILINEAR,
+        )
+    height, width = spec.size
+    moved = transforms.RandomCrop(spec.size, padding=[width // 8, height // 8], padding_mode="edge")
+    return transforms.Compose([transforms.RandomHorizontalFlip(), moved])
 
 
 def _at_least_one_bit(level_fn: Callable[..., tuple[int, ...]], *level: Any) -> tuple[int, ...]:

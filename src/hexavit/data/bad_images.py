@@ -39,7 +39,9 @@ def only_readable(
     for part, members in left.items():
         if not members:
             raise DataError(f"{source.place}: no image of the part {part!r} can be read")
-    lost = {source.labels[n] for n in split["train"]} - {source.labels[n] for n in left["train"]}
-    if lost:
-        raise DataError(f"{source.place}: no training image of the class {source.classes[min(lost)]!r} can be read")
+    for name, before, now in zip(
+        source.classes, *map(source.class_counts, (split["train"], left["train"])), strict=True
+    ):
+        if before and not now:
+            raise DataError(f"{source.place}: no training image of the class {name!r} can be read")
     return left, {source.names[number]: fault for number, fault in faults.items()}

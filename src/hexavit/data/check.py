@@ -120,7 +120,8 @@ def check_data(
     part_of = {number: part for part, numbers in split.items() for number in numbers}
     classes: dict[str, dict[str, int]] = {name: dict.fromkeys(split, 0) for name in source.classes}
     for number, part in part_of.items():
-        classes[source.classes[source.labels[number]]][part] += 1
+        for label in source.labels_of(number):
+            classes[source.classes[label]][part] += 1
     sizes = [each.size for each in scanned if each.size]
     return DataCheck(
         data=source.place,
@@ -159,12 +160,19 @@ def _duplicates(source: Source, scanned: Sequence[ScannedImage], part_of: dict[i
         Duplicate(
             names=tuple(source.names[number] for number in numbers),
             parts=tuple(sorted({part_of[number] for number in numbers})),
-            classes=tuple(sorted({source.classes[source.labels[number]] for number in numbers})),
+            classes=_classes_of(source, numbers),
         )
         for numbers in groups.values()
         if len(numbers) > 1
     ]
     return tuple(sorted(found, key=lambda each: (-len(each.parts), -len(each.classes), each.names)))
+
+
+def _classes_of(source: Source, numbers: Sequence[int]) -> tuple[str, ...]:
+    """The classes of the same image: more than one only if its labels differ."""
+    sets = {source.labels_of(number) for number in numbers}
+    named = {source.classes[label] for labels in sets for label in labels}
+    return tuple(sorted(named)) if len(sets) > 1 or source.label_sets is None else ()
 
 
 def _lines(found: DataCheck) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, WeightedRandomSampler
 
 from hexavit.data.seeding import derive, seeded
 from hexavit.data.source import Source
@@ -22,6 +23,11 @@ from hexavit.processes import Processes
 
 UNCOUNTED = -1
 """The label of an image that a process reads because its share of a batch is empty; no loss or metric counts it."""
+
+
+def is_counted(target: Tensor) -> Tensor:
+    """Which of the labels (B,), or rows of classes (B, K), are not :data:`UNCOUNTED`; booleans (B,)."""
+    return target.flatten(1).ne(UNCOUNTED).all(dim=1) if target.ndim > 1 else target.ne(UNCOUNTED)
 
 
 class Draw(NamedTuple):
@@ -44,8 +50,10 @@ class Draw(NamedTuple):
         return ("sample", self.epoch, number, *([self.copy] if self.copy else []))
 
 
-class Images(Dataset[tuple[Tensor, int]]):
+class Images(Dataset[tuple[Tensor, Any]]):
     """The numbered images of a source, transformed; randomness is a function of (seed, epoch, number).
+
+    The target is the label, or for data with several classes per image a row (K,) with 1.0 for each of its classes.
 
     Args:
         source: the images.
@@ -72,13 +80,22 @@ class Images(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+    def target(self, draw: Draw) -> Any:
+        """The target of a requested image."""
+        number = self.numbers[draw.position]
+        if self.source.label_sets is None:
+            return self.labels[self.source.labels[number]] if draw.counts else UNCOUNTED
+        row = torch.full((len(self.labels),), 0.0 if draw.counts else float(UNCOUNTED))
+        if draw.counts:
+            row[[self.labels[label] for label in self.source.label_sets[number]]] = 1.0
+        return row
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, Any]:
         number = self.numbers[draw.position]
         image = self.source.load(number)
-        label = self.labels[self.source.labels[number]] if draw.counts else UNCOUNTED
         try:
             with seeded(self.seed, *draw.purpose(number)):
-                return self.transform(image), label
+                return self.transform(image), self.target(draw)
         except DataError as error:  # of channels that the model does not take
             raise DataError(f"{printable(self.source.names[number])}: {error}") from error
 
@@ -94,13 +111,23 @@ class EpochSampler(Sampler[Draw]):
         seed: of the run.
         shuffle: whether the order is random.
         repeats: draws of an image in an epoch.
+        weights: of each position: as many are drawn, with replacement, in proportion to them; None draws each once.
     """
 
-    def __init__(self, dataset: Sized, seed: int, *, shuffle: bool, repeats: int = 1) -> None:
+    def __init__(
+        self,
+        dataset: Sized,
+        seed: int,
+        *,
+        shuffle: bool,
+        repeats: int = 1,
+        weights: Sequence[float] | None = None,
+    ) -> None:
         self.length = len(dataset)
         self.seed = seed
         self.shuffle = shuffle
         self.repeats = repeats
+        self.weights = weights
         self.epoch = 0
         self.repeated: Any = None
         if repeats > 1:
@@ -126,7 +153,10 @@ class EpochSampler(Sampler[Draw]):
             )
         if self.shuffle:
             generator = torch.Generator().manual_seed(seed)
-            order = torch.randperm(self.length, generator=generator).tolist()
+            if self.weights is None:
+                order = torch.randperm(self.length, generator=generator).tolist()
+            else:
+                order = list(WeightedRandomSampler(self.weights, self.length, generator=generator))
         else:
             order = list(range(self.length))
         return (Draw(self.epoch, position) for position in order)
@@ -195,14 +225,15 @@ def make_loader(
     begin: tuple[int, int] = (0, 0),
     halo: bool = False,
     repeats: int = 1,
-) -> DataLoader[tuple[Tensor, int]]:
-    """A loader of (images (B, C, H, W), labels (B,)): whole batches, or this process's shares (:class:`BatchShares`).
+    weights: Sequence[float] | None = None,
+) -> DataLoader[tuple[Tensor, Any]]:
+    """A loader of (images (B, C, H, W), targets (B, ...)): whole batches, or this process's shares (`BatchShares`).
 
     For training, images are shuffled and a last batch that is not full is left out, as batch norm would compute its
-    statistics from too few images. ``repeats`` is of :class:`EpochSampler`.
+    statistics from too few images. ``repeats`` and ``weights`` are of :class:`EpochSampler`.
     """
     batches = BatchShares(
-        EpochSampler(images, images.seed, shuffle=training, repeats=repeats),
+        EpochSampler(images, images.seed, shuffle=training, repeats=repeats, weights=weights),
         batch_size,
         drop_last=training and len(images) >= batch_size,
         processes=processes or Processes(),
@@ -219,7 +250,7 @@ def make_loader(
     )
 
 
-def stop_workers(loader: DataLoader[tuple[Tensor, int]]) -> None:
+def stop_workers(loader: DataLoader[tuple[Tensor, Any]]) -> None:
     """End the worker processes of a loader that is not needed any more, without waiting for garbage collection."""
     iterator: Any = getattr(loader, "_iterator", None)
     if hasattr(iterator, "_shutdown_workers"):
@@ -252,6 +283,15 @@ def _ignore_signals(_: int) -> None:
 def _exit_later(*_: object) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(15)
+
+
+def sampling_weights(source: Source, numbers: Sequence[int]) -> list[float]:
+    """For each numbered image, one over the number of images of its class, of its rarest class if it has several.
+
+    Classes are then drawn equally often. Images without a class are treated as a class of their own.
+    """
+    counts = Counter(source.labels[number] for number in numbers)
+    return [1 / counts[source.labels[number]] for number in numbers]
 
 
 def choose_workers(given: int | None, source: Source, *, free: bool = True) -> int:

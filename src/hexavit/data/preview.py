@@ -17,11 +17,13 @@ from hexavit.images.preprocess import InputSpec
 _DRAWS = 4  # augmented inputs of each image
 
 
-def input_of(source: Source, model: str, img_size: tuple[int, int] | None = None) -> InputSpec:
+def input_of(
+    source: Source, model: str, img_size: tuple[int, int] | None = None, channels: int | None = None
+) -> InputSpec:
     """The input of the named model in training on this data."""
     hints = source.hints
-    size = img_size or hints.size
-    made = hexavit.create_model(model, num_classes=len(source.classes), in_chans=hints.channels, img_size=size)
+    size, channels = img_size or hints.size, channels or hints.channels
+    made = hexavit.create_model(model, num_classes=len(source.classes), in_chans=channels, img_size=size)
     return suited_to(source, range(len(source.names)), hints.suited(InputSpec.of_model(made)))
 
 
@@ -63,7 +65,7 @@ def draw_data(
             image = source.load(number)
         except DataError:  # reported by the check
             continue
-        label = source.classes[source.labels[number]]
+        label = ", ".join(source.classes[each] for each in source.labels_of(number)) or "no class"
         cells.append(Cell(image, (f"{label}: {Path(source.names[number]).name}", f"{image.width} x {image.height}")))
         cells.append(Cell(input_as_picture(plain(image), spec), ("evaluation", f"{spec.size[1]} x {spec.size[0]}")))
         for draw in range(_DRAWS):

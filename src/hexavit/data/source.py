@@ -7,7 +7,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,8 @@ from hexavit.images.decode import decode_image, printable, read_image
 from hexavit.images.multichannel import Picture
 from hexavit.images.preprocess import InputSpec
 
-Augment = Literal["auto", "none", "shift", "crop", "rand"]
+Augment = Literal["auto", "none", "shift", "flip", "crop", "rand"]
+Balance = Literal["none", "weights", "sampler"]
 OnBadImage = Literal["error", "skip"]
 
 Split = Mapping[str, tuple[int, ...]]
@@ -81,7 +82,8 @@ class Source(ABC):
         identity: text by which a run recognises the same data again.
         classes: names of the classes; a label is an index into them.
         names: of the images, each once.
-        labels: one for each image.
+        labels: one for each image; the rarest, by which images are split, of one with several; -1 of one with none.
+        label_sets: the classes of each image; None for data with one class per image, as most has.
         parts: the split that the data itself prescribes: ``train`` with ``val`` or ``test`` or both, or nothing.
         hints: settings that suit the data.
         unused: names of files of the data that are not used.
@@ -93,7 +95,17 @@ class Source(ABC):
     labels: tuple[int, ...]
     parts: Split
     hints: Hints
+    label_sets: tuple[tuple[int, ...], ...] | None = None
     unused: tuple[str, ...] = ()
+
+    def labels_of(self, number: int) -> tuple[int, ...]:
+        """The classes of an image: one, unless the data has :attr:`label_sets`."""
+        return (self.labels[number],) if self.label_sets is None else self.label_sets[number]
+
+    def class_counts(self, numbers: Iterable[int]) -> list[int]:
+        """Number of images of each class among the numbered ones."""
+        counts = Counter(label for number in numbers for label in self.labels_of(number))
+        return [counts[label] for label in range(len(self.classes))]
 
     @property
     def place(self) -> str:
@@ -132,7 +144,10 @@ class Source(ABC):
                 f"{self.place}: the run has the classes {_some(classes)}, and this data has {_some(self.classes)}"
             )
         index = {name: label for label, name in enumerate(classes)}
-        self.labels = tuple(index[self.classes[label]] for label in self.labels)
+        new = [index[name] for name in self.classes]
+        self.labels = tuple(new[label] if label >= 0 else label for label in self.labels)
+        if self.label_sets is not None:
+            self.label_sets = tuple(tuple(sorted(new[label] for label in labels)) for labels in self.label_sets)
         self.classes = tuple(classes)
 
     def _set_labels(self, names: Sequence[str], classes: Sequence[str] | None = None) -> None:
@@ -153,6 +168,26 @@ class Source(ABC):
         index = {name: label for label, name in enumerate(self.classes)}
         self.labels = tuple(index[name] for name in names)
 
+    def _set_label_sets(self, names: Sequence[Sequence[str]], classes: Sequence[str] | None = None) -> None:
+        """Set ``classes``, ``label_sets`` and ``labels`` from the class names of each image.
+
+        Args:
+            names: any number for each image.
+            classes: all classes in their order; by default those that occur, by :func:`sorted_classes`.
+
+        Raises:
+            DataError: if fewer than two classes occur.
+        """
+        occurring = sorted_classes([name for of_image in names for name in of_image])
+        if len(occurring) < 2:
+            raise DataError(f"{printable(self.place)}: at least two classes are needed, and there are {len(occurring)}")
+        self.classes = occurring if classes is None else tuple(classes)
+        index = {name: label for label, name in enumerate(self.classes)}
+        self.label_sets = tuple(tuple(sorted(index[name] for name in of_image)) for of_image in names)
+        counts = self.class_counts(range(len(names)))
+        rarest = (min(labels, key=lambda label: (counts[label], label), default=-1) for labels in self.label_sets)
+        self.labels = tuple(rarest)
+
     def _set_parts(self, members: Mapping[str, Sequence[int]]) -> None:
         """Set ``parts``, or none where there is no ``train`` part with another one.
 
@@ -162,9 +197,10 @@ class Source(ABC):
         explicit = "train" in members and len(members) > 1
         self.parts = {part: tuple(numbers) for part, numbers in members.items()} if explicit else {}
         if explicit:
-            untaught = set(self.labels) - {self.labels[number] for number in self.parts["train"]}
+            trained, every = (self.class_counts(each) for each in (self.parts["train"], range(len(self.labels))))
+            untaught = [label for label, count in enumerate(every) if count and not trained[label]]
             if untaught:
-                name = self.classes[min(untaught)]
+                name = self.classes[untaught[0]]
                 raise DataError(f"{self.place}: train has no images of the class {name!r}, which another part has")
 
 

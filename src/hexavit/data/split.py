@@ -76,6 +76,8 @@ def _stratified(
         by_class[source.labels[number]].append(number)
     validation: set[int] = set()
     for label, members in by_class.items():
+        if len(members) < 2 and source.label_sets is not None:
+            continue  # an image with several classes, which others have too
         if len(members) < 2:
             raise DataError(
                 f"the class {source.classes[label]!r} has a single image; two are needed, one of them for validation"

@@ -7,17 +7,28 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from hexavit.data.seeding import derive
 from hexavit.data.source import Source
 from hexavit.errors import DataError
-from hexavit.images.decode import WHITE, peak_of_16_bits, printable, read_image, to_multichannel, white_of
+from hexavit.images.decode import (
+    WHITE,
+    peak_of_16_bits,
+    printable,
+    read_image,
+    to_channels,
+    to_multichannel,
+    white_of,
+)
 from hexavit.images.multichannel import MultichannelImage, Picture
 from hexavit.images.preprocess import InputSpec
 
 _MAY_BE_MULTICHANNEL = (".npy", ".tif", ".tiff")  # endings of files that may have more channels than a picture
 _TRIED, _SAMPLE = 8, 1000  # images
+_GREY = frozenset({"1", "L", "LA", "La", "I;16"})  # Pillow's modes
+_COMPARED = 256  # pixels of a side
 
 
 def count_channels(paths: Iterable[Path], otherwise: int = 3) -> int:
@@ -36,6 +47,17 @@ def count_channels(paths: Iterable[Path], otherwise: int = 3) -> int:
     return otherwise
 
 
+def is_grey(image: Picture) -> bool:
+    """Whether a picture has no colour, also if its file stores three equal channels; of a large one, a grid is read."""
+    if isinstance(image, MultichannelImage):
+        return image.channels == 1
+    if image.mode in _GREY:
+        return True
+    grid = image.resize((min(image.width, _COMPARED), min(image.height, _COMPARED)), 0)  # 0: nearest pixels
+    pixels = np.asarray(to_channels(grid, 3))
+    return bool((pixels == pixels[..., :1]).all())
+
+
 def check_takes(source: Source, channels: int | None) -> None:
     """Check that the images can have the channels that the user asked for: 1, 3, or their own number.
 
@@ -44,7 +66,7 @@ def check_takes(source: Source, channels: int | None) -> None:
     """
     if channels in (None, 1, 3):
         return
-    for number, image in _readable(source, range(min(_TRIED, len(source.names)))):
+    for number, image in readable(source, range(min(_TRIED, len(source.names)))):
         try:
             to_multichannel(image, channels)
         except DataError as error:
@@ -76,18 +98,19 @@ def suited_to(source: Source, numbers: Sequence[int], spec: InputSpec) -> InputS
 
 def _white(source: Source, sample: Sequence[int]) -> int:
     """The value that is white in the 16-bit images of a sample; the first images decide whether there are any."""
-    peaks = [peak_of_16_bits(image) for _, image in _readable(source, sample[:_TRIED])]
+    peaks = [peak_of_16_bits(image) for _, image in readable(source, sample[:_TRIED])]
     if any(peak is not None for peak in peaks):
-        peaks += [peak_of_16_bits(image) for _, image in _readable(source, sample[_TRIED:])]
+        peaks += [peak_of_16_bits(image) for _, image in readable(source, sample[_TRIED:])]
     found = [peak for peak in peaks if peak is not None]
     return white_of(max(found)) if found else WHITE
 
 
-def _readable(source: Source, numbers: Iterable[int]) -> Iterator[tuple[int, Picture]]:
+def readable(source: Source, numbers: Iterable[int]) -> Iterator[tuple[int, Picture]]:
+    """Those of the numbered images that can be read; the others are reported when all images are scanned."""
     for number in numbers:
         try:
             yield number, source.load(number)
-        except DataError:  # reported when all images are scanned
+        except DataError:
             continue
 
 
@@ -95,7 +118,7 @@ def _moments(source: Source, sample: Sequence[int], spec: InputSpec) -> tuple[tu
     """Mean and standard deviation of each channel, over all pixels of the resized images."""
     resized = replace(spec, crop_pct=1.0).pixels()
     count, total, squares = 0, torch.zeros(spec.channels, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    for number, image in _readable(source, sample):
+    for number, image in readable(source, sample):
         try:
             values = resized(image).double().flatten(1)  # (C, H W)
         except DataError as error:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from inspect import signature
 from typing import Any, Literal, ParamSpec
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,6 +21,7 @@ from hexavit.data.batches import read_batches
 from hexavit.data.source import OnBadImage
 from hexavit.errors import DataError, HexavitError, nearest
 from hexavit.evaluation.metrics import MeanLoss, accuracies, figure
+from hexavit.evaluation.multilabel import MultilabelPredictions
 from hexavit.evaluation.predictions import BINS, ClassResult, Confused, Predictions
 from hexavit.evaluation.run_split import Part, choose_part
 from hexavit.inference.acceleration import optimized
@@ -48,9 +50,10 @@ class Evaluation:
         part: the split that was evaluated: ``train``, ``val``, ``test``, ``new`` or ``all``.
         weights: ``best`` or ``last`` of a run, else a published name or a file.
         count: number of images.
-        accuracy: top-1 accuracy, a fraction of 1.
+        accuracy: top-1 accuracy, a fraction of 1; where images have several classes, the share of the images of which
+            every class is right.
         top5: top-5 accuracy; None for five classes or fewer.
-        loss: mean cross-entropy in nats.
+        loss: mean cross-entropy in nats, binary where images have several classes.
         interval: 95 % bootstrap confidence interval of the accuracy.
         ece: expected calibration error over 15 bins of confidence.
         macro_f1: mean F1 of the classes that occur.
@@ -63,6 +66,8 @@ class Evaluation:
         source: what the model was loaded from, such as a run folder; empty if unknown.
         notes: sentences about the choice of images.
         training_images: True if the evaluated images may include training images although none were asked for.
+        mean_average_precision: mean over the classes of the average precision (mAP), where images have several classes.
+        micro_f1: F1 over all classes of all images, where images have several classes.
     """
 
     data: str
@@ -84,6 +89,8 @@ class Evaluation:
     source: str = ""
     notes: tuple[str, ...] = ()
     training_images: bool = False
+    mean_average_precision: float | None = None
+    micro_f1: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -102,7 +109,7 @@ class DetailedEvaluation:
     """
 
     evaluation: Evaluation
-    predictions: Predictions
+    predictions: Predictions | MultilabelPredictions
     classes: Sequence[str]
     source: Source
 
@@ -155,9 +162,15 @@ def evaluate_with_predictions(
     chosen = choose_part(loaded.split, source, part)
     if chosen.training_images:
         warnings.warn(" ".join(chosen.notes), TrainingImagesWarning, stacklevel=3)
-    labels = {number: choice.labels[source.labels[number]] for number in chosen.numbers}
-    left_out = Counter(source.classes[source.labels[number]] for number, label in labels.items() if label is None)
-    numbers = [number for number, label in labels.items() if label is not None]
+    labels = {number: [choice.labels[label] for label in source.labels_of(number)] for number in chosen.numbers}
+    left_out = Counter(
+        source.classes[label]
+        for number, known in labels.items()
+        for label, index in zip(source.labels_of(number), known, strict=True)
+        if index is None
+    )
+    several = loaded.thresholds is not None
+    numbers = [number for number, known in labels.items() if several or None not in known]
     if not numbers:
         raise DataError(f"{source.place}: its split {chosen.part!r} has no images")
     skipped: dict[str, str] | None = {} if on_bad_image == "skip" else None
@@ -165,25 +178,21 @@ def evaluate_with_predictions(
     place = pick_device(device)
     model = optimized(loaded.model.to(place), place, optimize, len(numbers), loaded.input_spec.size, batch_size)
     columns = None if choice.columns is None else torch.tensor(choice.columns, device=place)
-    metrics = _Metrics(len(choice.classes), place)
+    metrics: _Metrics | _MultilabelMetrics
+    metrics = _MultilabelMetrics(choice, loaded) if several else _Metrics(len(choice.classes), place)
     for of_batch, pixels in batches:
-        target = torch.tensor([labels[number] for number in of_batch], device=place)
         logits = model(loaded.input_spec.normalise(pixels.to(place)))  # (B, K)
-        metrics.add(of_batch, logits if columns is None else logits[:, columns], target)
+        known = [[label for label in labels[number] if label is not None] for number in of_batch]
+        metrics.add(of_batch, logits if columns is None else logits[:, columns], known)
     if not metrics.rows:
         raise DataError(f"{source.place}: no image of its split {chosen.part!r} can be read")
-    predictions = metrics.predictions()
-    per_class = predictions.per_class(choice.classes)
+    predictions, values = metrics.result(choice.classes)
     evaluation = Evaluation(
         data=data,
         part=chosen.part,
         weights=loaded.weights,
         count=len(predictions.numbers),
-        **metrics.values(),
-        interval=predictions.interval(),
-        macro_f1=sum(each.f1 for each in per_class) / len(per_class),
-        per_class=per_class,
-        confused=predictions.confused(choice.classes),
+        **values,
         among=among,
         left_out=dict(left_out),
         skipped=skipped or {},
@@ -217,8 +226,9 @@ class _Metrics:
         self._accuracies, self._loss = accuracies(count).to(place), MeanLoss().to(place)
         self._calibration = MulticlassCalibrationError(count, n_bins=BINS).to(place)
 
-    def add(self, numbers: Sequence[int], logits: Tensor, target: Tensor) -> None:
-        """Add a batch: image numbers (B,), logits (B, count) and true classes (B,)."""
+    def add(self, numbers: Sequence[int], logits: Tensor, labels: Sequence[Sequence[int]]) -> None:
+        """Add a batch: image numbers (B,), logits (B, count) and the true class of each image."""
+        target = torch.tensor([label for (label,) in labels], device=logits.device)
         self._loss.update(F.cross_entropy(logits.float(), target), len(target))
         self._accuracies.update(logits, target)
         probabilities = logits.float().softmax(dim=-1)
@@ -228,19 +238,44 @@ class _Metrics:
         row = (torch.tensor(numbers), target, predicted, confidence, of_truth)
         self.rows.append(tuple(each.cpu() for each in row))
 
-    def predictions(self) -> Predictions:
-        """One per image."""
-        return Predictions(*(torch.cat(column).numpy() for column in zip(*self.rows, strict=True)))
-
-    def values(self) -> dict[str, Any]:
-        """Metrics over all images, by their names in `Evaluation`."""
+    def result(self, classes: Sequence[str]) -> tuple[Predictions, dict[str, Any]]:
+        """The prediction of each image, and metrics over all images by their names in `Evaluation`."""
+        predictions = Predictions(*(torch.cat(column).numpy() for column in zip(*self.rows, strict=True)))
         values = {name: figure(value) for name, value in self._accuracies.compute().items()}
-        return {
+        per_class = predictions.per_class(classes)
+        return predictions, {
+            "interval": predictions.interval(),
+            "macro_f1": sum(each.f1 for each in per_class) / len(per_class),
+            "per_class": per_class,
+            "confused": predictions.confused(classes),
             "accuracy": values["accuracy"],
             "top5": values.get("top5"),
             "loss": figure(self._loss.compute()),
             "ece": figure(self._calibration.compute()),
         }
+
+
+class _MultilabelMetrics:
+    """The same for a model that predicts several classes per image."""
+
+    def __init__(self, choice: _ClassChoice, loaded: LoadedModel) -> None:
+        self.rows: list[tuple[Tensor, ...]] = []
+        self._loaded = loaded
+        self._columns = choice.columns or range(len(choice.classes))
+
+    def add(self, numbers: Sequence[int], logits: Tensor, labels: Sequence[Sequence[int]]) -> None:
+        """Add a batch: image numbers (B,), logits (B, count) and the true classes of each image."""
+        truths = torch.zeros(logits.shape, dtype=torch.bool)
+        for row, known in zip(truths, labels, strict=True):
+            row[list(known)] = True
+        self.rows.append((torch.tensor(numbers), truths, self._loaded.probabilities(logits).double().cpu()))
+
+    def result(self, classes: Sequence[str]) -> tuple[MultilabelPredictions, dict[str, Any]]:
+        """The predictions, and metrics over all images by their names in `Evaluation`."""
+        thresholds = np.array(self._loaded.thresholds)[list(self._columns)]
+        numbers, truths, probabilities = (torch.cat(column).numpy() for column in zip(*self.rows, strict=True))
+        predictions = MultilabelPredictions(numbers, truths, probabilities, thresholds)
+        return predictions, predictions.values(classes)
 
 
 @dataclass(frozen=True)
@@ -259,6 +294,8 @@ class _ClassChoice:
 
 
 def _choose_classes(source: Source, loaded: LoadedModel, among: Among) -> _ClassChoice:
+    if source.label_sets is not None and loaded.thresholds is None:
+        raise DataError(f"{source.place}: its images have several classes, and the model predicts one class per image")
     numbers = {**loaded.synonyms, **{name: i for i, name in enumerate(loaded.classes)}}
     unknown = [name for name in source.classes if name not in numbers]
     known = [name for name in source.classes if name in numbers]

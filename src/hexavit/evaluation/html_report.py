@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hexavit.evaluation.evaluate import DetailedEvaluation, Evaluation
 from hexavit.evaluation.plots import draw_confusion, draw_mistakes, draw_reliability
+from hexavit.evaluation.predictions import Predictions
 from hexavit.files import write_text
 from hexavit.images.decode import shown
 
@@ -33,7 +34,6 @@ def write_report(result: DetailedEvaluation, path: str | Path) -> None:
         RunError: the file cannot be written.
     """
     found, predictions = result.evaluation, result.predictions
-    mistakes = draw_mistakes(predictions, result.classes, result.source)
     title = f"{found.model or 'Model'} on {found.data} ({found.part})"
     body = [
         f"<h1>{_text(title)}</h1>",
@@ -42,22 +42,9 @@ def write_report(result: DetailedEvaluation, path: str | Path) -> None:
         "<h2>Calibration</h2>",
         "<p>On the dashed line the model is calibrated: of predictions at 80 % confidence, 80 % are right.</p>",
         _image(draw_reliability(predictions), "accuracy by confidence"),
-        "<h2>Confusion</h2>",
-        _image(draw_confusion(predictions, result.classes), "confusion matrix"),
-        _table(
-            ("true", "predicted", "images"),
-            ((each.truth, each.predicted, str(each.count)) for each in found.confused[:_CONFUSED]),
-        ),
-        "<h2>Worst mistakes</h2>",
-        _image(mistakes, "images whose true class got the least probability") if mistakes else "<p>None.</p>",
+        *(_of_one_class(result, predictions) if isinstance(predictions, Predictions) else ()),
         "<h2>Classes</h2>",
-        _table(
-            ("class", "images", "precision", "recall", "F1"),
-            (
-                (each.name, str(each.count), *map(_share, (each.precision, each.recall, each.f1)))
-                for each in found.per_class
-            ),
-        ),
+        _classes(found),
     ]
     head = f'<meta charset="utf-8"><title>{_text(title)}</title><style>{_STYLE}</style>'
     write_text(
@@ -66,8 +53,35 @@ def write_report(result: DetailedEvaluation, path: str | Path) -> None:
     )
 
 
+def _of_one_class(result: DetailedEvaluation, predictions: Predictions) -> list[str]:
+    """The sections for data with one class per image: confusion and mistakes."""
+    mistakes = draw_mistakes(predictions, result.classes, result.source)
+    return [
+        "<h2>Confusion</h2>",
+        _image(draw_confusion(predictions, result.classes), "confusion matrix"),
+        _table(
+            ("true", "predicted", "images"),
+            ((each.truth, each.predicted, str(each.count)) for each in result.evaluation.confused[:_CONFUSED]),
+        ),
+        "<h2>Worst mistakes</h2>",
+        _image(mistakes, "images whose true class got the least probability") if mistakes else "<p>None.</p>",
+    ]
+
+
+def _classes(found: Evaluation) -> str:
+    """The table of classes; with thresholds where images have several classes."""
+    several = found.mean_average_precision is not None
+    head = ("class", "images", "precision", "recall", "F1", *(("average precision", "threshold") if several else ()))
+    rows = []
+    for each in found.per_class:
+        row = [each.name, str(each.count), *map(_share, (each.precision, each.recall, each.f1))]
+        rows.append([*row, _share(each.average_precision), f"{each.threshold:.3f}"] if several else row)
+    return _table(head, rows)
+
+
 def _figures(found: Evaluation) -> list[tuple[str, str]]:
     low, high = found.interval
+    several = found.mean_average_precision is not None
     figures = [
         *([("model", found.model)] if found.model else []),
         *([("loaded from", found.source)] if found.source else []),
@@ -75,12 +89,14 @@ def _figures(found: Evaluation) -> list[tuple[str, str]]:
         ("data", found.data),
         ("split", found.part),
         ("images", str(found.count)),
-        ("accuracy (top-1)", f"{found.accuracy:.2%}"),
+        *([("mean average precision", _share(found.mean_average_precision))] if several else []),
+        ("accuracy (all classes of an image right)" if several else "accuracy (top-1)", f"{found.accuracy:.2%}"),
         ("95 % CI (bootstrap)", f"{100 * low:.2f}–{100 * high:.2f} %"),
         *([("top-5", f"{found.top5:.2%}")] if found.top5 is not None else []),
         ("cross-entropy", f"{found.loss:.4f}"),
         ("expected calibration error", f"{found.ece:.2%}"),
         ("F1, mean over classes", f"{found.macro_f1:.2%}"),
+        *([("F1 over all classes of all images", _share(found.micro_f1))] if several else []),
     ]
     return figures
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hexavit.data.source import Source
+from hexavit.evaluation.multilabel import MultilabelPredictions
 from hexavit.evaluation.predictions import BINS, Predictions
 from hexavit.images.contact_sheet import Cell, contact_sheet
 from hexavit.images.font import drawable
@@ -44,7 +45,7 @@ def draw_confusion(predictions: Predictions, classes: Sequence[str]) -> bytes:
     return _png(figure)
 
 
-def draw_reliability(predictions: Predictions) -> bytes:
+def draw_reliability(predictions: Predictions | MultilabelPredictions) -> bytes:
     """Draw accuracy and number of images by confidence; a calibrated model lies on the diagonal. Returns a PNG."""
     from matplotlib.figure import Figure
 

@@ -25,6 +25,8 @@ class ClassResult:
         precision: fraction of the predictions of this class that are right; None if it was never predicted.
         recall: fraction of its images that were predicted right.
         f1: harmonic mean of the two; 0 if no image was predicted right.
+        average_precision: area under the precision-recall curve; None for data with one class per image.
+        threshold: the probability from which the class is predicted; None for data with one class per image.
     """
 
     name: str
@@ -32,6 +34,8 @@ class ClassResult:
     precision: float | None
     recall: float
     f1: float
+    average_precision: float | None = None
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,15 @@ class Confused:
     truth: str
     predicted: str
     count: int
+
+
+def bootstrap_interval(right: NDArray[np.bool_], share: float = 0.95, draws: int = 10_000) -> tuple[float, float]:
+    """The bootstrap confidence interval, at level ``share``, of the share of right predictions; deterministic."""
+    # The number of right predictions in a bootstrap sample is binomial.
+    generator = np.random.default_rng(derive(0, "bootstrap"))
+    accuracies = generator.binomial(len(right), right.mean(), size=draws) / len(right)
+    low, high = np.quantile(accuracies, [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -81,11 +94,7 @@ class Predictions:
 
     def interval(self, share: float = 0.95, draws: int = 10_000) -> tuple[float, float]:
         """The bootstrap confidence interval of the accuracy at level ``share``; deterministic."""
-        # The number of right predictions in a bootstrap sample is binomial.
-        generator = np.random.default_rng(derive(0, "bootstrap"))
-        accuracies = generator.binomial(len(self.truth), self.right.mean(), size=draws) / len(self.truth)
-        low, high = np.quantile(accuracies, [(1 - share) / 2, (1 + share) / 2])
-        return float(low), float(high)
+        return bootstrap_interval(self.right, share, draws)
 
     def confusion(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Classes that occur or were predicted, and the confusion matrix (truth, predicted) of them."""

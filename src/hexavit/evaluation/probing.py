@@ -154,6 +154,8 @@ def probe(
     if c is not None and not 0 < c < math.inf:
         raise HexavitError(f"C is above 0, not {c:g}")
     source = open_source(data)
+    if source.label_sets is not None:
+        raise DataError(f"{source.place}: its images have several classes; probes need one class per image")
     loaded = as_loaded(subject, weights, headless=True)
     split = split_to_probe(loaded.split, source, val_fraction, split_seed)
     if part == "auto":

@@ -34,7 +34,8 @@ class Rows:
 
     Args:
         kind: ``table`` (one row per image, aligned by the first fifty rows), ``csv`` (columns ``image``, ``class_1``,
-            ``probability_1``, ...) or ``jsonl`` (one object per line).
+            ``probability_1``, ...) or ``jsonl`` (one object per line). If the model predicts several classes per image,
+            ``classes`` follows the image: names with ``|`` between them.
         file: open file to write to.
     """
 
@@ -44,6 +45,7 @@ class Rows:
         self._waiting: list[list[str]] = []
         self._widths: list[int] | None = None
         self._begun = False
+        self._several: tuple[str, ...] = ()
 
     def write(self, found: Prediction) -> None:
         """Add a prediction."""
@@ -61,15 +63,18 @@ class Rows:
         table = csv.writer(self._file, lineterminator="\n")
         if not self._begun:
             pairs = [name for n in range(1, len(found.top) + 1) for name in (f"class_{n}", f"probability_{n}")]
-            table.writerow(["image", *pairs])
+            table.writerow(["image", *(() if found.classes is None else ("classes",)), *pairs])
             self._begun = True
-        table.writerow([str(found.image), *(cell for name, p in found.top for cell in (name, f"{p:.6f}"))])
+        table.writerow(
+            [str(found.image), *_joined(found), *(cell for name, p in found.top for cell in (name, f"{p:.6f}"))]
+        )
 
     def _table(self, found: Prediction) -> None:
-        row = [shown(found.image), *(f"{shown(name)} {p:.2%}" for name, p in found.top)]
+        row = [shown(found.image), *map(shown, _joined(found)), *(f"{shown(name)} {p:.2%}" for name, p in found.top)]
         if self._widths is not None:
             self._print(row)
             return
+        self._several = () if found.classes is None else ("classes",)
         self._waiting.append(row)
         if len(self._waiting) == _FIRST:
             self._lay_out()
@@ -77,7 +82,7 @@ class Rows:
     def _lay_out(self) -> None:
         if not self._waiting:
             return
-        names = ["image", "class", *("then" for _ in self._waiting[0][2:])]
+        names = ["image", *self._several, "class", *("then" for _ in self._waiting[0])]
         rows = [names[: len(self._waiting[0])], *self._waiting]
         self._widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
@@ -87,3 +92,8 @@ class Rows:
     def _print(self, row: list[str]) -> None:
         widths = self._widths or [0] * len(row)
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=self._file)
+
+
+def _joined(found: Prediction) -> list[str]:
+    """The classes of an image in one cell, if the model predicts several."""
+    return [] if found.classes is None else ["|".join(found.classes)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 import hexavit
 from hexavit._deprecated import renamed
@@ -47,6 +47,8 @@ class LoadedModel:
         split: ``split.json`` of the run; None if the model is not from a run.
         notes: sentences that the user should read.
         source: what the model was loaded from; empty if unknown.
+        thresholds: for each class the probability from which it is predicted, for a model that predicts several classes
+            per image or none; None for one class per image.
     """
 
     model: nn.Module
@@ -57,6 +59,7 @@ class LoadedModel:
     split: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     source: str = ""
+    thresholds: tuple[float, ...] | None = None
 
     @classmethod
     def of_run(cls, run: Run, weights: Weights = "best") -> LoadedModel:
@@ -66,7 +69,12 @@ class LoadedModel:
             RunError: a file of the run is missing or damaged.
         """
         classes, spec, model = run.classes(), run.input_spec(), run.model(weights)
-        return cls(model, classes, spec, weights, split=run.split_record(), source=str(run.path))
+        thresholds = run.thresholds(weights)
+        return cls(model, classes, spec, weights, split=run.split_record(), source=str(run.path), thresholds=thresholds)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Of the classes, from logits (B, K) to float32 (B, K): by softmax, or by sigmoid where there are several."""
+        return logits.float().softmax(dim=-1) if self.thresholds is None else logits.float().sigmoid()
 
     @property
     def architecture_name(self) -> str:

@@ -31,16 +31,20 @@ class Prediction:
         image: the file.
         top: class names with probabilities (fractions of 1), most probable first.
         features: the input of the classifier, (D,) in float32, if requested.
+        classes: names of the classes that reach their thresholds, most probable first, if the model predicts several
+            classes per image or none; None for one class per image.
     """
 
     image: Path
     top: tuple[tuple[str, float], ...]
     features: NDArray[np.float32] | None = None
+    classes: tuple[str, ...] | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Plain values for JSON, without the features."""
         top = [{"class": name, "probability": round(probability, 6)} for name, probability in self.top]
-        return {"image": str(self.image), "top": top}
+        several = {} if self.classes is None else {"classes": list(self.classes)}
+        return {"image": str(self.image), **several, "top": top}
 
 
 def predict(
@@ -133,14 +137,30 @@ def _predict(
         batch = loaded.input_spec.normalise(torch.stack([pixels for _, pixels in chunk]).to(place))  # (B, C, H, W)
         tokens = model.forward_features(batch)
         vectors = model.forward_head(tokens, pre_logits=True).float().cpu().numpy() if wanted else [None] * len(chunk)
-        tops = _top_classes(model.forward_head(tokens), loaded.classes, top) if loaded.classes else [()] * len(chunk)
-        for (path, _), best, vector in zip(chunk, tops, vectors, strict=True):
-            yield Prediction(path, best, vector)
+        if not loaded.classes:
+            yield from (Prediction(path, (), vector) for (path, _), vector in zip(chunk, vectors, strict=True))
+            continue
+        probabilities = loaded.probabilities(model.forward_head(tokens)).cpu()
+        tops, several = _top_classes(probabilities, loaded.classes, top), _several(probabilities, loaded)
+        for (path, _), best, vector, classes in zip(chunk, tops, vectors, several, strict=True):
+            yield Prediction(path, best, vector, classes)
 
 
-def _top_classes(logits: Tensor, classes: Sequence[str], top: int) -> list[tuple[tuple[str, float], ...]]:
-    """The most probable classes of each image from logits (B, K)."""
-    found = logits.float().softmax(dim=-1).topk(top, dim=-1)  # (B, top) twice
+def _several(probabilities: Tensor, loaded: LoadedModel) -> list[tuple[str, ...] | None]:
+    """For each image the classes that reach their thresholds, most probable first; None for one class per image."""
+    if loaded.thresholds is None:
+        return [None] * len(probabilities)
+    reached = probabilities.double() >= torch.tensor(loaded.thresholds, dtype=torch.float64)
+    order = probabilities.argsort(dim=-1, descending=True, stable=True)
+    return [
+        tuple(loaded.classes[i] for i in by_probability if row[i])
+        for row, by_probability in zip(reached.tolist(), order.tolist(), strict=True)
+    ]
+
+
+def _top_classes(probabilities: Tensor, classes: Sequence[str], top: int) -> list[tuple[tuple[str, float], ...]]:
+    """The most probable classes of each image from probabilities (B, K)."""
+    found = probabilities.topk(top, dim=-1)  # (B, top) twice
     return [
         tuple((classes[i], value) for i, value in zip(indices, values, strict=True))
         for values, indices in zip(found.values.tolist(), found.indices.tolist(), strict=True)

@@ -98,9 +98,12 @@ class Family:
         register(Entry(architecture, self.name, summary, self.paper, chosen, published, tuple(weights)))
 
     def register_nano(self, architecture: Architecture, size: str) -> None:
-        """Register the family's smallest model, without published figures; `size` is its number of parameters."""
+        """Register a small model without published figures; `size` is its number of parameters.
+
+        The border of a small image is not cut for evaluation: it is a part of what the image shows.
+        """
         summary = f"{size} parameters, for small images and quick studies"
-        register(Entry(architecture, self.name, summary, self.paper))
+        register(Entry(architecture, self.name, summary, self.paper, Preprocessing(crop_pct=1.0)))
 
 
 def model_entry(name: str) -> Entry:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
 from hexavit.errors import HexavitError, RunError
-from hexavit.files import PARTS
+from hexavit.files import PARTS, write_json
 from hexavit.images.preprocess import InputSpec
 from hexavit.run_paths import RunPaths, Weights
 
@@ -61,6 +62,21 @@ class Run(RunPaths):
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise RunError(f"{self.classes_file}: this file of the run is damaged (it is not a list of names)")
         return tuple(names)
+
+    def thresholds(self, which: Weights = "best") -> tuple[float, ...] | None:
+        """For each class the probability from which it is predicted; None for data with one class per image."""
+        if not self.thresholds_file.is_file():
+            return None
+        stored = self._read_json(self.thresholds_file)
+        values = stored.get(which) if isinstance(stored, dict) else None
+        if not isinstance(values, list) or not all(isinstance(value, float) for value in values):
+            raise RunError(f"{self.thresholds_file}: this file of the run is damaged (it has no thresholds)")
+        return tuple(values)
+
+    def write_thresholds(self, values: Sequence[float], *, best: bool) -> None:
+        """Write the thresholds of the last weights, and of the best ones if these are the same."""
+        kept = {} if best or not self.thresholds_file.is_file() else self._read_json(self.thresholds_file)
+        write_json(self.thresholds_file, {**kept, "last": list(values), **({"best": list(values)} if best else {})})
 
     def input_spec(self) -> InputSpec:
         """Preprocessing of images."""
@@ -187,7 +203,7 @@ def next_free_path(path: Path) -> Path:
 def _files(run: Run) -> tuple[Path, ...]:
     """Files that a run writes into its folder. The configuration is last, because it marks a run."""
     found = (run.architecture, run.classes_file, run.input_file, run.split_file, run.history, run.metrics, run.curves)
-    return (*found, *run.path.glob("bad_batch.*safetensors"), *run.path.glob(PARTS), run.config)
+    return (*found, run.thresholds_file, *run.path.glob("bad_batch.*safetensors"), *run.path.glob(PARTS), run.config)
 
 
 def _ours(run: Run) -> bool:

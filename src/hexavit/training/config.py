@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import yaml
 
-from hexavit.data.source import Augment, OnBadImage
+from hexavit.data.source import Augment, Balance, OnBadImage
 from hexavit.errors import HexavitError, nearest
 from hexavit.inference.device import Device
 
@@ -94,9 +94,14 @@ class TrainConfig:
         None
     )
     label_smoothing: Annotated[float, "share of the target spread evenly over the classes"] = 0.1
+    balance: Annotated[
+        Balance, "unbalanced classes: none, weights (in the loss), sampler (rare classes are drawn more often)"
+    ] = "none"
     mixup: Annotated[float, "alpha of Mixup; 0 turns it off"] = 0.0
     cutmix: Annotated[float, "alpha of CutMix; 0 turns it off"] = 0.0
-    augment: Annotated[Augment, "none, shift (small affine), crop (and flip), rand (RandAugment, erasing)"] = "auto"
+    augment: Annotated[
+        Augment, "none, shift (small affine), flip (and shift), crop (and flip), rand (RandAugment, erasing)"
+    ] = "auto"
     magnitude: Annotated[int, "strength of RandAugment, up to 10; used by `rand` only"] = 9
     policy: Annotated[
         str | None, "timm's policy of `rand`, instead of magnitude, such as rand-m9-mstd0.5-inc1 or augmix-m5"
@@ -175,7 +180,11 @@ class TrainConfig:
         if self.token_loss_weight != type(self).token_loss_weight and not of_tokens:
             raise ConfigError("token_loss_weight is of label_maps or mix_token, and neither is given")
         _check_rates(self)
-        if self.augment in ("none", "shift") and (self.color_jitter is not None or self.interpolation == "random"):
+        if self.balance == "sampler" and self.repeats > 1:
+            raise ConfigError("balance sampler cannot be combined with repeats: use balance weights, or repeats 1")
+        if self.augment in ("none", "shift", "flip") and (
+            self.color_jitter is not None or self.interpolation == "random"
+        ):
             raise ConfigError(f"color_jitter and random interpolation need augment crop or rand, not {self.augment}")
         if self.policy is not None and self.augment not in ("auto", "rand"):
             raise ConfigError(f"policy needs augment rand, not {self.augment}")

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from hexavit.data import Source
 from hexavit.data.augment import training_transform
-from hexavit.data.loader import Images, choose_workers, make_loader, stop_workers, worker_errors
+from hexavit.data.loader import Images, choose_workers, make_loader, sampling_weights, stop_workers, worker_errors
 from hexavit.data.seeding import seeded
 from hexavit.errors import DataError, RunError
 from hexavit.files import write_json, write_text
@@ -55,10 +55,10 @@ class Trained:
 
     Attributes:
         run: the run folder.
-        metrics: the content of ``metrics.json``: ``accuracy``, ``loss`` (and ``top5``) of the best epoch on the
-            validation images, ``best_epoch``, ``last_accuracy``, ``epochs``, ``steps``, ``parameters``,
-            ``train_images``, ``held_out_images`` (validation images), ``micro_batch`` (images in one forward pass of a
-            device), ``images_per_second`` and ``seconds`` (of the training steps).
+        metrics: the content of ``metrics.json``: ``accuracy``, ``loss`` (and ``top5``, or ``map`` and ``f1``) of the
+            best epoch on the validation images, ``best_epoch``, ``last_accuracy``, ``epochs``, ``steps``,
+            ``parameters``, ``train_images``, ``held_out_images`` (validation images), ``micro_batch`` (images in one
+            forward pass of a device), ``images_per_second`` and ``seconds`` (of the training steps).
     """
 
     run: Run
@@ -198,7 +198,7 @@ def _fit(prepared: PreparedRun, console: Console, launch: Launch, others: Sequen
         state = None if prepared.checkpoint is None else TrainState(**prepared.checkpoint["train_state"])
         loading: dict[str, Any] = {
             "batch_size": config.batch_size,
-            "workers": choose_workers(config.workers, train_images.source, free=device.type != "cpu"),
+            "workers": choose_workers(config.workers, prepared.source, free=device.type != "cpu"),
             "pin_memory": device.type == "cuda",
             "processes": launch.processes,
         }
@@ -208,6 +208,7 @@ def _fit(prepared: PreparedRun, console: Console, launch: Launch, others: Sequen
             begin=(0, 0) if state is None else (state.epoch, state.step),
             halo=prepared.objective.mixture is not None,
             repeats=config.repeats,
+            weights=sampling_weights(prepared.source, train_images.numbers) if config.balance == "sampler" else None,
             **loading,
         )
         val_loader = make_loader(val_images, training=False, **loading)
@@ -301,7 +302,7 @@ def _final_metrics(loop: TrainingLoop) -> dict[str, float]:
     seconds = sum(row["seconds"] for row in loop.history)
     images = sum(row["seconds"] * row["images_per_second"] for row in loop.history)
     return {
-        **{name: best[name] for name in ("accuracy", "top5", "loss") if name in best},
+        **{name: best[name] for name in ("accuracy", "top5", "map", "f1", "loss") if name in best},
         "best_epoch": best["epoch"],
         "last_accuracy": last["accuracy"],
         "epochs": last["epoch"],

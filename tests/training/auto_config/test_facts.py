@@ -16,6 +16,34 @@ def test_data_is_looked_at() -> None:
     assert (facts.images, facts.classes, facts.channels, facts.size, facts.mirrored) == (1438, 10, 1, (32, 32), False)
     facts = gather_facts({"data": str(digits_folder()), "val_fraction": 0.5, "device": "cpu"}).data
     assert (facts.images, facts.classes, facts.side, facts.mirrored) == (15, 3, 8, True)
+    assert (facts.channels, facts.imbalance, facts.multilabel) == (1, 1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "channels"),
+    [("L", 90, 1), ("1", 1, 1), ("RGB", (90, 90, 90), 1), ("RGBA", (90, 90, 90, 20), 1), ("RGB", (90, 91, 90), 3)],
+)
+def test_grey_images_stay_grey(tmp_path: Path, mode: str, colour: object, channels: int) -> None:
+    """Whatever the file stores; a single image in colour is enough for three channels."""
+    for label, count in (("first", 9), ("second", 3)):
+        (tmp_path / label).mkdir()
+        for number in range(count):
+            Image.new("L", (30, 20), number).save(tmp_path / label / f"{number}.png")
+    Image.new(mode, (30, 20), colour).save(tmp_path / "first" / "last.png")  # type: ignore[arg-type]
+    facts = gather_facts({"data": str(tmp_path), "val_fraction": 0.1, "device": "cpu"}).data
+    assert (facts.channels, facts.side) == (channels, 20)
+    assert facts.imbalance == 9 / 2
+
+
+def test_classes_named_by_a_character_are_not_mirrored(tmp_path: Path) -> None:
+    for label in "3A":
+        for number in range(3):
+            (tmp_path / label).mkdir(exist_ok=True)
+            Image.new("L", (28, 28), number).save(tmp_path / label / f"{number}.png")
+    given = {"data": str(tmp_path), "device": "cpu"}
+    assert not gather_facts(given).data.mirrored
+    (tmp_path / "A").rename(tmp_path / "ankle boot")
+    assert gather_facts(given).data.mirrored
 
 
 def test_the_size_is_that_of_the_readable(tmp_path: Path) -> None:

@@ -17,7 +17,10 @@ from hexavit.training.auto_config.rules import (
     LEARNING_RATES,
     SCHEDULES,
     SIDES,
+    SMALL_MODELS,
+    SMALL_STRENGTH,
     STRENGTHS,
+    UNBALANCED,
     ModelCost,
     choose_settings,
     model_cost,
@@ -37,7 +40,14 @@ MODELS = (
     Candidate("cvt_13", 224, 20, 4.5e9, 0.816),
     Candidate("cvt_21", 224, 32, 7.1e9, 0.825),
 )
-SIZES = {"nano": (0.6, 4e6, 4e5), "tiny": (6.4, 1.2e9, 6e7), "_13": (20, 4.5e9, 9e7), "_21": (32, 7.1e9, 1.5e8)}
+SMALL_OBJECTS = DataFacts(10_000, 10, 1, 28)
+SIZES = {
+    "fine_nano": (0.8, 22e6, 2e6),
+    "nano": (0.6, 4e6, 4e5),
+    "tiny": (6.4, 1.2e9, 6e7),
+    "_13": (20, 4.5e9, 9e7),
+    "_21": (32, 7.1e9, 1.5e8),
+}
 
 
 def roughly(architecture: Architecture) -> ModelCost:
@@ -57,6 +67,38 @@ def test_small_images_get_a_small_model_at_their_size() -> None:
     assert (config.model, config.img_size, config.in_chans) == ("cvt_nano", (32, 32), 1)
     assert (config.augment, config.mixup, config.cutmix, config.erasing) == ("shift", 0, 0, 0)
     assert chosen(replace(PHOTOS, side=50), CPU).img_size == (64, 64)
+
+
+def test_small_objects_are_mirrored_and_shifted_and_not_cropped() -> None:
+    config = chosen(SMALL_OBJECTS, CPU)
+    assert (config.model, config.img_size, config.in_chans) == ("cvt_fine_nano", (32, 32), 1)
+    assert (config.augment, config.erasing, config.mixup, config.cutmix) == ("flip", 0, 0, 0)
+    assert config.epochs == 10
+    assert chosen(replace(SMALL_OBJECTS, images=60_000), CPU).augment == "flip"
+    assert chosen(replace(SMALL_OBJECTS, images=60_000), GPU, epochs=300).augment == "rand"
+    assert chosen(replace(SMALL_OBJECTS, mirrored=False), CPU).augment == "shift"
+    assert chosen(SMALL_OBJECTS, CPU, augment="none").augment == "none"
+    assert chosen(replace(PHOTOS, images=500), CPU).augment == "crop"
+
+
+def test_unbalanced_classes_are_balanced_with_a_reason() -> None:
+    def balanced(data: DataFacts, **given: Any) -> tuple[str, list[str]]:
+        config, reasons = choose_settings(Facts(data, CPU, MODELS), {"data": "data", **given}, roughly)
+        return config.balance, [line for line in reasons if line.startswith("balance")]
+
+    assert balanced(replace(DIGITS, imbalance=9.9)) == ("none", [])
+    many = "the most frequent class has 12 times as many images as the rarest; "
+    weights = "balance weights: " + many + "the loss weights classes by the inverse of their number of images"
+    assert balanced(replace(DIGITS, imbalance=12.0)) == ("weights", [weights])
+    drawn = "balance sampler: " + many + "images of rare classes are drawn more often"
+    assert balanced(replace(DIGITS, imbalance=12.0, multilabel=True)) == ("sampler", [drawn])
+    assert balanced(replace(DIGITS, imbalance=12.0), mix_token=True) == ("sampler", [drawn])
+    assert balanced(replace(DIGITS, imbalance=12.0), balance="none") == ("none", [])
+
+
+def test_several_classes_are_not_smoothed() -> None:
+    assert chosen(replace(PHOTOS, multilabel=True), CPU).label_smoothing == 0.0
+    assert chosen(PHOTOS, CPU).label_smoothing == 0.1
 
 
 def test_photographs_get_what_the_time_allows() -> None:
@@ -182,6 +224,12 @@ def test_the_page_shows_the_values_of_the_tables() -> None:
         (20_000_000, "rand", 7, 0.1, 0.2, 0, 0.05),
         (inf, "rand", 9, 0.25, 0.8, 1, 0.1),
     ]
+    assert "`cvt_nano` for up to 2,000 images, else [`cvt_fine_nano`]" in page
+    assert ((2_000, "cvt_nano"), (inf, "cvt_fine_nano")) == SMALL_MODELS
+    assert "up to 2,000,000 shown" in page
+    assert SMALL_STRENGTH[0] == 2_000_000
+    assert "at least ten times as many images as the rarest" in page
+    assert UNBALANCED == 10
     assert "0.002 up to 2 M parameters, 0.0005 up to 10 M, else 0.00025" in page
     assert ((2, 0.002), (10, 0.0005), (inf, 0.00025)) == LEARNING_RATES
     assert "224, 160, 128, 96" in page

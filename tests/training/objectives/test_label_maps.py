@@ -116,7 +116,7 @@ def test_maps_are_read_with_their_images(tmp_path: Path) -> None:
         assert torch.equal(images[Draw(0, 7)][0], image)
         assert 0 <= float(crop[0]) <= 1
         assert not torch.equal(images[Draw(1, 7)][0], image)
-    with pytest.raises(DataError, match="cannot follow the rotations of shift"):
+    with pytest.raises(DataError, match="not shift, whose shifts they cannot follow"):
         MappedImages(images, maps, spec, "shift")
 
 
@@ -182,7 +182,7 @@ def test_mix_token_without_maps(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--model", "lvvit_nano", "--label-maps", "nowhere"], "nowhere: there is no such folder of label maps"),
         (
             ["--model", "lvvit_nano", "--label-maps", "MAPS", "--augment", "shift"],
-            "cannot follow the rotations of shift",
+            "not shift, whose shifts they cannot follow",
         ),
         (
             ["--model", "lvvit_nano", "--mix-token", "--teacher", "x"],

@@ -12,7 +12,7 @@ from tests.parity import golden
 import hexavit
 from hexavit.errors import HexavitError
 from hexavit.training.objectives.distillation import Distillation
-from hexavit.training.objectives.losses import CrossEntropy, MeanCrossEntropy
+from hexavit.training.objectives.losses import BinaryCrossEntropy, CrossEntropy, MeanCrossEntropy
 from hexavit.training.objectives.token_labels import Box, TokenLabels, mixed_tokens, token_label_targets
 
 REFERENCE = Path(__file__).parents[2] / "parity" / "reference"
@@ -164,3 +164,26 @@ def test_boxes() -> None:
 def test_errors(call: Any, sentence: str) -> None:
     with pytest.raises(HexavitError, match=sentence):
         call(torch.zeros(2, 3))
+
+
+def test_binary_cross_entropy_by_hand() -> None:
+    logits, target = torch.tensor([[0.0, 2.0], [1.0, -1.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    # log(1 + e^-x) where the target is 1, log(1 + e^x) where it is 0
+    terms = torch.tensor([[0.693147, 2.126928], [1.313262, 1.313262]])
+    assert BinaryCrossEntropy()(logits, target).item() == pytest.approx(float(terms.mean()), rel=1e-5)
+    weighted = terms * torch.tensor([[3.0, 1.0], [1.0, 0.5]])
+    loss = BinaryCrossEntropy(weight=torch.tensor([3.0, 0.5]))(logits, target)
+    assert loss.item() == pytest.approx(float(weighted.mean()), rel=1e-5)
+    other = torch.tensor([[0.693147, 0.126928], [0.313262, 0.313262]])  # against the opposite targets
+    smoothed = BinaryCrossEntropy(0.2)(logits, target).item()
+    assert smoothed == pytest.approx(float((0.9 * terms + 0.1 * other).mean()), rel=1e-5)
+
+
+def test_weights_do_not_depend_on_the_batch() -> None:
+    """The mean over images, so that micro-batches add up to the whole batch."""
+    logits, target = drawn(1, 6, 3), torch.tensor([0, 1, 2, 2, 1, 0])
+    loss = CrossEntropy(0.1, torch.tensor([0.5, 2.0, 1.0]))
+    parts = [loss(logits[part], target[part]) for part in (slice(0, 4), slice(4, 6))]
+    assert float(loss(logits, target)) == pytest.approx(float(parts[0] * 4 / 6 + parts[1] * 2 / 6), rel=1e-6)
+    one_hot = torch.eye(3)[target]
+    assert float(loss(logits, target)) == pytest.approx(float(loss(logits, one_hot)), rel=1e-6)

@@ -26,6 +26,7 @@ from hexavit.models.registry import Family, Published
 
 PAPER = "https://arxiv.org/abs/2103.15808"
 _README = "microsoft/CvT, README.md, at f851e681"
+FIRST = Part("conv", kernel=7, stride=4, padding=2)
 
 
 def _cvt(
@@ -35,15 +36,14 @@ def _cvt(
     depths: Sequence[int],
     drop_path: float,
     img_size: int = 224,
+    first: Part = FIRST,
 ) -> Architecture:
-    """CvT: a 7x7/4 embedding in the first stage, 3x3/2 in the others; drop path in the last stage only."""
+    """CvT: the embedding `first`, then 3x3/2 in the other stages; drop path in the last stage only."""
     stages = tuple(
         Stage(
             dim=dim,
             depth=depth,
-            tokens=Part("conv", kernel=7, stride=4, padding=2)
-            if i == 0
-            else Part("conv", kernel=3, stride=2, padding=1),
+            tokens=Part("conv", kernel=3, stride=2, padding=1) if i else first,
             attention=Part("conv_projection", heads=head, stride_kv=2),
             feedforward=Part("mlp", act="quick_gelu"),
             drop_path=drop_path if i == len(dims) - 1 else 0.0,
@@ -129,6 +129,10 @@ def cvt_vit_pytorch(
 
 _FAMILY = Family("cvt", PAPER)
 _FAMILY.register_nano(_cvt("cvt_nano", (32, 64, 128), (1, 2, 4), (1, 1, 2), 0.0, img_size=32), "CvT at half a million")
+_FAMILY.register_nano(
+    _cvt("cvt_fine_nano", (32, 64, 128), (1, 2, 4), (1, 2, 3), 0.0, 32, Part("conv", kernel=7, stride=2, padding=3)),
+    "CvT with grids of 16, 8 and 4 at one million",
+)
 _FAMILY.register(
     _cvt("cvt_13", (64, 192, 384), (1, 3, 6), (1, 2, 10), 0.1),
     "CvT-13",

@@ -22,6 +22,8 @@ class DataFacts:
         side: median over a sample of images of the shorter side, in pixels.
         size: image size that the data set suggests, if it does.
         mirrored: whether its images may be flipped and cropped.
+        imbalance: number of training images of the most frequent class, as a multiple of that of the rarest.
+        multilabel: whether images have several classes or none.
     """
 
     images: int
@@ -30,6 +32,8 @@ class DataFacts:
     side: int
     size: Size | None = None
     mirrored: bool = True
+    imbalance: float = 1.0
+    multilabel: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,8 +14,8 @@ from hexavit._deprecated import renamed
 from hexavit.architecture import Architecture
 from hexavit.data import Source, open_source
 from hexavit.data.split import make_split, take_images
-from hexavit.data.statistics import check_takes
-from hexavit.errors import DataError, HexavitError, nearest
+from hexavit.data.statistics import check_takes, is_grey, readable
+from hexavit.errors import HexavitError, nearest
 from hexavit.inference.device import pick_device
 from hexavit.models.registry import Entry, find_weight, list_models, model_entry
 from hexavit.parts.registry import part_class
@@ -58,24 +58,31 @@ def _data_facts(source: Source, given: Mapping[str, Any]) -> DataFacts:
     split = make_split(source, given.get("val_fraction", default.val_fraction), seed)
     split = take_images(source, split, given.get("train_images"), seed)
     train, hints = split["train"], source.hints
-    sample = () if hints.size else train[:: -(-len(train) // _SAMPLE)]
-    sides = [side for index in sample if (side := _shorter_side(source, index))]
+    sample = () if hints.size else readable(source, train[:: -(-len(train) // _SAMPLE)])
+    seen = [(min(image.size), is_grey(image)) for _, image in sample]
+    side = round(median(shorter for shorter, _ in seen)) if seen else max(hints.size or (224,))
+    grey = bool(seen) and hints.channels == 3 and all(without_colour for _, without_colour in seen)
     return DataFacts(
         images=len(train),
         classes=len(source.classes),
-        channels=hints.channels,
-        side=round(median(sides)) if sides else max(hints.size or (224,)),
+        channels=1 if grey else hints.channels,
+        side=side,
         size=hints.size,
-        mirrored=hints.augment != "shift",
+        mirrored=hints.augment != "shift" and not (side <= SMALL and _characters(source.classes)),
+        imbalance=_imbalance(source.class_counts(train)),
+        multilabel=source.label_sets is not None,
     )
 
 
-def _shorter_side(source: Source, index: int) -> int | None:
-    """In pixels. None for a broken image: an error names it before training starts."""
-    try:
-        return min(source.load(index).size)
-    except DataError:
-        return None
+def _imbalance(counts: Sequence[int]) -> float:
+    """The largest number of images of a class as a multiple of the smallest; classes without images do not count."""
+    occurring = [count for count in counts if count]
+    return max(occurring) / min(occurring)
+
+
+def _characters(classes: Sequence[str]) -> bool:
+    """Whether the classes are named by single characters, as those of characters are."""
+    return all(len(name) == 1 for name in classes)
 
 
 def this_machine(device: Any = "auto") -> Machine:

@@ -32,8 +32,8 @@ __getattr__ = renamed(
 )
 
 HOUR = 3600.0
-SMALL_MODEL = "cvt_nano"
-"""The model for small images: that of `hexavit demo`, measured over five seeds."""
+SMALL_MODELS = ((2_000, "cvt_nano"), (inf, "cvt_fine_nano"))
+"""Number of small images, and the model for up to that many; the first is measured on the digits, over five seeds."""
 SIDES = (224, 160, 128, 96)
 """Image sizes for photographs, best first; each costs a little more than half of the one before."""
 MANY = 100_000
@@ -86,6 +86,12 @@ STRENGTHS: tuple[tuple[float, str, dict[str, Any]], ...] = (  # up to this many 
         {"augment": "rand", "magnitude": 9, "erasing": 0.25, "mixup": 0.8, "cutmix": 1.0, "drop_path": 0.1},
     ),
 )
+
+
+SMALL_STRENGTH = (2e6, {**STRENGTHS[0][2], "augment": "flip"})
+"""Images shown of at most :data:`SMALL` pixels up to which they are only mirrored and shifted."""
+UNBALANCED = 10.0
+"""From this ratio of the most frequent class to the rarest on, classes are balanced."""
 
 
 class ModelCost(NamedTuple):
@@ -157,6 +163,7 @@ def choose_settings(
     model = cost(architecture)
     for rule in (_choose_batch, _choose_epochs, _choose_learning_rates, _choose_regularization):
         add(rule(facts, settings, model))
+    add(_choose_balance(facts, settings))
     return TrainConfig.from_mapping(settings), tuple(reasons)
 
 
@@ -182,7 +189,8 @@ def _choose_model(facts: Facts, settings: Mapping[str, Any], cost: CostFunction)
         sides = tuple(side for side in SIDES if side - 32 < data.side) or SIDES[-1:]
     if sides[0] <= SMALL:
         size = data.size or (sides[0], sides[0])
-        return {"model": SMALL_MODEL, "img_size": size}, f"{images}; the model of `hexavit demo`"
+        model = next(name for most, name in SMALL_MODELS if data.images <= most)
+        return {"model": model, "img_size": size}, f"{images}; the model for up to {SMALL} pixels"
     found, side, why = _best_candidate(facts, sides)
     return {"model": found.name, "img_size": (side, side)}, f"{images}; {why}"
 
@@ -238,7 +246,7 @@ def _choose_channels(facts: Facts) -> Choice:
     start = facts.start
     if start is not None and start.channels in (1, 3) and facts.data.channels in (1, 3):
         return {"in_chans": start.channels}, "of the initial weights"
-    return {"in_chans": facts.data.channels}, "of the images"
+    return {"in_chans": facts.data.channels}, "the images are grey" if facts.data.channels == 1 else "of the images"
 
 
 def _choose_precision(facts: Facts) -> Choice:
@@ -311,6 +319,10 @@ def _choose_regularization(facts: Facts, settings: Mapping[str, Any], model: Mod
     if augment == "none":  # then without erasing and mixing too
         name, values = STRENGTHS[0][1:]
     why = f"{name} augmentation for {shown:,} images shown in total"
+    varied = augment in ("none", "crop", "rand") or settings.get("policy")
+    if facts.data.side <= SMALL and shown <= SMALL_STRENGTH[0] and not varied:
+        values = SMALL_STRENGTH[1]
+        why = f"small images are mirrored and shifted, and not cropped, for {shown:,} images shown in total"
     values = dict(values)
     if not flips:
         values = {**STRENGTHS[0][2], "augment": "shift"}
@@ -320,12 +332,26 @@ def _choose_regularization(facts: Facts, settings: Mapping[str, Any], model: Mod
         values.pop("magnitude", None)
     if settings.get("label_maps") or settings.get("mix_token"):
         values |= {"augment": "rand" if flips else "none", "mixup": 0.0, "cutmix": 0.0}
-    return {**values, "label_smoothing": 0.1}, why
+    return {**values, "label_smoothing": 0.0 if facts.data.multilabel else 0.1}, why
+
+
+def _choose_balance(facts: Facts, settings: Mapping[str, Any]) -> Choice:
+    """Nothing is chosen while the classes are about as frequent as one another."""
+    of_tokens = settings.get("label_maps") or settings.get("mix_token")
+    repeated = settings.get("repeats", 1) > 1
+    if facts.data.imbalance < UNBALANCED or (of_tokens and repeated):  # for which neither way is possible
+        return {}, ""
+    why = f"the most frequent class has {facts.data.imbalance:.0f} times as many images as the rarest; "
+    if (facts.data.multilabel or of_tokens) and not repeated:
+        return {"balance": "sampler"}, why + "images of rare classes are drawn more often"
+    return {"balance": "weights"}, why + "the loss weights classes by the inverse of their number of images"
 
 
 AUTOMATIC_SETTINGS = frozenset(
     {"model", "img_size", "in_chans", "precision", "batch_size", "epochs", "warmup_epochs", "lr", "head_lr"}
     | {"layer_decay", "weight_decay", "label_smoothing", "drop_path"}
-    | {"augment", "magnitude", "erasing", "mixup", "cutmix"}
+    | {"augment", "magnitude", "erasing", "mixup", "cutmix", "balance"}
 )
-"""Names of the settings that are chosen. If all are given, the data is not inspected."""
+"""Names of the settings that are chosen."""
+INSPECTED_FOR = AUTOMATIC_SETTINGS - {"balance"}
+"""If these are given, the data is not inspected; the ``config.yaml`` of version 0.1 has no ``balance``."""

@@ -9,8 +9,8 @@ Row = dict[str, float]
 
 
 def best_row(history: Sequence[Row]) -> Row:
-    """The first epoch with the highest validation accuracy."""
-    return max(history, key=lambda row: row["accuracy"])
+    """The first epoch with the highest validation accuracy, or mean average precision if there is one."""
+    return max(history, key=lambda row: row.get("map", row["accuracy"]))
 
 
 def stopped_early(history: Sequence[Row], patience: int) -> bool:

@@ -16,9 +16,10 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from hexavit.data.loader import UNCOUNTED
+from hexavit.data.loader import is_counted
 from hexavit.data.seeding import derive
 from hexavit.evaluation.metrics import accuracies, figure
+from hexavit.evaluation.multilabel import MultilabelMetrics
 from hexavit.processes import Processes
 from hexavit.runs.run_folder import Run
 from hexavit.training.config import TrainConfig
@@ -34,7 +35,7 @@ from hexavit.training.loop.schedule import scheduled_factor, set_learning_rate, 
 from hexavit.training.loop.sharding import gathered, shard, split_optimizer, split_weights
 from hexavit.training.loop.signals import Interrupted, SignalListener
 from hexavit.training.loop.train_state import TrainState
-from hexavit.training.objectives.losses import CrossEntropy
+from hexavit.training.objectives.losses import BinaryCrossEntropy, CrossEntropy
 from hexavit.training.objectives.objective import Objective
 
 Loader = DataLoader[tuple[Tensor, int]]
@@ -75,9 +76,11 @@ class TrainingLoop:
         state: position in the run.
         history: one :data:`Row` per finished epoch: ``epoch`` (from 1), ``step``, ``learning_rate``, ``train_loss``,
             what the objective logs besides it (token labels: ``train_accuracy`` and ``train_token_accuracy``), the
-            validation ``loss``, ``accuracy`` and ``top5``, ``micro_batch``, ``images_per_second`` and ``seconds`` (of
-            the training steps).
+            validation ``loss``, ``accuracy`` and ``top5`` (or ``map`` and ``f1``), ``micro_batch``,
+            ``images_per_second`` and ``seconds`` (of the training steps).
         ema: the moving average of the weights, or None.
+        thresholds: for each class the probability from which it is predicted, by the last validation; None for data
+            with one class per image.
         saved: position of the newest checkpoint.
     """
 
@@ -111,8 +114,10 @@ class TrainingLoop:
         else:
             self.module, self.optimizer = fabric.setup(compiled, make_optimizer(model, config))
         self.objective = objective.to(fabric.device)
-        self.validation_loss = CrossEntropy()
-        self.accuracies = accuracies(num_classes).to(fabric.device)
+        multilabel = isinstance(objective.base, BinaryCrossEntropy)
+        self.validation_loss = BinaryCrossEntropy() if multilabel else CrossEntropy()
+        self.accuracies = (MultilabelMetrics() if multilabel else accuracies(num_classes)).to(fabric.device)
+        self.thresholds: list[float] | None = None
         self.state = TrainState()
         self.history: list[Row] = []
         self.saved: TrainState | None = None
@@ -268,7 +273,10 @@ class TrainingLoop:
 
     @torch.no_grad()  # not inference_mode, in which split weights cannot be gathered
     def validate(self) -> dict[str, float]:
-        """Validation ``loss``, ``accuracy`` and, with more than five classes, ``top5``."""
+        """Validation ``loss``, ``accuracy`` and, with more than five classes, ``top5``, or ``map`` and ``f1``.
+
+        Sets :attr:`thresholds` where images may have several classes.
+        """
         model = self.evaluated_model.eval()
         self.accuracies.reset()
         sums = [0.0, 0.0]  # of losses and images
@@ -278,14 +286,17 @@ class TrainingLoop:
             self._agree(0.0, 1)
             self._stop_if_requested()
         total, count = self.processes.total(sums, self.fabric.device)
+        computed: dict[str, Tensor] = dict(self.accuracies.compute())
+        if (thresholds := computed.pop("thresholds", None)) is not None:
+            self.thresholds = thresholds.tolist()
         return {
             "loss": figure(torch.tensor(total / count)),
-            **{name: figure(value) for name, value in self.accuracies.compute().items()},
+            **{name: figure(value) for name, value in computed.items()},
         }
 
     def validation_step(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, int]:
         """Add a batch to the accuracies; returns the sum of its losses and the number of its images."""
-        counted, total = labels != UNCOUNTED, 0.0
+        counted, total = is_counted(labels), 0.0
         if not self.config.shard:
             images, labels, counted = images[counted], labels[counted], counted[counted]
         for some in self._chunks(len(labels)):
@@ -325,7 +336,7 @@ class TrainingLoop:
         self.history.append(row)
         weights = gathered(self.evaluated_model.state_dict())
         if self.processes.rank == 0:
-            self.writer.write(self.history, weights)
+            self.writer.write(self.history, weights, self.thresholds)
         self.state.next_epoch()
         self.save_checkpoint()
         for listener in self.listeners:

@@ -32,9 +32,10 @@ class ProgressLines(Listener):
     def on_epoch(self, row: Row) -> None:
         done = row["epoch"] - self._done_before
         left = (time.monotonic() - self._began) / done * max(0, self.length - row["epoch"])
+        precision = f"mAP {row['map']:.2%}  " if "map" in row else ""
         self.console.print(
             f"epoch {row['epoch']}/{self.epochs}  loss {row['train_loss']:.3f}  validation loss {row['loss']:.3f}  "
-            f"accuracy {row['accuracy']:.2%}  {row['images_per_second']:.0f} images/s  {left:.0f} s left",
+            f"accuracy {row['accuracy']:.2%}  {precision}{row['images_per_second']:.0f} images/s  {left:.0f} s left",
             highlight=False,
             soft_wrap=True,
         )

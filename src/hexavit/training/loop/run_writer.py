@@ -43,11 +43,22 @@ class RunWriter:
         else:
             self.run.history.unlink(missing_ok=True)
 
-    def write(self, history: Sequence[Row], state: Mapping[str, Tensor]) -> None:
-        """Write the files of a finished epoch, the last row of ``history``, and a state dict of the model."""
+    def write(
+        self, history: Sequence[Row], state: Mapping[str, Tensor], thresholds: Sequence[float] | None = None
+    ) -> None:
+        """Write the files of a finished epoch.
+
+        Args:
+            history: of all epochs.
+            state: state dict of the model.
+            thresholds: of its classes, for data with several classes per image.
+        """
         weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        best = best_row(history) is history[-1]
+        if thresholds is not None:
+            self.run.write_thresholds(thresholds, best=best)
         self._write_weights(weights, "last")
-        if best_row(history) is history[-1]:
+        if best:
             self._write_weights(weights, "best")
         self._write_table(history)
         self._log(history[-1])

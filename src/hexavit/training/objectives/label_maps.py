@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms import functional as F
 
 from hexavit.data.augment import Kind, training_transform
-from hexavit.data.loader import UNCOUNTED, Draw, Images
+from hexavit.data.loader import Draw, Images
 from hexavit.data.seeding import seeded
 from hexavit.errors import DataError
 from hexavit.images.decode import to_channels
@@ -50,7 +50,7 @@ class MappedImages(Images):
         strength: `magnitude` of RandAugment and share of `erasing`.
 
     Raises:
-        DataError: the kind is `shift`, which is geometric.
+        DataError: the kind is `shift` or `flip`, which move pixels without a crop.
     """
 
     def __init__(self, images: Images, maps: LabelMaps, spec: InputSpec, kind: Kind, **strength: Any) -> None:
@@ -66,14 +66,13 @@ class MappedImages(Images):
         logits, classes = self.maps.load(number)
         if flipped:
             logits, classes = logits.flip(-1), classes.flip(-1)
-        label = self.labels[self.source.labels[number]] if draw.counts else UNCOUNTED
-        return image, Mapped(label, logits, classes, crop)
+        return image, Mapped(self.target(draw), logits, classes, crop)
 
 
 def check_augmentation(kind: Kind) -> None:
-    """Raise `DataError` for `shift`: label maps follow crops and flips only."""
-    if kind == "shift":
-        raise DataError("label maps need augment none, crop or rand: they cannot follow the rotations of shift")
+    """Raise `DataError` for `shift` and `flip`: label maps follow crops, and the mirroring after them, only."""
+    if kind in ("shift", "flip"):
+        raise DataError(f"label maps need augment none, crop or rand, not {kind}, whose shifts they cannot follow")
 
 
 def _keep_colours(step: Any) -> None:

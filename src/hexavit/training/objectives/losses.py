@@ -17,21 +17,51 @@ class CrossEntropy(nn.Module):
 
     Args:
         label_smoothing: share of the target spread evenly over the classes.
+        weight: (K,), factor of each class's term. The loss is the mean over images and is not divided by their weights,
+            so that it does not depend on which images are in a batch together.
 
     Shapes:
         logits (B, K); target (B,) of class indices or (B, K) of probabilities; loss ().
     """
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    weight: Tensor | None
+
+    def __init__(self, label_smoothing: float = 0.0, weight: Tensor | None = None) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
+        self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         if not isinstance(logits, Tensor):
             raise ArchitectureError(
                 f"cross-entropy needs one tensor of logits; this model returns several, as a {type(logits).__name__}"
             )
-        return F.cross_entropy(logits.float(), target, label_smoothing=self.label_smoothing)
+        if self.weight is not None and target.ndim == 1:  # with indices, PyTorch divides by the sum of the weights
+            target = F.one_hot(target, logits.shape[1]).float()
+        return F.cross_entropy(logits.float(), target, self.weight, label_smoothing=self.label_smoothing)
+
+
+class BinaryCrossEntropy(nn.Module):
+    """Binary cross-entropy of the sigmoid of each logit, for images with several classes or none; the mean over all.
+
+    Args:
+        label_smoothing: s moves the targets from 0 and 1 to s / 2 and 1 - s / 2.
+        weight: (K,), factor of the term of each class where the target is 1.
+
+    Shapes:
+        logits (B, K); target (B, K) in [0, 1]; loss ().
+    """
+
+    weight: Tensor | None
+
+    def __init__(self, label_smoothing: float = 0.0, weight: Tensor | None = None) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+        self.register_buffer("weight", weight, persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        target = target.float() * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits.float(), target, pos_weight=self.weight)
 
 
 class MeanCrossEntropy(nn.Module):
@@ -42,14 +72,15 @@ class MeanCrossEntropy(nn.Module):
 
     Args:
         label_smoothing: as in :class:`CrossEntropy`.
+        base: the loss of one output; by default that cross-entropy.
 
     Shapes:
         outputs (B, K) or (B, N, K) each: every token has the target of its image; target as in :class:`CrossEntropy`.
     """
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    def __init__(self, label_smoothing: float = 0.0, base: nn.Module | None = None) -> None:
         super().__init__()
-        self.cross_entropy = CrossEntropy(label_smoothing)
+        self.cross_entropy = base or CrossEntropy(label_smoothing)
 
     def forward(self, outputs: tuple[Tensor, ...] | Tensor, target: Tensor) -> Tensor:
         each = (outputs,) if isinstance(outputs, Tensor) else outputs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -17,10 +17,10 @@ from hexavit.models.registry import list_models
 from hexavit.network.block import out_size
 from hexavit.teachers.label_maps import LabelMaps
 from hexavit.teachers.teacher import load_teacher
-from hexavit.training.config import TrainConfig
+from hexavit.training.config import ConfigError, TrainConfig
 from hexavit.training.objectives.distillation import Distillation
 from hexavit.training.objectives.label_maps import check_augmentation
-from hexavit.training.objectives.losses import CrossEntropy, MeanCrossEntropy
+from hexavit.training.objectives.losses import BinaryCrossEntropy, CrossEntropy, MeanCrossEntropy
 from hexavit.training.objectives.token_labels import Box, TokenLabels, mixed_tokens, token_label_targets
 
 
@@ -33,10 +33,12 @@ class Objective(nn.Module):
         model: the model to train.
         config: the settings.
         num_classes: K.
+        base: the loss of one output; by default cross-entropy.
 
     Attributes:
         maps: label maps of the images, if the objective needs them.
         mixture: Mixup or CutMix, if set.
+        base: the loss of one output.
         criterion: the loss of the model's output and the target.
         shares: names of what is logged for each epoch as a mean over the training images, besides the loss.
     """
@@ -44,10 +46,11 @@ class Objective(nn.Module):
     maps: LabelMaps | None = None
     shares: tuple[str, ...] = ()
 
-    def __init__(self, model: nn.Module, config: TrainConfig, num_classes: int) -> None:
+    def __init__(self, model: nn.Module, config: TrainConfig, num_classes: int, base: nn.Module | None = None) -> None:
         super().__init__()
         several = len(getattr(getattr(model, "head", None), "classifiers", ())) > 1
-        self.criterion: nn.Module = (MeanCrossEntropy if several else CrossEntropy)(config.label_smoothing)
+        self.base = base or CrossEntropy(config.label_smoothing)
+        self.criterion: nn.Module = MeanCrossEntropy(base=self.base) if several else self.base
         self.mixture = _mixture(config, num_classes)
 
     def mixed(self, images: Tensor, target: Any) -> tuple[Tensor, Tensor]:
@@ -72,12 +75,18 @@ class DistillationObjective(Objective):
     """
 
     def __init__(
-        self, model: nn.Module, config: TrainConfig, num_classes: int, teacher: Callable[[Tensor], Tensor]
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        num_classes: int,
+        teacher: Callable[[Tensor], Tensor],
+        base: nn.Module | None = None,
     ) -> None:
-        super().__init__(model, config, num_classes)
+        super().__init__(model, config, num_classes, base)
         self.teacher = teacher
-        base = CrossEntropy(config.label_smoothing)
-        self.criterion = Distillation(base, config.distillation, config.distillation_alpha, config.distillation_tau)
+        self.criterion = Distillation(
+            self.base, config.distillation, config.distillation_alpha, config.distillation_tau
+        )
 
     def loss(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
         return cast("Tensor", self.criterion(model(images), target, self.teacher(images)))
@@ -150,13 +159,45 @@ def make_objective(model: nn.Module, config: TrainConfig, source: Source, split:
     """
     _check_head(model, config)
     count = len(source.classes)
+    base = _base_loss(config, source, split)
     if config.teacher is not None:
         teacher = load_teacher(config.teacher, source.classes, spec, config.teacher_cache)
-        return DistillationObjective(model, config, count, teacher)
+        return DistillationObjective(model, config, count, teacher, base)
     if config.label_maps is not None:
         check_augmentation(source.hints.augment if config.augment == "auto" else config.augment)
         return TokenLabelObjective(model, config, count, LabelMaps(config.label_maps, source, split["train"]))
-    return (TokenLabelObjective if config.mix_token else Objective)(model, config, count)
+    return TokenLabelObjective(model, config, count) if config.mix_token else Objective(model, config, count, base)
+
+
+def _base_loss(config: TrainConfig, source: Source, split: Split) -> nn.Module:
+    """The loss of one output: binary for images with several classes, with weights if the settings balance by them."""
+    multilabel = source.label_sets is not None
+    special = "distillation (teacher)" if config.teacher is not None else _of_tokens(config)
+    if multilabel and special:
+        raise ConfigError(f"{special} needs data with one class per image, and {source.place} has several")
+    weight = None
+    if config.balance == "weights":
+        if _of_tokens(config):
+            raise ConfigError(f"balance weights cannot be combined with {_of_tokens(config)}: use balance sampler")
+        weight = balancing_weights(source, split["train"])
+    return (BinaryCrossEntropy if multilabel else CrossEntropy)(config.label_smoothing, weight)
+
+
+def balancing_weights(source: Source, numbers: Sequence[int]) -> Tensor:
+    """Weights (K,) under which classes with few images count as much as those with many.
+
+    One class per image: n / (k n_c) with n images, k classes that occur and n_c images of the class, 1 on average over
+    the images. Several classes per image: (n - n_c) / n_c, by which images with and without the class weigh the same.
+
+    Args:
+        source: the data.
+        numbers: of the training images.
+    """
+    counts = torch.tensor(source.class_counts(numbers), dtype=torch.float32)
+    total = float(len(numbers))
+    if source.label_sets is not None:
+        return (total - counts).clamp_min(1) / counts.clamp_min(1)
+    return total / (counts.count_nonzero() * counts.clamp_min(1))
 
 
 def _check_head(model: nn.Module, config: TrainConfig) -> None:
