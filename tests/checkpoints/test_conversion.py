@@ -263,6 +263,8 @@ def test_the_one_eps_of_transformers_pyramids_is_reported(tmp_path: Path) -> Non
         "cswin_nano",
         "dwnet_nano",
         "elsa_swin_nano",
+        "shuffle_nano",
+        "msg_nano",
     ],
 )
 def test_a_pyramid_in_its_authors_layout_and_back(name: str, tmp_path: Path) -> None:

@@ -133,21 +133,22 @@ def test_forms_go_both_ways(form: Form, shape: tuple[int, ...], ours: tuple[int,
     assert torch.equal(form.theirs(form.ours(theirs), 2), theirs)
 
 
-def three_blocks(architecture: Architecture) -> list[str]:
-    """Edits: three blocks in each stage of several."""
-    return [f"stages.{i}.depth=3" for i, stage in enumerate(architecture.stages) if stage.depth > 1]
+def blocks(architecture: Architecture, count: int) -> list[str]:
+    """Edits: so many blocks in each stage of several."""
+    return [f"stages.{i}.depth={count}" for i, stage in enumerate(architecture.stages) if stage.depth > 1]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda each: f"{each.origin}-{each.family}-{next(iter(each.table))}")
 def test_a_published_table_explains_a_model_both_ways(layout: Layout) -> None:
     """Every tensor of a model that the layout accepts has a key in it and survives a round trip."""
     names = [name for name in list_models() if model_entry(name).family == layout.family]
-    acts = ("quick_gelu", "gelu", "gelu_tanh", "hardswish")
+    acts = ("quick_gelu", "gelu", "gelu_tanh", "hardswish", "relu6")
     architectures = (
-        built.override([f"stages.*.feedforward.act={act}", *three_blocks(built)])
+        built.override([f"stages.*.feedforward.act={act}", *blocks(built, count)])
         for name in names
         for built in (model_entry(name).architecture, model_entry(name).architecture.with_(img_size=(192, 192)))
         for act in acts
+        for count in (3, 4)  # some have pairs of blocks
     )
     architecture = next(each for each in architectures if not layout.unsupported(each))
     state = hexavit.create_model(architecture).state_dict()

@@ -91,6 +91,25 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
         "position on the values": ["stages.*.position=none"],
         "overlap": ["stages.0.tokens=conv(kernel=4, stride=4)", "stages.1.tokens=conv(kernel=2, stride=2)"],
     },
+    "shuffle_nano": {
+        "spread windows": ["stages.*.blocks.1.attention.spread=false"],
+        "neighbour-window connection": ["stages.*.block=(attention, feedforward)"],
+        "position bias": ["stages.*.position=none"],
+        "ReLU6": ["stages.*.feedforward.act=gelu"],
+    },
+    "msg_nano": {
+        "windows with messengers": ["stages.*.attention=window"],
+        "exchange": ["stages.*.residual=pre_norm"],
+        "region": ["stages.0.residual.region=1"],
+        "classified messenger": ["head=pool"],
+        "position bias": ["stages.*.position=none"],
+    },
+    "gg_nano": {
+        "glance": ["stages.*.attention.spread=false"],
+        "gaze": ["stages.*.block=(attention, feedforward)"],
+        "gaze over the map": ["stages.*.block.attention.position.reach=scope"],
+        "position bias": ["stages.*.position=none"],
+    },
     "swin_v2_nano": {
         "cosine attention": ["stages.*.attention.cosine=false"],
         "continuous bias": ["stages.*.position=none"],

@@ -76,6 +76,14 @@ DROP_PATH: tuple[tuple[str, tuple[float, ...], str, str], ...] = (
     ("cswin_base_224", (0.5,), "model", "microsoft/CSWin-Transformer, README.md"),
     ("cswin_base_384", (0.7,), "model", "microsoft/CSWin-Transformer, README.md: fine-tuning"),
     ("cswin_large_*", (0.2,), "model", "microsoft/CSWin-Transformer, README.md: fine-tuning"),
+    ("shuffle_tiny", (0.0, 0.1 / 3, 0.2 / 3, 0.1), "constant", "mulinmeng/Shuffle-Transformer: linspace(0, rate, 4)"),
+    ("shuffle_small", (0.0, 0.1, 0.2, 0.3), "constant", "mulinmeng/Shuffle-Transformer: linspace(0, rate, 4)"),
+    ("shuffle_base", (0.0, 0.5 / 3, 1.0 / 3, 0.5), "constant", "mulinmeng/Shuffle-Transformer: linspace(0, rate, 4)"),
+    ("msg_tiny_*", (0.1,), "model", "hustvl/MSG-Transformer, configs"),
+    ("msg_small_*", (0.3,), "model", "hustvl/MSG-Transformer, configs"),
+    ("msg_base_*", (0.5,), "model", "hustvl/MSG-Transformer, configs"),
+    ("gg_t", (0.2,), "model", "Glance-and-Gaze, the paper"),
+    ("gg_s", (0.3,), "model", "Glance-and-Gaze, the paper"),
     ("swinv2_tiny_*", (0.2,), "model", "microsoft/Swin-Transformer, configs/swinv2"),
     ("swinv2_small_*", (0.3,), "model", "microsoft/Swin-Transformer, configs/swinv2"),
     ("swinv2_base_window12*", (0.2,), "model", "microsoft/Swin-Transformer, configs/swinv2, ImageNet-22k"),
@@ -108,6 +116,8 @@ EVALUATION: tuple[tuple[str, float, str, tuple[tuple[float, ...], tuple[float, .
     ("cswin_*_384", 1.0, "bicubic", IMAGENET, "microsoft/CSWin-Transformer, models/cswin.py: default_cfgs"),
     ("*dwnet_[!n]*", 0.875, "bicubic", IMAGENET, "Atten4Vis/DemystifyLocalViT: resize by 256 / 224, then crop"),
     ("elsa_swin_[!n]*", 0.9, "bicubic", IMAGENET, "damo-cv/ELSA, elsa_swin.py: default_cfgs"),
+    ("shuffle_[!n]*", 0.875, "bicubic", IMAGENET, "mulinmeng/Shuffle-Transformer: Swin's recipe, 256, then 224"),
+    ("msg_[!n]*", 0.875, "bicubic", IMAGENET, "hustvl/MSG-Transformer: Swin's recipe, 256, then 224"),
     ("swin*384", 1.0, "bicubic", IMAGENET, "microsoft/Swin-Transformer: TEST.CROP false in the configs at 384"),
     ("swin*", 0.875, "bicubic", IMAGENET, "microsoft/Swin-Transformer, data/build.py: resize by 256 / 224, then crop"),
 )
@@ -124,6 +134,13 @@ WITHOUT_DECAY: tuple[tuple[str, tuple[str, ...], str], ...] = (
         "huawei-noah/Efficient-AI-Backbones: outer_pos, inner_pos, cls_token",
     ),
     ("swin_nano", ("*.attention.position.table",), "microsoft/Swin-Transformer: bias tables"),
+    ("shuffle_nano", ("*.attention.position.table",), "mulinmeng/Shuffle-Transformer: bias tables"),
+    (
+        "msg_nano",
+        ("*.attention.position.table", "*.messenger_bias"),
+        "hustvl/MSG-Transformer: bias tables, rel_pos_msg; msg_tokens decay, since the list names msg_token",
+    ),
+    ("gg_nano", ("*.attention.position.table",), "as Swin"),
     ("swin_v2_nano", ("*.logit_scale", "*.position.fc?.weight"), "microsoft/Swin-Transformer: cpb_mlp, logit_scale"),
     ("elsa_swin_nano", ("*.attention.position.table",), "damo-cv/ELSA (ours: the last stage's bias table, as Swin's)"),
     ("twins_pcpvt_nano", ("*.position.conv.weight",), "Meituan-AutoML/Twins: the position generators"),
@@ -145,6 +162,9 @@ NORM_EPS: tuple[tuple[str, float, str], ...] = (
     ("cswin_*", 1e-5, "microsoft/CSWin-Transformer: nn.LayerNorm as it is"),
     ("*dwnet_*", 1e-5, "Atten4Vis/DemystifyLocalViT: nn.LayerNorm and nn.BatchNorm2d as they are"),
     ("elsa_swin_*", 1e-5, "damo-cv/ELSA: nn.LayerNorm as it is"),
+    ("shuffle_*", 1e-5, "mulinmeng/Shuffle-Transformer: nn.BatchNorm2d as it is"),
+    ("msg_*", 1e-5, "hustvl/MSG-Transformer: nn.LayerNorm as it is"),
+    ("gg_*", 1e-5, "Glance-and-Gaze, the paper: as Swin"),
     ("swin*", 1e-5, "microsoft/Swin-Transformer: nn.LayerNorm as it is"),
     ("*", 1e-6, "google-research/vision_transformer, and the authors who pass partial(nn.LayerNorm, eps=1e-6)"),
 )
@@ -160,7 +180,7 @@ def named(table: tuple[tuple, ...]) -> list[tuple]:
 @pytest.mark.parametrize(("name", "rates", "ramp"), named(DROP_PATH))
 def test_drop_path(name: str, rates: tuple[float, ...], ramp: str) -> None:
     stages = model_entry(name).architecture.stages
-    assert tuple(stage.drop_path for stage in stages) == (rates if len(rates) > 1 else rates * len(stages))
+    assert tuple(stage.drop_path for stage in stages) == pytest.approx(rates if len(rates) > 1 else rates * len(stages))
     assert all(stage.ramp == ramp for stage in stages if stage.drop_path)
 
 

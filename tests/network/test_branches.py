@@ -139,7 +139,7 @@ def test_a_residual_projects_and_pools_the_skip_of_a_branch_that_widens_and_shri
 def test_a_batch_norm_counts_all_tokens_of_all_images() -> None:
     built = model(stage(residual=Part("pre_norm", norm="batch")))
     norm = built.stages[0].blocks[0].attention_residual.norm
-    assert isinstance(norm, nn.BatchNorm1d)
+    assert isinstance(norm, nn.BatchNorm2d)
     built.train()
     entered: list[Tensor] = []
     built.stages[0].input_map.register_forward_hook(lambda *args: entered.append(args[2]))

@@ -6,7 +6,7 @@ import torch
 import hexavit
 from hexavit.network.initialisation import SCHEMES
 
-NORMAL = ("trunc_normal", "fan_out", "trunc_normal_convs", "constant_biases")
+NORMAL = ("trunc_normal", "fan_out", "trunc_normal_convs", "trunc_normal_all", "constant_biases")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -26,30 +26,33 @@ def test_schemes(scheme: str) -> None:
     assert token.std().item() == pytest.approx({"vit": 0.0, "default": 1.0}.get(scheme, 0.02), rel=0.3)
     if scheme in (*NORMAL, "xavier"):
         assert head.weight.std().item() == pytest.approx(0.02, rel=0.03)
-    assert (head.bias.abs().max().item() == 0) == (scheme in ("vit", "fan_out"))
+    assert (head.bias.abs().max().item() == 0) == (scheme in ("vit", "fan_out", "trunc_normal_all"))
     assert torch.equal(block.attention_residual.norm.weight, torch.ones(128))
     shift = torch.full((128,), 0.02 if scheme == "constant_biases" else 0.0)
     assert torch.equal(block.attention_residual.norm.bias, shift)
 
 
-@pytest.mark.parametrize(("scheme", "spread"), [("fan_out", (2 / (9 * 128)) ** 0.5), ("trunc_normal_convs", 0.02)])
+@pytest.mark.parametrize(
+    ("scheme", "spread"),
+    [("fan_out", (2 / (9 * 128)) ** 0.5), ("trunc_normal_convs", 0.02), ("trunc_normal_all", 0.02)],
+)
 def test_schemes_that_draw_convolutions(scheme: str, spread: float) -> None:
     torch.manual_seed(0)
     conv = hexavit.create_model("cvt_nano", overrides=[f"init={scheme}"]).stages[2].tokens.conv
     assert conv.weight.std().item() == pytest.approx(spread, rel=0.03)
-    assert (conv.bias.abs().max().item() == 0) == (scheme == "fan_out")
+    assert (conv.bias.abs().max().item() == 0) == (scheme in ("fan_out", "trunc_normal_all"))
 
 
-@pytest.mark.parametrize("name", ["pvt_v2_nano", "twins_pcpvt_nano", "twins_svt_nano", "rest_nano"])
+@pytest.mark.parametrize("name", ["pvt_v2_nano", "twins_pcpvt_nano", "twins_svt_nano", "rest_nano", "shuffle_nano"])
 def test_convolutions_start_as_the_authors_draw_them(name: str) -> None:
-    """PVT v2 and Twins: normal of variance 2 / (k^2 C_out / groups), bias 0. ResT: truncated normal 0.02."""
+    """PVT v2 and Twins: normal of variance 2 / (k^2 C_out / groups), bias 0. ResT, Shuffle: truncated normal 0.02."""
     torch.manual_seed(0)
     model = hexavit.create_model(name)
     convs = [each for each in model.modules() if isinstance(each, torch.nn.Conv2d) and each.weight.numel() > 500]
     assert convs
     for conv in convs:
         kernel, outputs = conv.kernel_size[0], conv.out_channels // conv.groups
-        spread = 0.02 if name == "rest_nano" else (2 / (kernel**2 * outputs)) ** 0.5
+        spread = 0.02 if name in ("rest_nano", "shuffle_nano") else (2 / (kernel**2 * outputs)) ** 0.5
         assert conv.weight.std().item() == pytest.approx(spread, rel=0.15)
         assert name == "rest_nano" or conv.bias is None or not conv.bias.any()
 

@@ -74,6 +74,14 @@ cswin_base_224 77 -
 cswin_large_224 173.26 33.1
 cswin_base_384 77 -
 cswin_large_384 173.26 -
+shuffle_tiny 28.532 4.6726
+shuffle_small 50.076 8.9672
+shuffle_base 88.399 -
+msg_tiny_p4_win7_224 25.086 3.8209
+msg_small_p4_win7_224 55.969 8.4592
+msg_base_p4_win7_224 84 -
+gg_t 28.348 -
+gg_s 50 -
 mvit_b_16_conv 36.983 7.809
 mvitv2_tiny 24.173 4.677
 mvitv2_small 34.870 6.960

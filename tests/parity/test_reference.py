@@ -64,6 +64,8 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "dwnet_tiny_224": ("dwnet_tiny", []),
     "dynamic_dwnet_tiny_224": ("dynamic_dwnet_tiny", []),
     "i_dynamic_dwnet_tiny_224": ("i_dynamic_dwnet_tiny", []),
+    "shuffle_tiny_224": ("shuffle_tiny", []),
+    "shuffle_small_224": ("shuffle_small", []),
     "rest_lite_no_transform": ("rest_lite", ["stages.*.attention.mix_heads=false"]),
 }
 
@@ -115,6 +117,10 @@ def feature(name: str, model: Any, seen: dict[str, Tokens]) -> Tensor:
         return seen[f"stages.{changing[-1]}"].sequence
     if name == "embedding":
         return seen["stages.0.position"].sequence
+    if name.endswith("_msg"):
+        messengers = seen[f"stages.{int(name[5]) - 1}"].extra
+        assert messengers is not None
+        return messengers
     if name.endswith("_reduction"):
         return seen[f"stages.{int(name[5]) - 1}.tokens"].map
     if name.startswith("stage"):
@@ -168,7 +174,7 @@ def test_every_record_is_compared() -> None:
     }
     operators = {path for path in RECORDS if path.partition("/")[0] in OPERATORS}
     assert {path for path, record in RECORDS.items() if "logits" not in record} == others | operators
-    assert len(MODELS) == len(RECORDS) - len(others | operators) == 85
+    assert len(MODELS) == len(RECORDS) - len(others | operators) == 89
     assert set(MODELS) >= set(VARIANTS)
 
 
@@ -180,6 +186,8 @@ LARGE = {
     "deepvit_patch16_224_re_attn_24b",
     "dynamic_dwnet_tiny_224",  # here twice: below with the weights that it needs
     "elsa_swin_small",
+    "msg_small_p4_win7_224",
+    "shuffle_small_224",
     "swin_small_patch4_window7_224",
     "swinv2_base_patch4_window12to16_192to256",
     "swinv2_tiny_patch4_window16_256",

@@ -33,16 +33,27 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("tokens", "token_learner_v1"): {"count": 3},
     ("tokens", "token_fuser"): {"hidden": 8},
     ("tokens", "words"): {"patch": 2, "word_dim": 4, "kernel": 3, "stride": 1},
+    ("tokens", "messenger_conv"): {"window": 2, "region": 2},
+    ("tokens", "messenger_merging"): {"window": 2},
+    ("attention", "messenger_window"): {"window": 2},
+    ("residual", "messenger_exchange"): {"window": 2, "region": 2},
 }
+MESSENGERS = "messenger_conv(kernel=3, stride=1, padding=1, window=2, region=2)"
 AROUND: dict[tuple[str, str], tuple[str, ...]] = {
     ("feedforward", "inner_transformer"): (
         "stages.1.tokens=words(patch=2, word_dim=4, kernel=3, stride=1)",
         "stages.1.residual=pre_norm(norm=none)",
     ),
+    ("attention", "messenger_window"): (f"stages.1.tokens={MESSENGERS}",),
+    ("residual", "messenger_exchange"): (f"stages.1.tokens={MESSENGERS}",),
+    ("head", "messengers"): (f"stages.1.tokens={MESSENGERS}",),
 }
 
 # The tokens of a stage between the two, for parts that read a set.
-BETWEEN: dict[tuple[str, str], Part] = {("tokens", "token_fuser"): Part("token_learner", count=3, hidden=8)}
+BETWEEN: dict[tuple[str, str], Part] = {
+    ("tokens", "token_fuser"): Part("token_learner", count=3, hidden=8),
+    ("tokens", "messenger_merging"): Part("messenger_conv", kernel=3, stride=1, padding=1, window=2, region=2),
+}
 
 
 def stages_around(first: Stage, last: Stage) -> tuple[Stage, ...]:
@@ -158,8 +169,8 @@ class PartContract:
         size = declaring.out_size(given.size) if hasattr(declaring, "out_size") else given.size
         assert got.size == size
         assert got.image.shape == (2, size[0] * size[1], 16)
-        keeps = case.kind != "tokens" or getattr(case.cls, "keeps_extra", True)
-        assert got.prefix == (given.prefix if keeps else 0)
+        extra_out = getattr(part_of(case, model), "extra_out", lambda extra, size: extra)
+        assert got.prefix == (extra_out(given.prefix, size) if case.kind == "tokens" else given.prefix)
 
     @where(lambda case: case.maps_tokens or case.kind == "head")
     def test_both_forms_give_the_same(self, case: Case, model: Backbone, images: torch.Tensor) -> None:

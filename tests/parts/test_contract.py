@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.parts.contract import AROUND, Case, PartContract, build, every_part
+from tests.parts.contract import AROUND, MESSENGERS, Case, PartContract, build, every_part
 from torch import nn
 
 from hexavit import Backbone
@@ -70,12 +70,35 @@ VARIANTS = (
     Case("attention", "longformer", {"window": 2, "two_d": True, "global_projection": False}),
     Case("attention", "longformer", {"window": 4, "two_d": True, "dilations": (2,)}, ("head=pool",)),
     Case("position", "spatial_gate", {"kernel": 3, "norm": False}),
+    Case(
+        "attention",
+        "messenger_window",
+        {"window": 3, "head_dim": 3, "qkv_bias": False},
+        (f"stages.1.tokens={MESSENGERS.replace('window=2', 'window=3')}", "stages.1.position=relative_bias"),
+    ),
+    Case(
+        "attention",
+        "messenger_window",
+        {"window": 2},
+        (f"stages.1.tokens={MESSENGERS}", "stages.1.position=lepe(reach=map, bias=false)", "head=messengers"),
+    ),
+    Case(
+        "attention",
+        "messenger_window",
+        {"window": 2},
+        (f"stages.1.tokens={MESSENGERS}", "stages.1.position=lepe"),
+    ),
+    Case("residual", "messenger_exchange", {"window": 2, "region": 1}, AROUND["residual", "messenger_exchange"]),
     Case("position", "lepe", {"reach": "map"}, ("stages.1.attention=window(heads=2, window=4, shifted=true)",)),
     Case("position", "lepe", {"kernel": 5}, ("stages.1.attention=window(heads=2, window=3, spread=true)",)),
     Case("position", "relative_bias", edits=("stages.1.attention=window(heads=2, window=3)",)),
     Case("position", "continuous_bias", {"spacing": "linear", "pretrained_window": 3}),
     Case("position", "continuous_bias", edits=("stages.1.attention=window(heads=2, window=2, shifted=true)",)),
     Case("tokens", "patch_merging", {"norm": "after"}),
+    Case("tokens", "patch_merging", {"norm": "batch"}),
+    Case("tokens", "conv_stem", {"channels": (4,), "kernels": (3,), "strides": (2,), "bias": True, "act": "relu6"}),
+    Case("feedforward", "depthwise_conv", {"kernel": 3, "bias": False}),
+    Case("residual", "pre_norm", {"norm": "batch", "stochastic_depth": False}),
     Case("attention", "global", {"scale": "dim"}),
     Case("tokens", "tokens_to_token", {"kind": "transformer", "token_dim": 8}),
     Case(

@@ -170,7 +170,8 @@ def _layout(to: str, family: str, architecture: Architecture | None) -> Layout |
         fitting = (layout for layout in found if architecture is not None and not layout.unsupported(architecture))
         return next(fitting, usual)
     known = [layout.origin for layout in LAYOUTS if layout.family == family]
-    raise CheckpointError(f"there is no layout {to!r} of {family}, only {', '.join(dict.fromkeys(known))} and hexavit")
+    others = f"{', '.join(dict.fromkeys(known))} and " if known else ""
+    raise CheckpointError(f"there is no layout {to!r} of {family}, only {others}hexavit")
 
 
 def _written(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from hexavit.architecture import Architecture, Part, Stage
 from hexavit.errors import ArchitectureError
@@ -30,7 +31,7 @@ def check_fits(architecture: Architecture) -> None:
     """
     layout, source = "raster", "the image"
     given: set[str] = set()
-    messengers = False
+    messengers: tuple[str, Any] | None = None  # the tokens part that brings them, and the side of its windows
     enter, entering = head_entry(architecture)
     first = _first_entry(architecture)
     if entering and not sum(stage.depth for stage in architecture.stages[enter:]):
@@ -39,6 +40,7 @@ def check_fits(architecture: Architecture) -> None:
             f"use enter={first}"
         )
     for i, stage in enumerate(architecture.stages):
+        tokens = f"stages.{i}.tokens={stage.tokens}"
         for where, kind, part in _parts_in_order(stage, i):
             cls = part_class(kind, part.name)
             need = getattr(cls, "needs", "any")
@@ -46,14 +48,19 @@ def check_fits(architecture: Architecture) -> None:
                 raise ArchitectureError(
                     f"{where}={part} reads a {need}, and {source} gives a {layout}: change one of the two"
                 )
-            if getattr(cls, "needs_extra", False) and not messengers and not (entering and i >= enter):
+            if getattr(cls, "needs_extra", False) and messengers is None and not (entering and i >= enter):
                 place = "" if i >= first else f"it in stages from {first} on, with "
                 raise ArchitectureError(
                     f"{where}={part} works on extra tokens, and head={architecture.head} brings none to stage {i}: "
                     f"use {place}head=class_token(enter={max(i, first)})"
                 )
+            if getattr(cls, "needs_messengers", False):
+                _check_messengers(f"{where}={part}", _window(kind, part), messengers, tokens)
             if kind == "tokens":
-                messengers = messengers or getattr(cls, "brings_extra", False)
+                if getattr(cls, "brings_extra", False):
+                    messengers = (f"{where}={part}", _window(kind, part))
+                elif not getattr(cls, "keeps_extra", True):
+                    messengers = None
                 if entering and i > enter and not getattr(cls, "keeps_extra", True):
                     raise ArchitectureError(
                         f"the extra tokens of head={architecture.head} enter at stage {enter}, and {where}={part} "
@@ -69,9 +76,34 @@ def check_fits(architecture: Architecture) -> None:
             given.update(getattr(cls, "gives", ()))
             if kind == "position":
                 _check_position(stage, i, where, part)
-    for name in getattr(part_class("head", architecture.head.name), "takes", ()):
+    head = part_class("head", architecture.head.name)
+    if getattr(head, "needs_messengers", False):
+        _check_messengers(f"head={architecture.head}", None, messengers, tokens)
+    for name in getattr(head, "takes", ()):
         if name not in given | ({CLASS_TOKENS} if entering else set()):
             raise ArchitectureError(f"head={architecture.head} takes {name!r}, which no part before it gives")
+
+
+def _window(kind: str, part: Part) -> Any:
+    """The option `window` of a part; None if it has none."""
+    known = options(kind, part.name)
+    return part.options.get("window", known["window"].default) if "window" in known else None
+
+
+def _check_messengers(where: str, window: Any, messengers: tuple[str, Any] | None, tokens: str) -> None:
+    """Raise where a part works on messengers, and nothing brings them, or for windows of another side."""
+    if messengers is None:
+        names = part_names("tokens")
+        bringing = [each for each in names if getattr(part_class("tokens", each), "brings_extra", False)]
+        raise ArchitectureError(
+            f"{where} works on the extra tokens of windows, and {tokens} hands none on: use {' or '.join(bringing)}"
+        )
+    source, side = messengers
+    if None not in (window, side) and window != side:
+        raise ArchitectureError(
+            f"{where} has windows of {window}, and {source} brings extra tokens for windows of {side}: give all parts "
+            "that have messengers the same window"
+        )
 
 
 def _givers(name: str, stage: Stage, i: int) -> str:

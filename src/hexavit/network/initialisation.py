@@ -10,7 +10,16 @@ from hexavit.errors import ArchitectureError, nearest
 from hexavit.network.block import Block
 from hexavit.parts.residual import Residual
 
-SCHEMES = ("trunc_normal", "xavier", "vit", "fan_out", "trunc_normal_convs", "constant_biases", "default")
+SCHEMES = (
+    "trunc_normal",
+    "xavier",
+    "vit",
+    "fan_out",
+    "trunc_normal_convs",
+    "trunc_normal_all",
+    "constant_biases",
+    "default",
+)
 
 
 def initialise(model: nn.Module, scheme: str) -> None:
@@ -28,6 +37,7 @@ def initialise(model: nn.Module, scheme: str) -> None:
             `fan_out`: as `trunc_normal`, with convolutions normal of variance 2 / (k^2 C_out / groups) and bias 0
             (PVT v2, Twins).
             `trunc_normal_convs`: as `trunc_normal`, with weights of convolutions truncated normal, std 0.02 (ResT).
+            `trunc_normal_all`: as `trunc_normal_convs`, with all biases of linears and convolutions 0 (Shuffle).
             `constant_biases`: as `trunc_normal_convs`, with the biases of linears and of LayerNorms 0.02 (MViT).
             `default`: as PyTorch does, with standard-normal class tokens (vit-pytorch).
 
@@ -66,22 +76,22 @@ def initialise_classifier(linear: nn.Module, scheme: str) -> None:
         _linear(linear, scheme, 0.0)
     else:
         nn.init.trunc_normal_(linear.weight, std=0.02)
-        if scheme in ("fan_out", "constant_biases") and linear.bias is not None:
-            nn.init.constant_(linear.bias, 0.0 if scheme == "fan_out" else 0.02)
+        if scheme in ("fan_out", "trunc_normal_all", "constant_biases") and linear.bias is not None:
+            nn.init.constant_(linear.bias, 0.02 if scheme == "constant_biases" else 0.0)
 
 
 def _convolution(conv: nn.Conv2d, scheme: str) -> None:
-    if scheme in ("trunc_normal_convs", "constant_biases"):
+    if scheme in ("trunc_normal_convs", "trunc_normal_all", "constant_biases"):
         nn.init.trunc_normal_(conv.weight, std=0.02)
     elif scheme == "fan_out":
         out, _, *kernel = conv.weight.shape
         nn.init.normal_(conv.weight, std=(2 * conv.groups / (out * math.prod(kernel))) ** 0.5)
-        if conv.bias is not None:
-            nn.init.zeros_(conv.bias)
+    if scheme in ("fan_out", "trunc_normal_all") and conv.bias is not None:
+        nn.init.zeros_(conv.bias)
 
 
 def _linear(linear: nn.Linear, scheme: str, vit_bias: float) -> None:
-    if scheme in ("trunc_normal", "fan_out", "trunc_normal_convs", "constant_biases"):
+    if scheme in ("trunc_normal", "fan_out", "trunc_normal_convs", "trunc_normal_all", "constant_biases"):
         nn.init.trunc_normal_(linear.weight, std=0.02)
     else:
         nn.init.xavier_uniform_(linear.weight)

@@ -61,7 +61,8 @@ class StageModule(nn.Module):
         """The stage's input to the tokens that its first block gets."""
         tokens = self.tokens(tokens)
         if self.class_token is not None:
-            tokens = tokens.with_extra(self.class_token.expand(tokens.image.shape[0], -1, -1))
+            entering, held = self.class_token.expand(tokens.image.shape[0], -1, -1), tokens.extra
+            tokens = tokens.replace_extra(entering if held is None else torch.cat((entering, held), dim=1))
         if self.position is not None:
             tokens = self.position(tokens)
         return self.input_map.on(tokens.split() if self.split else tokens.join())

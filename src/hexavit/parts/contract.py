@@ -213,6 +213,8 @@ class PartModule(nn.Module):
     find them in the context `carried`, up to the next tokens part that changes the grid."""
     keeps_extra: ClassVar[bool] = True
     """Whether extra tokens pass through: not in a tokens part that changes the width or the number of tokens."""
+    needs_messengers: ClassVar[bool] = False
+    """Whether it works on extra tokens that a tokens part brings, one for each window; those are the last ones."""
     needs_extra: ClassVar[bool] = False
     """Whether it works on extra tokens alone: the head must then bring some."""
     keeps_image: ClassVar[bool] = False
@@ -251,7 +253,7 @@ class PartModule(nn.Module):
 
     def extra_out(self, extra: int, size: Size) -> int:
         """The number of extra tokens behind a tokens part, for `extra` before it and the grid that comes out."""
-        return extra
+        return extra if self.keeps_extra else 0
 
     def set_size(self, size: Size) -> None:
         """Rebuild what depends on the grid (tables, windows) for another grid."""

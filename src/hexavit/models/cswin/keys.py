@@ -57,6 +57,7 @@ _ONLY = {
     "attention.head_dim": ("none",),
     "position": ("lepe",),
     "position.kernel": ("3",),
+    "position.bias": ("true",),
     "position.reach": ("scope",),
     "tokens": ("conv",),
     "tokens.norm": ("true",),

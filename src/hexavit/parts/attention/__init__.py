@@ -10,6 +10,7 @@ from hexavit.parts.attention.evolving import EvolvingAttention, EvolvingConv
 from hexavit.parts.attention.local import LocalAttention
 from hexavit.parts.attention.local_relation import LocalRelation
 from hexavit.parts.attention.longformer import LongformerAttention
+from hexavit.parts.attention.messenger_window import MessengerWindowAttention
 from hexavit.parts.attention.mixed_heads import ReAttention, TalkingHeads
 from hexavit.parts.attention.non_local import NonLocal
 from hexavit.parts.attention.performer import PerformerAttention
@@ -32,6 +33,7 @@ __all__ = [
     "LocalAttention",
     "LocalRelation",
     "LongformerAttention",
+    "MessengerWindowAttention",
     "NonLocal",
     "PerformerAttention",
     "PoolingAttention",

@@ -132,3 +132,19 @@ class PoolHead(Head):
     def pooled(self, features: Tensor, prefix: int) -> Tensor:
         """The mean of the rows behind the extra ones."""
         return features[:, prefix:].mean(dim=1)
+
+
+@register_part("head", "messengers")
+class MessengerHead(PoolHead):
+    """The mean over the extra tokens that tokens parts bring, after the final LayerNorm (unless `norm=False`), then one
+    linear (MSG-Transformer: Fang et al., CVPR 2022, where one messenger token is left).
+
+    Shapes: (B, P + N, C) to (B, classes). Cost with K classes: parameters 2 C + C K + K; multiply-adds C K.
+    Same as hustvl/MSG-Transformer's where the last map is one window; its code gives logits for each window of others.
+    """
+
+    needs_messengers = True
+
+    def pooled(self, features: Tensor, prefix: int) -> Tensor:
+        """The mean of the extra rows."""
+        return features[:, :prefix].mean(dim=1)

@@ -55,21 +55,24 @@ class LocallyEnhanced(ValuePosition):
         kernel: side of the convolution, odd.
         reach: `scope` convolves the values of each window, with zeros at its border (CSWin); `map` those of the whole
             map (Glance-and-Gaze: Yu et al., NeurIPS 2021, section 3.3).
+        bias: whether the convolution has a bias.
 
-    Shapes: (B', N, h d) to the same. Cost: parameters (kernel^2 + 1) h d; multiply-adds kernel^2 N h d.
+    Shapes: (B', N, h d) to the same. Cost: parameters kernel^2 h d, with `bias` h d more; multiply-adds kernel^2 N h d.
 
     Raises:
         ValueError: an even kernel, which shifts the tokens, or an unknown reach.
     """
 
-    def __init__(self, heads: int, head_dim: int, *, kernel: int = 3, reach: Reach = "scope") -> None:
+    def __init__(
+        self, heads: int, head_dim: int, *, kernel: int = 3, reach: Reach = "scope", bias: bool = True
+    ) -> None:
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, not {kernel}: an even kernel shifts the tokens")
         if reach not in get_args(Reach):
             raise ValueError(f"there is no reach {reach!r}: {nearest(reach, get_args(Reach))}")
         self.reach, dim = reach, heads * head_dim
-        self.conv = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+        self.conv = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim, bias=bias)
 
     def forward(self, scope: Size, values: Tensor) -> Tensor:
         """(B', N, h d) to the same."""

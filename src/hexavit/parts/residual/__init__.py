@@ -1,5 +1,6 @@
 """Residuals: norm, skip and sum around a branch."""
 
+from hexavit.parts.residual.exchange import MessengerExchange
 from hexavit.parts.residual.norms import ExtraOnly, LocalResidual, PostNorm, PreNorm, Residual, ResidualPostNorm
 from hexavit.parts.residual.scales import Fixup, ReZero, SkipInit
 
@@ -7,6 +8,7 @@ __all__ = [
     "ExtraOnly",
     "Fixup",
     "LocalResidual",
+    "MessengerExchange",
     "PostNorm",
     "PreNorm",
     "ReZero",

@@ -5,6 +5,7 @@ from hexavit.parts.tokens.conv import ConvTokens
 from hexavit.parts.tokens.conv_stem import ConvStem
 from hexavit.parts.tokens.keep import KeepTokens
 from hexavit.parts.tokens.merging import PatchMerging
+from hexavit.parts.tokens.messengers import MessengerConv, MessengerMerging
 from hexavit.parts.tokens.progressive_sampling import ProgressiveSampling
 from hexavit.parts.tokens.reduction_cell import ReductionCell
 from hexavit.parts.tokens.token_learner import TokenFuser, TokenLearner, TokenLearnerV1
@@ -16,6 +17,8 @@ __all__ = [
     "ConvStem",
     "ConvTokens",
     "KeepTokens",
+    "MessengerConv",
+    "MessengerMerging",
     "PatchMerging",
     "ProgressiveSampling",
     "ReductionCell",

@@ -13,19 +13,21 @@ from hexavit.parts.registry import register_part
 
 @register_part("tokens", "conv_stem")
 class ConvStem(PartModule):
-    """Early convolutions (ViT-C: Xiao et al., NeurIPS 2021, section 3): convolutions without bias, each with batch norm
-    and activation, then one with bias and neither, to the width.
+    """Early convolutions (ViT-C: Xiao et al., NeurIPS 2021, section 3): convolutions, each with batch norm and
+    activation, then one with neither, to the width.
 
     New in it, against patches: the image is halved in several steps. `channels`, `kernels` and `strides` list the
-    convolutions, each with padding kernel // 2; `pool` adds a 3x3 max pool of stride 2; the last convolution has
-    `last_kernel`, `last_stride`, `last_padding` (0), and a bias unless `last_bias=False`.
+    convolutions, each with padding kernel // 2, and a bias if `bias`; `pool` adds a 3x3 max pool of stride 2; the last
+    convolution has `last_kernel`, `last_stride`, `last_padding` (0), and a bias unless `last_bias=False`.
 
     ViT-C: 3x3 steps of stride 2, last 1x1. DeepViT-S and LV-ViT: 7x7/2 and 3x3 at 64 channels, last 8x8/8. CeiT's
     image-to-tokens: 7x7/2 without activation, `pool`, last 4x4/4 (Yuan et al., ICCV 2021, section 3.1). ResT: 3x3 steps
     of stride 2 and 1 at half the width, last 3x3/2, padded, without bias (Zhang & Yang, NeurIPS 2021, section 3.2).
+    Shuffle Transformer: two 3x3 steps of stride 2 with bias, last 1x1 (Huang et al., 2021).
 
     Shapes: (B, H, W, C_in) to (B, H / s, W / s, C), s the product of strides. Cost: parameters k^2 C_i C_(i+1) + 2
-    C_(i+1) a step, k^2 C_n C + C for the last; multiply-adds k^2 C_i C_(i+1) at every output place.
+    C_(i+1) a step (3 C_(i+1) with `bias`), k^2 C_n C + C for the last; multiply-adds k^2 C_i C_(i+1) at every output
+    place.
 
     Raises:
         ValueError: `channels`, `kernels` and `strides` of different lengths, or a size below 1.
@@ -46,6 +48,7 @@ class ConvStem(PartModule):
         kernels: tuple[int, ...],
         strides: tuple[int, ...],
         act: str | None = "relu",
+        bias: bool = False,
         pool: bool = False,
         last_kernel: int = 1,
         last_stride: int = 1,
@@ -63,7 +66,7 @@ class ConvStem(PartModule):
         self.steps = nn.ModuleList()
         for before, after, kernel, stride in zip((in_dim, *channels), channels, kernels, strides, strict=False):
             step = nn.Sequential(
-                nn.Conv2d(before, after, kernel, stride=stride, padding=kernel // 2, bias=False),
+                nn.Conv2d(before, after, kernel, stride=stride, padding=kernel // 2, bias=bias),
                 nn.BatchNorm2d(after),
                 nn.Identity() if act is None else activation(act),
             )

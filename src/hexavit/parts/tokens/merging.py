@@ -18,11 +18,12 @@ class PatchMerging(PartModule):
     section 3.1).
 
     The order is (even row, even column), (odd, even), (even, odd), (odd, odd). `norm` is `before` the linear, over
-    4 C_in (Swin), or `after` it, over C (Swin V2). An odd map is padded with zeros at the bottom and at the right,
-    as the authors' detection code does; their classification code raises an error for it.
+    4 C_in (Swin), or `after` it, over C (Swin V2), or a `batch` norm over C_in before the concatenation (Shuffle
+    Transformer: Huang et al., 2021, whose 2x2 convolution of stride 2 is such a linear). An odd map is padded with
+    zeros at the bottom and at the right, as Swin's detection code does; its classification code raises an error for it.
 
-    Shapes: (B, H, W, C_in) to (B, ceil(H / 2), ceil(W / 2), C). Cost: parameters 4 C_in C, and 8 C_in or 2 C of the
-    norm; multiply-adds 4 C_in C H' W'.
+    Shapes: (B, H, W, C_in) to (B, ceil(H / 2), ceil(W / 2), C). Cost: parameters 4 C_in C, and 8 C_in, 2 C or
+    2 C_in of the norm; multiply-adds 4 C_in C H' W'.
     Same as microsoft/Swin-Transformer's, timm's, torchvision's and transformers'.
     """
 
@@ -30,21 +31,28 @@ class PatchMerging(PartModule):
     reads_grid = True
     keeps_extra = False
 
-    def __init__(self, in_dim: int, dim: int, norm_eps: float, *, norm: Literal["before", "after"] = "before") -> None:
+    def __init__(
+        self, in_dim: int, dim: int, norm_eps: float, *, norm: Literal["before", "after", "batch"] = "before"
+    ) -> None:
         super().__init__()
-        self.before = norm == "before"
-        self.norm = nn.LayerNorm(4 * in_dim if self.before else dim, eps=norm_eps)
+        self.norms = norm
+        self.norm: nn.Module = nn.BatchNorm2d(in_dim, eps=norm_eps)
+        if norm != "batch":
+            self.norm = nn.LayerNorm(4 * in_dim if norm == "before" else dim, eps=norm_eps)
         self.reduction = nn.Linear(4 * in_dim, dim, bias=False)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, H, W, C_in) to (B, H', W', C)."""
         (h, w), grid = tokens.size, tokens.grid
+        if self.norms == "batch":
+            grid = self.norm(tokens.map).permute(0, 2, 3, 1)
         if not known(h, w) or h % 2 or w % 2:
             grid = F.pad(grid, (0, 0, 0, w % 2, 0, h % 2))
         size = grid.shape[1] // 2, grid.shape[2] // 2
-        x = grid.view(grid.shape[0], size[0], 2, size[1], 2, grid.shape[3])  # (B, H', row, W', column, C_in)
+        x = grid.reshape(grid.shape[0], size[0], 2, size[1], 2, grid.shape[3])  # (B, H', row, W', column, C_in)
         x = x.permute(0, 1, 3, 4, 2, 5).reshape(grid.shape[0], size[0] * size[1], 4 * grid.shape[3])
-        x = self.reduction(self.norm(x)) if self.before else self.norm(self.reduction(x))
+        x = self.reduction(self.norm(x) if self.norms == "before" else x)
+        x = self.norm(x) if self.norms == "after" else x
         return Tokens(x, size, carry=tokens.carry)
 
     def out_size(self, size: Size) -> Size:

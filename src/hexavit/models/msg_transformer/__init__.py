@@ -1,0 +1,1 @@
+"""MSG-Transformer: variants and checkpoint keys."""

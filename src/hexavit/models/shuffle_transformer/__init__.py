@@ -1,0 +1,1 @@
+"""Shuffle Transformer: variants and checkpoint keys."""
