@@ -285,6 +285,52 @@ def test_a_finished_run_continues_for_more_epochs(tmp_path: Path) -> None:
     assert "epochs: 3\n" in run.config.read_text()
 
 
+def test_a_run_of_steps_is_not_resumed_for_more(tmp_path: Path) -> None:
+    train(tiny(digits_folder(), steps=2, augment="none"), tmp_path / "run", console=silent())
+    with pytest.raises(RunError, match="this run has finished its 2 steps"):
+        resume(tmp_path / "run")
+    with pytest.raises(RunError, match=r"this run has epochs 2; it cannot be resumed with 3"):
+        resume(tmp_path / "run", given={"epochs": 3})
+    with pytest.raises(RunError, match=r"this run has steps 2; it cannot be resumed with 9"):
+        resume(tmp_path / "run", given={"steps": 9})
+
+
+def test_a_run_that_stops_in_validation_takes_no_further_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last epoch is shorter than the others; the checkpoint is of its end."""
+    config = tiny(digits_folder(), steps=4, save_every=0, augment="none")
+    with monkeypatch.context() as patched:
+        validate = TrainingLoop.validate
+
+        def stopped(self: TrainingLoop) -> dict[str, float]:
+            if self.steps == 4:
+                raise KeyboardInterrupt
+            return validate(self)
+
+        patched.setattr(TrainingLoop, "validate", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "parts", console=silent())
+    run = resume(tmp_path / "parts", console=silent()).run
+    assert [row["step"] for row in history(run)] == ["3", "4"]
+    whole = train(config, tmp_path / "whole", console=silent()).run
+    assert run.weights("last").read_bytes() == whole.weights("last").read_bytes()
+
+
+def test_recomputed_and_split_blocks_need_less_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fits(memory: float, **settings: object) -> bool:
+        monkeypatch.setattr(limits, "this_machine", lambda _: Machine("cpu", 2, int(memory)))
+        config = tiny(digits_folder(), img_size=256, batch_size=24, **settings)
+        try:
+            limits.check_fits(config, hexavit.models.registry.resolve("cvt_nano", img_size=(256, 256)), 24)
+        except ConfigError:
+            return False
+        return True
+
+    assert not fits(3e8)  # 24 times about 22 MB of activations
+    assert fits(3e8, grad_checkpointing=True)
+    assert not fits(1e8, grad_checkpointing=True)
+    assert fits(3e8, devices=4)
+
+
 def test_a_run_stopped_by_patience_continues_with_more(tmp_path: Path) -> None:
     still = {"lr": 1e-12, "freeze": 3, "augment": "none", "epochs": 4}  # the accuracy never changes
     run = train(tiny(digits_folder(), patience=1, **still), tmp_path / "run", console=silent()).run
