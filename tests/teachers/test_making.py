@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from tests.killing import in_process
 from tests.teachers.test_sources import timm_folder
-from tests.using import digits_folder, history, make_folder, train_by_command, trained
+from tests.using import digits_folder, history, make_folder, tiny, train_by_command, trained
 
 from hexavit.cli import main
 from hexavit.data import open_source
@@ -22,6 +22,7 @@ from hexavit.inference import Run
 from hexavit.teachers import LabelMaps, load_any_model, make_label_maps, making
 from hexavit.teachers.making import check_label_maps
 from hexavit.teachers.shards import INDEX
+from hexavit.training.setup import check_settings
 
 CNN = {"input_size": [3, 64, 64], "mean": [0.4] * 3, "std": [0.3] * 3, "interpolation": "bilinear", "crop_pct": 0.5}
 NUMBERS = range(30)
@@ -101,6 +102,17 @@ def test_options(cnn: str, tmp_path: Path) -> None:
 def test_the_parts_for_validation_and_test_have_no_maps(cnn: str, tmp_path: Path) -> None:
     make_folder(tmp_path / "data", 2, ("train", "val"))
     assert make_label_maps(cnn, str(tmp_path / "data"), tmp_path / "maps").images == 6
+
+
+def test_the_images_of_a_run_with_fewer(cnn: str, tmp_path: Path) -> None:
+    source = open_source(str(digits_folder()))
+    for fraction, seed in ((0.2, 0), (0.2, 1), (0.4, 0)):
+        settings: dict[str, Any] = {"train_images": 12, "val_fraction": fraction, "split_seed": seed}
+        folder = tmp_path / f"{fraction} {seed}"
+        assert make_label_maps(cnn, str(digits_folder()), folder, **settings).images == 12
+        numbers = check_settings(tiny(digits_folder(), **settings), source)["train"]
+        assert len(numbers) == 12
+        LabelMaps(folder, source, numbers)  # raises for an image without a map
 
 
 def test_an_interrupted_call_continues(cnn: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

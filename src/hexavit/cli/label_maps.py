@@ -31,6 +31,11 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--workers", type=int, help="threads that decode images; by default chosen automatically")
     parser.add_argument("--device", type=Device, default="auto", help="device to compute on")
     parser.add_argument(
+        "--train-images", type=int, help="only the images that `hexavit train --train-images N` takes; by default all"
+    )
+    parser.add_argument("--val-fraction", type=float, default=0.2, help="as in `hexavit train`, for --train-images")
+    parser.add_argument("--split-seed", type=int, default=0, help="as in `hexavit train`, for --train-images")
+    parser.add_argument(
         "--on-bad-image", type=OnBadImage, default="error", help="unreadable images: stop with an error, or skip them"
     )
     add_overwrite(parser, "the label maps in the folder")
@@ -58,6 +63,9 @@ def run(args: Namespace) -> None:
             shard_size=args.shard_size,
             workers=args.workers,
             device=args.device,
+            train_images=args.train_images,
+            val_fraction=args.val_fraction,
+            split_seed=args.split_seed,
             on_bad_image=args.on_bad_image,
             overwrite=args.overwrite,
             tell=(lambda _: None) if args.json else lambda text: print(text, flush=True),

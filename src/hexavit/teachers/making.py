@@ -16,7 +16,7 @@ from hexavit.architecture import image_size
 from hexavit.data import open_source
 from hexavit.data.batches import read_batches
 from hexavit.data.source import OnBadImage
-from hexavit.data.split import image_checksums
+from hexavit.data.split import image_checksums, make_split, take_images
 from hexavit.errors import DataError, HexavitError, RunError
 from hexavit.files import PARTS, write_json
 from hexavit.images.decode import shown
@@ -73,6 +73,9 @@ def make_label_maps(
     shard_size: int = SHARD,
     workers: int | None = None,
     device: Device = "auto",
+    train_images: int | None = None,
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
     on_bad_image: OnBadImage = "error",
     overwrite: bool = False,
     tell: Callable[[str], None] = lambda _: None,
@@ -94,6 +97,9 @@ def make_label_maps(
         shard_size: images per shard.
         workers: threads that decode images; by default chosen automatically.
         device: where to compute.
+        train_images: only the images that `hexavit train` takes with this setting and the next two; by default all.
+        val_fraction: as in `hexavit train`; used with `train_images`.
+        split_seed: as in `hexavit train`; used with `train_images`.
         on_bad_image: `skip` leaves out images that cannot be read; `error` raises.
         overwrite: replace label maps that are there.
         tell: called with a sentence after each shard.
@@ -113,11 +119,14 @@ def make_label_maps(
     loaded.model.to(place).requires_grad_(False)
     classifier = SpatialClassifier(loaded, spec.size)
     numbers = source.parts.get("train", tuple(range(len(source.names))))
+    if train_images is not None:
+        numbers = take_images(source, make_split(source, val_fraction, split_seed), train_images, split_seed)["train"]
     request: dict[str, Any] = {
         "teacher": absolute_source(teacher),
         "fingerprint": fingerprint(loaded.model, columns, spec),
         "data": source.identity,
         "images": len(numbers),
+        "split": None if train_images is None else [val_fraction, split_seed],
         "classes": list(source.classes),
         "top": min(top, len(columns)),
         "size": list(spec.size),

@@ -32,7 +32,7 @@ def chequered(generator: np.random.Generator, height: int, width: int) -> tuple[
     return Image.fromarray(pixels.astype(np.uint8)).convert("RGB"), torch.stack((logits, others.float()))
 
 
-@pytest.mark.parametrize("kind", ["none", "crop", "rand"])
+@pytest.mark.parametrize("kind", ["none", "flip", "crop", "rand"])
 @pytest.mark.parametrize("size", [(72, 72), (72, 144), (144, 72)])
 @pytest.mark.parametrize("mode", ["center", "squash"])
 def test_labels_lie_where_their_pixels_lie(kind: str, size: tuple[int, int], mode: str) -> None:
@@ -88,6 +88,23 @@ def test_no_policy_moves_pixels(policy: str) -> None:
         assert columns[34:].std() < 0.02
 
 
+def test_maps_of_other_aspect_ratios_are_cropped_by_both_sides() -> None:
+    quarters = torch.zeros(1, 1, 4, 12)
+    quarters[..., 6:] += 1
+    quarters[..., 2:, :] += 2  # four quarters of the image, of classes 0 to 3
+    for crop, classes in (((0.0, 0.0, 0.4, 0.4), {0}), ((0.0, 0.6, 0.4, 0.4), {1}), ((0.6, 0.0, 0.4, 1.0), {2, 3})):
+        found = token_label_targets(
+            torch.full_like(quarters, 9.0),
+            quarters,
+            torch.tensor([crop]),
+            torch.tensor([0]),
+            num_classes=4,
+            size=2,
+            swapped=False,
+        )
+        assert set(found[0, :, 2:].argmax(0).tolist()) == classes
+
+
 def write_maps(folder: Path, classes: int = 3, form: str = "pt", last: int = 6) -> Path:
     """A map for each image of :func:`digits_folder`, sure of the true class everywhere."""
     source = open_source(str(digits_folder()))
@@ -116,7 +133,7 @@ def test_maps_are_read_with_their_images(tmp_path: Path) -> None:
         assert torch.equal(images[Draw(0, 7)][0], image)
         assert 0 <= float(crop[0]) <= 1
         assert not torch.equal(images[Draw(1, 7)][0], image)
-    with pytest.raises(DataError, match="not shift, whose shifts they cannot follow"):
+    with pytest.raises(DataError, match="not shift, whose rotations they cannot follow"):
         MappedImages(images, maps, spec, "shift")
 
 
@@ -182,7 +199,7 @@ def test_mix_token_without_maps(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--model", "lvvit_nano", "--label-maps", "nowhere"], "nowhere: there is no such folder of label maps"),
         (
             ["--model", "lvvit_nano", "--label-maps", "MAPS", "--augment", "shift"],
-            "not shift, whose shifts they cannot follow",
+            "not shift, whose rotations they cannot follow",
         ),
         (
             ["--model", "lvvit_nano", "--mix-token", "--teacher", "x"],

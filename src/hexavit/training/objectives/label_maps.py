@@ -46,11 +46,11 @@ class MappedImages(Images):
         images: the images without maps.
         maps: their label maps.
         spec: preprocessing of the model's input.
-        kind: `none`, `crop`, or `rand` without the geometric operations of its policy.
+        kind: `none`, `flip`, `crop`, or `rand` without the geometric operations of its policy.
         strength: `magnitude` of RandAugment and share of `erasing`.
 
     Raises:
-        DataError: the kind is `shift` or `flip`, which move pixels without a crop.
+        DataError: the kind is `shift`, which rotates.
     """
 
     def __init__(self, images: Images, maps: LabelMaps, spec: InputSpec, kind: Kind, **strength: Any) -> None:
@@ -70,9 +70,11 @@ class MappedImages(Images):
 
 
 def check_augmentation(kind: Kind) -> None:
-    """Raise `DataError` for `shift` and `flip`: label maps follow crops, and the mirroring after them, only."""
-    if kind in ("shift", "flip"):
-        raise DataError(f"label maps need augment none, crop or rand, not {kind}, whose shifts they cannot follow")
+    """Raise `DataError` for `shift`: label maps follow crops, shifts and mirroring only."""
+    if kind == "shift":
+        raise DataError(
+            "label maps need augment none, flip, crop or rand, not shift, whose rotations they cannot follow"
+        )
 
 
 def _keep_colours(step: Any) -> None:
@@ -95,10 +97,13 @@ class TrackedTransform:
         self.spec = spec
         made: Any = training_transform(spec, kind, **strength)
         steps: list[Any] = list(made.after.transforms)
-        self.crop: Any = None if kind == "none" else steps[0]
+        self.crop: Any = None if kind in ("none", "flip") else steps[0]
         self.flip: Any = None if kind == "none" else steps[1]
-        self.before = steps[:2] if kind == "none" else []
+        self.before = steps[:2] if self.crop is None else []
+        self.moved: Any = None
         self.after = steps[2:]
+        if kind == "flip":
+            self.flip, self.moved = self.after.pop(0).transforms
         for step in self.after:
             _keep_colours(step)
 
@@ -110,6 +115,10 @@ class TrackedTransform:
             top, left, rows, columns = self._evaluation_crop(height, width)
             for step in self.before:
                 image = step(image)
+            if self.moved is not None:
+                flipped = bool(torch.rand(()) < self.flip.p)
+                image, (down, right) = self._shifted(F.hflip(image) if flipped else image)
+                top, left = top + down * rows, left + right * columns  # the centre crop is its own mirror image
         else:
             y, x, h, w = self.crop.get_params(image, self.crop.scale, self.crop.ratio)
             mode = self.crop.interpolation
@@ -123,6 +132,14 @@ class TrackedTransform:
         for step in self.after:
             image = step(image)
         return cast("Tensor", image), torch.tensor([top, left, rows, columns]), flipped
+
+    def _shifted(self, image: Any) -> tuple[Any, tuple[float, float]]:
+        """The crop of `flip`, which may lie beyond an edge, and its shift as shares of the image's sides."""
+        width, height = image.size
+        padded = F.pad(image, self.moved.padding, padding_mode=self.moved.padding_mode)
+        y, x, h, w = self.moved.get_params(padded, (height, width))
+        shift = (y - (padded.height - height) // 2) / height, (x - (padded.width - width) // 2) / width
+        return F.crop(padded, y, x, h, w), shift
 
     def _evaluation_crop(self, height: int, width: int) -> tuple[float, float, float, float]:
         """The centre crop of evaluation: a share of the shorter side, or of both sides for `squash`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def token_label_targets(
     Args:
         logits: the highest logits (B, 5, h, w).
         classes: their classes (B, 5, h, w).
-        crop: top, left, height and width (B, 4) as fractions of the image.
+        crop: top, left, height and width (B, 4) as fractions of the image; beyond an edge its cells are repeated.
         labels: the true classes (B,).
         num_classes: K.
         size: s, tokens per side; if it is 1, the class token has no column of its own.
@@ -49,11 +50,17 @@ def token_label_targets(
     whole = logits.new_zeros(logits.shape[0], num_classes, *logits.shape[2:])
     whole.scatter_(1, classes.long(), logits)
     top, left, height, width = crop.unbind(dim=1)
+    # A shift may reach beyond an edge, whose pixels are repeated there.
+    beyond = float(torch.stack((-top, -left, top + height - 1, left + width - 1)).max())
+    cells = max(0, ceil(beyond * max(whole.shape[2:]) - 1e-3))
+    if cells:
+        whole = F.pad(whole, (cells,) * 4, mode="replicate")
     corners = (top, left, top + height, left + width) if swapped else (left, top, left + width, top + height)
-    boxes = torch.stack(corners, dim=1) * whole.shape[3] - 0.5
+    sides = torch.tensor((logits.shape[3], logits.shape[2]) * 2)
+    boxes = torch.stack(corners, dim=1) * sides.to(crop) - 0.5 + cells
     numbered = torch.cat((torch.arange(len(boxes)).to(boxes)[:, None], boxes), dim=1)
-    sides = (1, size) if size > 1 else (1,)
-    soft = torch.cat([roi_align(whole, numbered, (s, s)).softmax(dim=1).flatten(2) for s in sides], dim=2)
+    grids = (1, size) if size > 1 else (1,)
+    soft = torch.cat([roi_align(whole, numbered, (s, s)).softmax(dim=1).flatten(2) for s in grids], dim=2)
     spread = smoothing / num_classes
     true = F.one_hot(labels, num_classes).to(soft)[:, :, None] * (1 - smoothing)
     # The authors scale soft labels by 1 - smoothing + spread, so that they sum to 1 + spread.
