@@ -12,7 +12,7 @@ from hexavit.models import LAYOUTS, model_entry
 from hexavit.training import TrainConfig
 
 peers, digits = benchmark("peers"), benchmark("digits")
-RESULTS = Path(__file__).parent.parent / "docs" / "results.md"
+RESULTS = Path(__file__).parent.parent / "docs" / "digits.md"
 
 
 def families(names: tuple[str, ...]) -> set[str]:
@@ -46,7 +46,7 @@ def test_every_small_member_has_settings_that_make_sense() -> None:
 
 def test_a_row_of_the_results_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
     found = {"pixels": 32, "parameters": 1234, "macs": 5_600_000, "accuracy": 0.9721, "seconds": 61.2}
-    path = tmp_path / "results.md"
+    path = tmp_path / "digits.md"
     rows = {name: digits.row({"model": name, **found}) for name in ("deit_nano", "cvt_nano")}
     path.write_text(digits.page(rows, 0, 2), encoding="utf-8")
     assert digits.rows_of(path) == rows
