@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "evaluate a trained model on labelled images",
     "probe": "evaluate a model's features with k-NN and a linear classifier",
     "runs": "compare the runs in a folder",
+    "compare": "compare the cost, speed and memory of models without training",
     "study": "train variants of a model with several seeds and compare them",
     "predict": "predict the classes of images",
 }

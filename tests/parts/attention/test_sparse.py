@@ -63,6 +63,18 @@ def test_patterns_are_masks(size: tuple[int, int], causal: bool, merge: bool, pa
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("pattern", ["local", "strided", "block", "summary"])
+@torch.no_grad()
+def test_the_stride_is_the_row_by_default(size: tuple[int, int], causal: bool, pattern: str) -> None:
+    part = SparseAttention(12, heads=3, patterns=(pattern,), causal=causal)
+    part.proj = nn.Identity()  # type: ignore[assignment]
+    x = torch.randn(2, size[0] * size[1], 12)
+    allowed = sparse_allowed(size, pattern, size[1], causal).expand(3, -1, -1)
+    torch.testing.assert_close(part(Tokens(x, size)).image, plain(part, x, 0, allowed))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("two_d", [False, True])
 @pytest.mark.parametrize("dilations", [(1,), (2,), (1, 3)], ids=str)
 @torch.no_grad()

@@ -75,21 +75,24 @@ class Chunks(NamedTuple):
 
 
 class Summaries(NamedTuple):
-    """All tokens as one group, whose keys are the last `last` tokens of each block of `block`."""
+    """All tokens as one group, whose keys are the last `last` tokens of each block of `block` (None: of all)."""
 
-    block: int
+    block: int | None
     last: int
 
+    def _blocks(self, n: int) -> tuple[int, int]:
+        return (1, n) if self.block is None else (ceil_div(n, self.block), self.block)
+
     def shape(self, n: int) -> tuple[int, int, int]:
-        return 1, n, ceil_div(n, self.block) * self.last
+        return 1, n, self._blocks(n)[0] * self.last
 
     def queries(self, x: Tensor, axis: int) -> Tensor:
         return x.unsqueeze(axis)
 
     def keys(self, x: Tensor, axis: int) -> Tensor:
-        blocks = ceil_div(x.shape[axis], self.block)
-        x = _padded(x, axis, 0, blocks * self.block - x.shape[axis]).unflatten(axis, (blocks, self.block))
-        return x.narrow(axis + 1, self.block - self.last, self.last).flatten(axis, axis + 1).unsqueeze(axis)
+        blocks, block = self._blocks(x.shape[axis])
+        x = _padded(x, axis, 0, blocks * block - x.shape[axis]).unflatten(axis, (blocks, block))
+        return x.narrow(axis + 1, block - self.last, self.last).flatten(axis, axis + 1).unsqueeze(axis)
 
     def restore(self, x: Tensor, axis: int, n: int) -> Tensor:
         return x.squeeze(axis)

@@ -14,6 +14,7 @@ from hexavit.errors import nearest
 from hexavit.parts.attention.base import Attention, split_heads
 from hexavit.parts.attention.folding import AxisFold, Chunks, Folds, Summaries, fold, numbers, pairs, unfold
 from hexavit.parts.contract import Size, Tokens, rows
+from hexavit.parts.layers import known
 from hexavit.parts.registry import register_part
 
 PatternName = Literal["local", "strided", "block", "summary"]
@@ -256,15 +257,29 @@ class SparseAttention(ReachingAttention):
 
     def reaches(self, size: Size) -> list[Reach]:
         """One for each pattern."""
-        return [self._reach(name, self.period or size[1]) for name in self.patterns]
+        return [self._reach(name, size[1]) for name in self.patterns]
 
-    def _reach(self, name: str, period: int) -> Reach:
-        known: dict[str, AxisFold] = {
-            "local": Chunks(period, before=1, after=0 if self.causal else 1),
-            "strided": Chunks(step=period),
-            "block": Chunks(period),
-            "summary": Summaries(period, self.summary),
+    def _folds(self, name: str, columns: int) -> Folds:
+        after = 0 if self.causal else 1
+        if self.period is not None:
+            of_sequence: dict[str, AxisFold] = {
+                "local": Chunks(self.period, before=1, after=after),
+                "strided": Chunks(step=self.period),
+                "block": Chunks(self.period),
+                "summary": Summaries(self.period, self.summary),
+            }
+            return (of_sequence[name],)
+        last = min(self.summary, columns) if known(columns) else self.summary
+        of_rows_and_columns: dict[str, Folds] = {  # the same groups, without the length of the sequence
+            "local": (Chunks(1, before=1, after=after), Chunks()),
+            "strided": (Chunks(), Chunks(1)),
+            "block": (Chunks(1), Chunks()),
+            "summary": (Chunks(), Summaries(None, last)),
         }
+        return of_rows_and_columns[name]
+
+    def _reach(self, name: str, columns: int) -> Reach:
+        period = self.period or columns
 
         def allowed(i: Tensor, j: Tensor) -> Tensor:
             if name == "local":
@@ -277,7 +292,7 @@ class SparseAttention(ReachingAttention):
                 found = j % period >= period - self.summary
             return found & (j <= i) if self.causal else found
 
-        return Reach((known[name],), allowed)
+        return Reach(self._folds(name, columns), allowed)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """4 (P + N) C A + 2 P (P + N) A + 2 R d."""
