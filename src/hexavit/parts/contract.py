@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from hexavit.parts.reshaping import reshaped
+
 Size = tuple[int, int]
 """Height and width, of an image in pixels or of a grid in tokens."""
 
@@ -121,8 +123,8 @@ class Tokens(_TokenFields):
     @property
     def grid(self) -> Tensor:
         """Image tokens (B, H, W, C), contiguous: a convolution reads them without a copy."""
-        grid: Tensor = self.image.contiguous().unflatten(1, self.size)
-        return grid
+        image, (h, w) = self.image, self.size
+        return reshaped(image, (image.shape[0], h), w, image.shape[2])
 
     @property
     def map(self) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from hexavit.parts.contract import Size
 from hexavit.parts.layers import known
+from hexavit.parts.reshaping import reshaped
 
 
 def ceil_div(n: int, side: int) -> int:
@@ -18,9 +21,6 @@ def ceil_div(n: int, side: int) -> int:
 def strided(size: Size, stride: int) -> Size:
     """The grid behind a padded convolution of odd kernel: ceil(H / stride)."""
     return ceil_div(size[0], stride), ceil_div(size[1], stride)
-
-
-# In the next two all sizes are given: with symbolic sizes each -1 is a quotient that the compiler has to simplify.
 
 
 def cut_windows(grid: Tensor, counts: Size, window: Size, spread: bool = False) -> Tensor:
@@ -38,19 +38,21 @@ def cut_windows(grid: Tensor, counts: Size, window: Size, spread: bool = False) 
     (down, across), (h, w) = counts, window
     batch, rest = grid.shape[0], grid.shape[3:]
     if spread:
-        windows = grid.view(batch, h, down, w, across, *rest).movedim((2, 4), (1, 2))
-    else:
-        windows = grid.view(batch, down, h, across, w, *rest).transpose(2, 3)
-    return windows.reshape(batch * down * across, h * w, *rest)
+        windows = reshaped(grid, (batch, h), down, w, across, *rest).movedim((2, 4), (1, 2))
+    else:  # few axes, as each costs a compiler time
+        windows = reshaped(grid, (batch * down,), h, across, w * math.prod(rest)).transpose(1, 2)
+    return reshaped(windows, (batch * down * across,), h * w, *rest)
 
 
 def join_windows(windows: Tensor, batch: int, counts: Size, window: Size, spread: bool = False) -> Tensor:
     """The inverse of `cut_windows`: (B x down x across, h w, ...) to (B, H, W, ...)."""
     (down, across), (h, w) = counts, window
     rest = windows.shape[2:]
-    grid = windows.view(batch, down, across, h, w, *rest)
-    grid = grid.movedim((1, 2), (2, 4)) if spread else grid.transpose(2, 3)
-    return grid.reshape(batch, down * h, across * w, *rest)
+    if spread:
+        grid = reshaped(windows, (batch, down), across, h, w, *rest).movedim((1, 2), (2, 4))
+    else:
+        grid = reshaped(windows, (batch * down,), across, h, w * math.prod(rest)).transpose(1, 2)
+    return reshaped(grid, (batch, down * h), across * w, *rest)
 
 
 def pad_map(grid: Tensor, before: Size, after: Size) -> Tensor:
@@ -64,6 +66,8 @@ def crop_map(grid: Tensor, size: Size, before: Size = (0, 0)) -> Tensor:
     """The tokens (B, H W, C) of a map (B, H', W', C) behind the padding `before`."""
     if known(*size, *before):
         top, left = before
+        if tuple(grid.shape[1:3]) == tuple(size):  # a compiler then goes on with `size`, the shorter expressions
+            return reshaped(grid, (grid.shape[0], size[0] * size[1]), grid.shape[3])
         return grid[:, top : top + size[0], left : left + size[1]].flatten(1, 2)
     # Whether there is anything to cut off differs from size to size, and a slice would ask it of a traced one.
     rows, columns = (torch.arange(n, device=grid.device) + start for n, start in zip(size, before, strict=True))

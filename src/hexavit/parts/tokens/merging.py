@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.layers import known
 from hexavit.parts.registry import register_part
+from hexavit.parts.reshaping import reshaped
 
 
 @register_part("tokens", "patch_merging")
@@ -49,8 +50,9 @@ class PatchMerging(PartModule):
         if not known(h, w) or h % 2 or w % 2:
             grid = F.pad(grid, (0, 0, 0, w % 2, 0, h % 2))
         size = grid.shape[1] // 2, grid.shape[2] // 2
-        x = grid.reshape(grid.shape[0], size[0], 2, size[1], 2, grid.shape[3])  # (B, H', row, W', column, C_in)
-        x = x.permute(0, 1, 3, 4, 2, 5).reshape(grid.shape[0], size[0] * size[1], 4 * grid.shape[3])
+        batch, dim = grid.shape[0], grid.shape[3]
+        x = reshaped(grid, (batch, size[0]), 2, size[1], 2, dim)  # (B, H', row, W', column, C_in)
+        x = reshaped(x.permute(0, 1, 3, 4, 2, 5), (batch, size[0] * size[1]), 4 * dim)
         x = self.reduction(self.norm(x) if self.norms == "before" else x)
         x = self.norm(x) if self.norms == "after" else x
         return Tokens(x, size, carry=tokens.carry)

@@ -1,0 +1,24 @@
+"""Reshaping that a compiler with symbolic sizes follows at little cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def reshaped(x: Tensor, first: Sequence[int], *rest: int) -> Tensor:
+    """Reshape a tensor to (*first, *rest): the same as `x.reshape(*first, *rest)`.
+
+    A compiler with symbolic sizes computes the sizes of a view by dividing those of the tensor, and cannot simplify
+    the quotients, so that every view makes all later sizes longer. It keeps sizes as given where one dimension becomes
+    two. `first` and `rest` are chosen so that each divides from the left without a quotient of two unknown sizes.
+    """
+    return x.reshape(-1).view(_product(first), _product(rest)).view(*first, *rest)
+
+
+def _product(sizes: Sequence[int]) -> int:
+    out = sizes[0]
+    for size in sizes[1:]:  # math.prod gives no symbol
+        out = out * size
+    return out
