@@ -171,7 +171,7 @@ class Layout:
         found = [
             f"{path}={value}"
             for path, value in leaves
-            for ending, allowed in self.only.items()
+            for ending, allowed in {"head.extra_tokens": ("1",), **self.only}.items()
             if f".{path}".endswith(f".{ending}") and value not in allowed
         ]
         for ending in self.uniform:

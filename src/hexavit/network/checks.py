@@ -14,10 +14,11 @@ from hexavit.parts.registry import options, part_class, part_names
 def head_entry(architecture: Architecture) -> tuple[int, int]:
     """The stage where the head's extra tokens enter, and their number."""
     cls, known = part_class("head", architecture.head.name), options("head", architecture.head.name)
-    count = int(getattr(cls, "extra_tokens", 0))
+    count = architecture.head.options.get("extra_tokens", getattr(cls, "extra_tokens", 0))
     enter = architecture.head.options.get("enter", known["enter"].default if "enter" in known else 0)
     last = len(architecture.stages)
     assert isinstance(enter, int)
+    assert isinstance(count, int)
     if count and not -last <= enter < last:
         raise ArchitectureError(f"head={architecture.head}: there is no stage {enter} to enter, only 0 to {last - 1}")
     return enter % last, count

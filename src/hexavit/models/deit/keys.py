@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import Join, Layout, Table
+from hexavit.models.layouts import Join, Layout, State, Table
 from hexavit.models.vit.keys import COLUMN, HF_FILES, HF_MODULES, HF_SAYS, UNIFORM, transformers_config
 
 _ONLY = {
@@ -28,8 +28,8 @@ _TWO: Table = {
 }
 
 
-def _teacher(table: Table) -> Table:
-    """transformers' model with a teacher, from the names of its ViT."""
+def _transformers(table: Table, classifiers: Table) -> Table:
+    """transformers' models with a distillation token, from the names of its ViT."""
     moved = {
         tuple(key.replace("vit.", "deit.") for key in theirs)
         if isinstance(theirs, tuple)
@@ -40,26 +40,37 @@ def _teacher(table: Table) -> Table:
     return {
         **moved,
         ("deit.embeddings.cls_token", "deit.embeddings.distillation_token"): Join("stages.0.class_token", axis=1),
-        "cls_classifier.*": "head.fc.*",
-        "distillation_classifier.*": "head.fc2.*",
+        **classifiers,
     }
 
 
 def deit_config(architecture: Architecture) -> dict[str, Any]:
     """The `config.json` with which transformers builds this DeiT."""
-    names = {"architectures": ["DeiTForImageClassificationWithTeacher"], "model_type": "deit"}
+    end = "WithTeacher" if architecture.head.name == "two_heads" else ""
+    names = {"architectures": [f"DeiTForImageClassification{end}"], "model_type": "deit"}
     return {**transformers_config(architecture), **names}
 
 
-UNSUPPORTED = {
-    "transformers' DeiTForImageClassification (a distillation token without a classifier)": (
-        r"^classifier\..*embeddings\.distillation_token$"
-    )
-}
-"""Models that are not supported, each with a pattern of its sorted keys."""
+def edits(state: State, architecture: Architecture) -> list[str]:
+    """The override for a distillation token without a classifier (transformers' DeiTForImageClassification)."""
+    token = state.get("stages.0.class_token")
+    if architecture.head.name != "class_token" or token is None or token.ndim != 3 or token.shape[1] != 2:
+        return []
+    return ["head.extra_tokens=2"]
+
 
 _HF_ONLY = {key: allowed for key, allowed in _ONLY.items() if key != "norm_eps"}
-_HF_TWO = {**_HF_ONLY, "head": ("two_heads",)}
+_HEADS: tuple[tuple[Table, dict[str, tuple[str, ...]]], ...] = (
+    (
+        {"cls_classifier.*": "head.fc.*", "distillation_classifier.*": "head.fc2.*"},
+        {**_HF_ONLY, "head": ("two_heads",)},
+    ),
+    (
+        {"classifier.*": "head.fc.*"},
+        {**_HF_ONLY, "head": ("class_token",), "head.extra_tokens": ("2",), "head.pre_logits": ("false",)},
+    ),
+)
+"""transformers' classifiers, with and without one for the distillation token, and the options that it can compute."""
 LAYOUTS = (
     Layout("timm", "deit", _TWO, only=_DISTILLED),
     Layout("timm", "deit", COLUMN, only=_PLAIN),
@@ -69,13 +80,14 @@ LAYOUTS = (
         Layout(
             "huggingface",
             "deit",
-            _teacher(table),
-            only=_HF_TWO,
+            _transformers(table, classifiers),
+            only=only,
             says=HF_SAYS,
             base="deit.",
             config=deit_config,
             uniform=UNIFORM,
         )
+        for classifiers, only in _HEADS
         for table in (HF_FILES, HF_MODULES)
     ),
 )

@@ -74,8 +74,8 @@ class ClassTokenHead(Head):
     Final LayerNorm, the class token's row, one linear. With `mean` the blocks have the class token, but the classifier
     reads the mean of the image tokens, and the norm follows the mean (fine-tuning of MAE: He et al., CVPR 2022).
 
-    Shapes: (B, 1 + N, C) to (B, classes). Cost with K classes: parameters 2 C + C K + K (and C of the token in its
-    stage, C^2 + C with `pre_logits`); multiply-adds C K (and C^2).
+    Shapes: (B, P + N, C) to (B, classes), P being `extra_tokens`. Cost with K classes: parameters 2 C + C K + K (and
+    P C of the tokens in their stage, C^2 + C with `pre_logits`); multiply-adds C K (and C^2).
 
     Args:
         enter: stage at which the token enters; negative numbers count from the last stage.
@@ -84,6 +84,11 @@ class ClassTokenHead(Head):
         drop: dropout rate before the classifier.
         mean: whether the mean of the image tokens is classified.
         decay: whether the token has weight decay, as MViT's has.
+        extra_tokens: number of tokens that enter, of which the first is classified; 2 in transformers'
+            DeiTForImageClassification, whose distillation token has no classifier.
+
+    Raises:
+        ValueError: no extra token.
     """
 
     extra_tokens = 1
@@ -100,8 +105,11 @@ class ClassTokenHead(Head):
         drop: float = 0.0,
         mean: bool = False,
         decay: bool = False,
+        extra_tokens: int = 1,
     ) -> None:
         super().__init__(dim, norm_eps, num_classes, norm and not mean, drop)
+        if extra_tokens < 1:
+            raise ValueError(f"class_token brings at least 1 token, not {extra_tokens}: use pool")
         self.enter, self.mean, self.decay = enter, mean, decay
         self.fc_norm = nn.LayerNorm(dim, eps=norm_eps) if norm and mean else nn.Identity()
         self.pre_logits = nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if pre_logits else nn.Identity()
