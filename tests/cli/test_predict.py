@@ -102,7 +102,7 @@ def test_features_stand_beside_their_paths(capsys: pytest.CaptureFixture[str], t
     assert sorted(each.name for each in tmp_path.iterdir()) == ["f.npy", "f.npy.txt"]
 
 
-def test_an_interrupted_prediction_leaves_no_half_file(
+def test_an_interrupted_prediction_leaves_no_partial_file(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hexavit.inference.formats import Rows

@@ -1,4 +1,4 @@
-"""A wrong call is answered by one sentence on the standard error, and by status 2."""
+"""A wrong call prints one sentence to standard error and exits with status 2."""
 
 import shutil
 from pathlib import Path

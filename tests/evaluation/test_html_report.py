@@ -47,7 +47,7 @@ class _Sources(HTMLParser):
         self.found += [str(value) for name, value in attrs if name in {"src", "href"}]
 
 
-def test_the_report_holds_its_pictures_and_asks_nobody(result: DetailedEvaluation, tmp_path: Path) -> None:
+def test_the_report_contains_its_pictures_and_loads_nothing(result: DetailedEvaluation, tmp_path: Path) -> None:
     write_report(result, tmp_path / "out" / "report.html")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     parser = _Sources()

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def ready() -> LoadedModel:
-    """A model without a head, at its start: its features tell digits apart all the same."""
+    """An untrained model without a head: its features separate digits better than chance."""
     torch.manual_seed(0)
     model = hexavit.create_model("deit_nano", num_classes=0, in_chans=1, img_size=32).eval()
     return LoadedModel(model, (), Digits().hints.suited(InputSpec.of_model(model)), "untrained")
@@ -34,13 +34,13 @@ def test_both_classifiers_are_scikit_learns_on_the_features(ready: LoadedModel, 
     found = probe(ready, data, k=1, c=0.5, device="cpu")
     source = open_source(data)
     split = make_split(source, 0.2, 0)
-    fitted, held_out = (extract(ready, source, split[part], device="cpu") for part in ("train", "val"))
-    nearest = cosine_similarity(held_out.vectors, fitted.vectors).argmax(axis=1)
-    assert found.knn.accuracy == pytest.approx((fitted.labels[nearest] == held_out.labels).mean())
+    fitted, validation = (extract(ready, source, split[part], device="cpu") for part in ("train", "val"))
+    nearest = cosine_similarity(validation.vectors, fitted.vectors).argmax(axis=1)
+    assert found.knn.accuracy == pytest.approx((fitted.labels[nearest] == validation.labels).mean())
     mean, deviation = fitted.vectors.mean(axis=0), fitted.vectors.std(axis=0)
-    scaled = [(each.vectors - mean) / np.where(deviation > 0, deviation, 1) for each in (fitted, held_out)]
+    scaled = [(each.vectors - mean) / np.where(deviation > 0, deviation, 1) for each in (fitted, validation)]
     alone = LogisticRegression(C=0.5, max_iter=1000).fit(scaled[0], fitted.labels)
-    assert found.linear.accuracy == pytest.approx(alone.score(scaled[1], held_out.labels), abs=0.09)
+    assert found.linear.accuracy == pytest.approx(alone.score(scaled[1], validation.labels), abs=0.09)
     assert (found.knn.chosen, found.linear.chosen, found.knn.top5) == ("given", "given", None)
     assert (found.train_images, found.held_out_images, found.dimension) == (48, 12, fitted.vectors.shape[1])
 
@@ -52,7 +52,7 @@ def test_the_settings_are_chosen_on_the_training_images_alone(ready: LoadedModel
     assert before.knn.chosen == before.linear.chosen == "cross-validation"
     assert before.knn.setting in probing.NEIGHBOURS
     assert before.linear.setting in probing.PENALTIES
-    for number in make_split(source, 0.2, 0)["val"]:  # what is held out becomes nonsense
+    for number in make_split(source, 0.2, 0)["val"]:  # validation images become noise
         path = data / source.names[number]
         path.write_bytes((data / "zero" / sorted((data / "zero").iterdir())[0].name).read_bytes())
     after = probe(ready, str(data), device="cpu")

@@ -60,7 +60,8 @@ def test_pyramids_are_found() -> None:
 
 DETECTORS = [
     *(pytest.param(name, "retinanet", marks=[pytest.mark.slow] * (name not in NANOS)) for name in PYRAMIDS),
-    *(pytest.param(name, "mask_rcnn", marks=[pytest.mark.slow] * (name != "cvt_nano")) for name in PYRAMIDS),
+    # Quick for the example itself, in test_detection_example.py.
+    *(pytest.param(name, "mask_rcnn", marks=pytest.mark.slow) for name in PYRAMIDS),
 ]
 
 

@@ -88,7 +88,7 @@ def test_the_simple_pyramid_takes_odd_maps() -> None:
 
 
 def test_default_anchors_do_not_fit_four_levels() -> None:
-    """docs/integrations.md says so, and shows the anchors to set."""
+    """As documented in docs/integrations.md, which shows the anchors to set."""
     detector = RetinaNet(hexavit.backbone("cvt_nano", pyramid="fpn"), 3, min_size=64, max_size=64).eval()
     with pytest.raises(Exception, match="Anchors should be"):
         detector([torch.rand(3, 64, 64)])

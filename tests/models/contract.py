@@ -6,6 +6,7 @@ tiny models are equal share one.
 
 import ast
 import copy
+import functools
 import importlib.util
 import re
 from collections.abc import Iterator, Sequence
@@ -39,7 +40,7 @@ class Case:
         return self.names[0]
 
 
-# Options that say how much of something there is, and not what it does: a tiny model has little of each.
+# Options that are sizes, with their values in tiny models.
 SIZES: dict[str, Any] = {
     "heads": 2,
     "ratio": 2.0,
@@ -106,14 +107,16 @@ class ModelContract:
 
     cases: tuple[Case, ...] = ()
     nanos_alone = ("test_captured_as_one_graph", "test_exported_with_any_batch_and_size")
-    """Quick versions of slow tests, for the cases that stand for a nano model: its first and its last stage."""
+    """Tests of the nano models' first and last stage. Exports are slow, but for nano models that hold every part."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "case" in metafunc.fixturenames:
             cases = self.cases
             if metafunc.function.__name__ in self.nanos_alone:
                 cases = tuple(case for case in cases if any(name.endswith("_nano") for name in case.names))
-            metafunc.parametrize("case", cases, ids=map(str, cases))
+            quick = covering(cases) if "exported" in metafunc.function.__name__ else cases
+            made = [pytest.param(case, id=str(case), marks=() if case in quick else pytest.mark.slow) for case in cases]
+            metafunc.parametrize("case", made)
 
     @pytest.fixture
     def model(self, case: Case) -> Backbone:
@@ -326,7 +329,7 @@ class ModelContract:
         rows = (DOCS / "models.md").read_text(encoding="utf-8")
         for name in case.names:
             page = DOCS / f"{model_entry(name).family.replace('_', '-')}.md"
-            assert f"`{name}`" in page.read_text(encoding="utf-8"), f"{page.name} does not tell of {name}"
+            assert f"`{name}`" in page.read_text(encoding="utf-8"), f"{page.name} does not list {name}"
             assert f"| `{name}` |" in rows, "run docs/tables.py"
 
     # Training
@@ -392,6 +395,18 @@ class ModelContract:
     @pytest.mark.slow
     def test_all_stages_are_exported_with_any_batch_and_size(self, case: Case) -> None:
         assert_exported(tiny(case.tiny, last=1))
+
+
+@functools.cache
+def covering(cases: tuple[Case, ...]) -> tuple[Case, ...]:
+    """A few cases whose first and last stages have every part that there is in those of all cases."""
+    parts = {case: {(kind, part.name) for _, kind, part in ends(case.tiny).places()} for case in cases}
+    left, chosen = set().union(*parts.values()), []
+    while left:
+        best = max(cases, key=lambda case: len(parts[case] & left))  # the first of equals
+        chosen.append(best)
+        left -= parts[best]
+    return tuple(chosen)
 
 
 def ends(architecture: Architecture) -> Architecture:

@@ -113,7 +113,7 @@ def test_a_head_that_does_not_pool_is_named() -> None:
 
 
 @pytest.mark.parametrize("name", ["deit_nano", "lvvit_nano"])
-def test_a_pair_in_training_only_while_it_is_asked_for(name: str) -> None:
+def test_a_pair_in_training_only_while_it_is_enabled(name: str) -> None:
     model = hexavit.create_model(name, overrides=["stages.*.drop_path=0.0"])
     images = torch.randn(2, 3, 32, 32)
     assert isinstance(model(images), tuple)
