@@ -235,7 +235,8 @@ def parity_page() -> str:
         counted = hexavit.profile(model)
         name, edits = VARIANTS.get(variant, (variant, []))
         made = " ".join(f"`{each}`" for each in (name, *edits))
-        counts = f"{counted.parameters:,} | {counted.macs / 1e9:.4f} | {record['parameters']:,}; {record['gmacs']}"
+        theirs = f"{record['parameters']:,}" + (f"; {record['gmacs']}" if record["gmacs"] is not None else "")
+        counts = f"{counted.parameters:,} | {counted.macs / 1e9:.4f} | {theirs}"
         lines.append(f"| {record['system']} | {variant} | {made} | {error:.1e} | {counts} |")
     return "\n".join(lines) + "\n"
 

@@ -173,7 +173,7 @@ def test_outside_packages_are_declared() -> None:
     assert not undeclared, "\n".join(["not among the dependencies of pyproject.toml:", *undeclared])
 
 
-def test_import_hexavit_opens_a_package_when_it_is_asked_for() -> None:
+def test_import_hexavit_loads_a_package_on_first_use() -> None:
     program = "import sys, hexavit, hexavit.cli, hexavit.errors; print('torch' in sys.modules, len(dir(hexavit)) > 20)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False True\n"

@@ -31,7 +31,6 @@ FORBIDDEN = {
 """What a reader never meets, by the word's name in the glossary."""
 
 STILL_THERE: dict[str, set[str]] = {
-    "docs/add-a-part.md": {"refuse", "shelf"},
     "hexavit/evaluation": {"judge"},  # the old name of a function
 }
 """Words that a package or page still has; to shrink to nothing."""

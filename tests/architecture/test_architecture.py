@@ -104,7 +104,7 @@ def test_aligned_wraps_and_pads() -> None:
     ]
 
 
-def test_diff_knows_defaults_and_names_replaced_parts_once() -> None:
+def test_diff_considers_defaults_and_names_replaced_parts_once() -> None:
     here = architecture("cvt_13")
     assert here.diff(here) == []
     assert here.diff(here.override(["stages.0.feedforward.ratio=4.0"])) == []  # the default, written out

@@ -89,7 +89,7 @@ def test_invalid_edit_raises_one_sentence(edit: str, sentence: str) -> None:
     assert sentence in str(error.value)
 
 
-def test_a_required_option_is_asked_for() -> None:
+def test_a_required_option_must_be_given() -> None:
     stage = Stage(8, 1, Part("conv", kernel=4, stride=4), Part("conv_projection"))
     bare = Architecture("mine", (stage,), Part("pool"))
     with pytest.raises(ArchitectureError, match="needs heads, as in global"):

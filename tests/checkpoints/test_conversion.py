@@ -1,4 +1,4 @@
-"""Conversion: round trips bit for bit, results that load in transformers and timm, and what cannot be said."""
+"""Conversion: exact round trips, results that load in transformers and timm, options that a layout cannot express."""
 
 import json
 from pathlib import Path
@@ -286,7 +286,7 @@ def test_a_converted_pyramid_loads_in_timm(name: str, tmp_path: Path) -> None:
         assert off(ours(images(64)), peer(images(64))) <= 2e-5
 
 
-def test_convert_reads_what_a_saved_folder_says(tmp_path: Path) -> None:
+def test_convert_reads_the_configuration_of_a_saved_folder(tmp_path: Path) -> None:
     ours = vit(overrides=["stages.0.attention.heads=6", "norm_eps=1e-5"])
     hexavit.save_pretrained(ours, tmp_path / "own", class_names=[f"kind {i}" for i in range(7)])
     convert(tmp_path / "own", tmp_path / "hf", "huggingface")
@@ -398,7 +398,7 @@ def test_what_transformers_cannot_build_is_rejected(
         convert(ours.state_dict(), tmp_path / "hf", "huggingface", model=ours.architecture)
 
 
-def test_an_existing_file_is_not_overwritten_unasked(tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten_by_default(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_text("before")
     with pytest.raises(CheckpointError, match="already exists: pass overwrite=True"):
         convert(authors_state(), tmp_path / "a.pth", "hexavit")

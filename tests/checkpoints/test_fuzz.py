@@ -25,7 +25,7 @@ GROWTH = 512 << 20  # bytes of peak memory over all files
 def corrupted(data: bytes, random: Random) -> bytes:
     """Bytes flipped, cut out, doubled, replaced by extremes, or the end cut off."""
     out = bytearray(data)
-    head = min(len(out), random.choice([64, 4096, len(out)]))  # most of what can be said is said at the start
+    head = min(len(out), random.choice([64, 4096, len(out)]))  # most fields are at the start
     for _ in range(random.choice([1, 1, 2, 8])):
         at, span = random.randrange(max(head, 1)), random.choice([1, 2, 4, 8, 64])
         kind = random.randrange(5)

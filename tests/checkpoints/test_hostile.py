@@ -173,7 +173,7 @@ def test_an_array_that_claims_more_than_it_has_is_rejected(files: dict[str, Path
         hexavit.load_checkpoint(tiny(), tmp_path / "a.npz")
 
 
-def test_a_safetensors_header_that_lies_is_rejected(tmp_path: Path) -> None:
+def test_a_false_safetensors_header_is_rejected(tmp_path: Path) -> None:
     for header in (
         {"norm.weight": {"dtype": "F32", "shape": [10**9, 10**9], "data_offsets": [0, 4]}},
         {"norm.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 10**15]}},

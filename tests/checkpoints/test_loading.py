@@ -142,7 +142,7 @@ def test_a_missing_head_is_not_another_number_of_classes() -> None:
 
 
 @pytest.mark.parametrize("chans", [1, 2, 4, 8])
-def test_channels_are_adapted_when_asked(chans: int) -> None:
+def test_channels_are_adapted_on_request(chans: int) -> None:
     donor, model = nano(), nano(in_chans=chans)
     with pytest.raises(CheckpointError, match=f"reads 3 channels, the model {chans}: adapt='channels'"):
         hexavit.load_checkpoint(model, authors(donor))
@@ -260,7 +260,7 @@ def test_an_error_leaves_the_model_unchanged(spoil: str) -> None:
     assert equal(model, before)
 
 
-def test_files_of_other_families_are_rejected_with_the_origins_there_are() -> None:
+def test_files_of_other_families_are_rejected_with_the_known_origins() -> None:
     from torchvision.models import resnet18
 
     with pytest.raises(CheckpointError, match=r"match no known layout: hexavit, or authors,"):
@@ -271,14 +271,14 @@ def test_files_of_other_families_are_rejected_with_the_origins_there_are() -> No
         hexavit.load_checkpoint(torch.nn.Linear(2, 2), {})
 
 
-def test_half_precision_is_widened_and_said() -> None:
+def test_half_precision_is_widened_and_reported() -> None:
     report = hexavit.load_checkpoint(
         nano(), {key: t.half() if t.is_floating_point() else t for key, t in authors(nano()).items()}
     )
     assert report.notes == ("converted from torch.float16 to torch.float32",)
 
 
-def test_biases_of_other_windows_are_resized_when_asked() -> None:
+def test_biases_of_other_windows_are_resized_on_request() -> None:
     small = hexavit.create_model("swin_nano")
     large = hexavit.create_model("swin_nano", img_size=64, overrides=["stages.*.attention.window=5"])
     with pytest.raises(

@@ -39,7 +39,7 @@ def written(architecture: Architecture, name: str) -> dict[str, Tensor]:
         return architecture.stages[int(stage)].column("attention", int(block)).options["heads"]  # type: ignore[return-value]
 
     layout = authors(architecture, name)
-    if layout is None:  # nobody else wrote it: huge Swin V2s, small members with parts of their own
+    if layout is None:  # no other library has it: huge Swin V2s, nano models with parts of their own
         return state_of(architecture)
     return layout.to_theirs(state_of(architecture), heads, architecture).state
 

@@ -50,7 +50,7 @@ def test_flax_names_are_written_and_read_bit_for_bit(name: str, tmp_path: Path) 
         assert torch.equal(a, b), key
 
 
-def test_the_model_says_before_which_block_tokens_are_learned() -> None:
+def test_the_model_determines_before_which_block_tokens_are_learned() -> None:
     names = ["stages.0.depth=2", "stages.1.depth=10"]
     model = hexavit.create_model("tokenlearner_ti16_tl8_at6", overrides=names)
     state = golden.state({key: list(t.shape) for key, t in hexavit.create_model(FUSER).state_dict().items()})

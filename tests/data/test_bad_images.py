@@ -20,7 +20,7 @@ def harmed(path: Path) -> tuple[Path, list[str]]:
     return data, [file.relative_to(data).as_posix() for file in broken]
 
 
-def test_skip_leaves_out_broken_images_alone(tmp_path: Path) -> None:
+def test_skip_leaves_out_only_broken_images(tmp_path: Path) -> None:
     data, broken = harmed(tmp_path)
     source = ImageFolder(data)
     split = make_split(source, 0.5, 0)

@@ -22,10 +22,10 @@ def test_class_folders_are_read() -> None:
 def test_a_few_images_more_move_few_others(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "few", per_class=20)
     before = ImageFolder(folder)
-    held_out = {before.names[n] for n in make_split(before, 0.2, 0)["val"]}
+    validation = {before.names[n] for n in make_split(before, 0.2, 0)["val"]}
     (folder / "zero" / "9999.png").write_bytes((folder / "zero" / "0000.png").read_bytes())
     after = ImageFolder(folder)
-    assert len(held_out & {after.names[n] for n in make_split(after, 0.2, 0)["val"]}) >= len(held_out) - 1
+    assert len(validation & {after.names[n] for n in make_split(after, 0.2, 0)["val"]}) >= len(validation) - 1
 
 
 def test_the_split_seed_chooses_the_split() -> None:

@@ -83,7 +83,7 @@ def test_an_epoch_starts_at_the_given_batch_and_the_next_at_its_first() -> None:
     assert shares(1, begin=(0, 1)) == [alone[1:]]
     sampler = EpochSampler(range(23), seed=3, shuffle=True)
     batches = BatchShares(sampler, 8, drop_last=True, processes=Processes(), begin=(4, 1))
-    assert sampler.epoch == 4  # for workers that ask before Lightning says so
+    assert sampler.epoch == 4  # for workers that start before `set_epoch` is called
     assert len(list(batches)) == 1
     sampler.set_epoch(5)
     assert len(list(batches)) == 2

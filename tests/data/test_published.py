@@ -174,7 +174,7 @@ def test_imagenet(tmp_path: Path) -> None:
     assert source.names[2] == "val/n01440764/val.JPEG"
 
 
-def test_nothing_is_downloaded_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_downloaded_without_being_requested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def download(self: cifar.CIFAR10) -> None:

@@ -1,4 +1,4 @@
-"""Images of many channels go through training, judging and prediction, normalised by what they are like."""
+"""Images of many channels in training, evaluation and prediction, normalised by the statistics of the data."""
 
 import json
 from pathlib import Path

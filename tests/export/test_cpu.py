@@ -52,7 +52,7 @@ def test_the_model_itself_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("times", "kept"), [((1.05, 1.0), True), ((1.04, 1.0), False), ((1.0, 2.0), False)])
-def test_a_change_is_kept_from_the_asked_speed_up_on(
+def test_a_change_is_kept_from_the_requested_speed_up_on(
     times: tuple[float, float], kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu, "_times", lambda one, other: times)
@@ -84,7 +84,7 @@ def test_modules_with_hooks_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(seen) == 1
 
 
-def test_the_report_says_what_was_tried_and_for_which_input() -> None:
+def test_the_report_names_what_was_tried_and_for_which_input() -> None:
     report = optimize(hexavit.create_model("cvt_nano"), batch_size=2).optimization
     assert (report.batch_size, report.img_size) == (2, (32, 32))
     text = str(report)

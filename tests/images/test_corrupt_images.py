@@ -68,7 +68,7 @@ def corrupt_bytes(content: bytes, number: int) -> bytes:
 
 
 def read_all(folder: Path) -> None:
-    """Bend, write and read all files; say how it went as JSON."""
+    """Damage, write and read all files; print the counts as JSON."""
     import resource
     import time
 
@@ -98,7 +98,7 @@ def test_two_thousand_corrupt_files(tmp_path: Path) -> None:
     call = [sys.executable, "-W", "error", __file__, str(tmp_path)]
     done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert not re.search("Traceback|Warning|Error", done.stderr)  # libtiff itself tells of broken LZW data there
+    assert not re.search("Traceback|Warning|Error", done.stderr)  # libtiff itself reports broken LZW data there
     found = json.loads(done.stdout)
     assert found["read"] + found["rejected"] == COUNT
     assert min(found["read"], found["rejected"]) > 300  # the harm is neither too small nor too great

@@ -13,7 +13,7 @@ from hexavit.images.listing import find_images
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_mode_becomes_the_channels_asked_for(tmp_path: Path, mode: str, channels: int) -> None:
+def test_every_mode_becomes_the_requested_channels(tmp_path: Path, mode: str, channels: int) -> None:
     Image.new("RGB", (5, 4), (200, 100, 50)).convert(mode).save(tmp_path / "a.png")
     image = to_channels(read_image(tmp_path / "a.png"), channels)
     assert (len(image.getbands()), image.size) == (channels, (5, 4))
@@ -104,7 +104,7 @@ def test_sixteen_bits_a_colour_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["LAB", "YCbCr", "RGBX", "CMYK", "1", "LA", "I;16B"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_modes_of_tiff_become_the_channels_asked_for(tmp_path: Path, mode: str, channels: int) -> None:
+def test_modes_of_tiff_become_the_requested_channels(tmp_path: Path, mode: str, channels: int) -> None:
     Image.new(mode, (6, 6)).save(tmp_path / "a.tif")
     assert len(to_channels(read_image(tmp_path / "a.tif"), channels).getbands()) == channels
 

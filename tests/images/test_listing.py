@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_listed_is_named(photos: Path) -> None:
     assert "cannot be listed" in str(expected[0])
 
 
-def test_no_more_is_taken_than_is_asked_for() -> None:
+def test_no_more_is_taken_than_is_requested() -> None:
     taken = []
 
     def endless() -> Iterator[str]:

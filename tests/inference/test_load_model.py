@@ -60,8 +60,8 @@ def test_a_run_and_its_saved_folder_say_the_same(tmp_path: Path) -> None:
 def test_a_folder_is_evaluated_on_all_the_data(tmp_path: Path) -> None:
     found = evaluate(load_model(run_as_folder(tmp_path / "saved")), str(digits_folder()), workers=0, device="cpu")
     assert (found.part, found.count) == ("all", 30)
-    held_out = evaluate(load_model(trained().path), str(digits_folder()), workers=0, device="cpu")
-    assert (held_out.part, held_out.count, held_out.weights) == ("val", 6, "best")
+    validation = evaluate(load_model(trained().path), str(digits_folder()), workers=0, device="cpu")
+    assert (validation.part, validation.count, validation.weights) == ("val", 6, "best")
 
 
 @pytest.mark.parametrize("name", ["cvt_nano", "cvt_nano.in1k"])
@@ -95,7 +95,7 @@ def test_a_file_of_a_named_model(tmp_path: Path, layout: str) -> None:
     assert any("GELU" in note for note in ready.notes) == (layout == "huggingface")
 
 
-def test_untrained_only_when_asked_for() -> None:
+def test_untrained_only_on_request() -> None:
     with pytest.raises(HexavitError, match="cvt_nano was never trained, as it lists no published weights"):
         load_model("cvt_nano")
     ready = load_model("cvt_nano", untrained=True)

@@ -14,7 +14,7 @@ COUNT, WARM = 124 * BATCH, 24 * BATCH
 
 
 def watch(run: str, folder: str) -> None:
-    """Predict the same few files again and again, with features; say how memory went as JSON."""
+    """Predict the same few files repeatedly, with features; print the memory after each pass as JSON."""
     from itertools import cycle, islice
 
     import torch
@@ -37,7 +37,7 @@ def resident() -> int:
     return pages * 4096
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read as Linux tells it")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
 def test_it_is_flat() -> None:
     from tests.using import digits_folder, trained  # not in the process that is watched
 

@@ -1,4 +1,4 @@
-"""Layers are what their class says: libraries that read, replace, merge or quantise them get right results."""
+"""Layers compute what their class computes: libraries that read, replace, merge or quantise them get right results."""
 
 import copy
 

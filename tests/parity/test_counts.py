@@ -7,8 +7,8 @@ from hexavit.models import model_entry
 from hexavit.profiling import costs
 
 # Millions of parameters (constants that the authors hold as parameters included) and giga multiply-adds as counted of
-# the authors' code, to the digits given; "-" where nobody counted. The two large ViT-P: as the paper prints them, which
-# cuts the 35.97 G of the last to 35.9.
+# the authors' code, to the digits given; "-" where it was not counted. The two large ViT-P: as printed in the paper,
+# which cuts the 35.97 G of the last to 35.9.
 COUNTS = """
 vit_tiny_patch16_224 5.717 1.254
 vit_small_patch16_224 22.051 4.599

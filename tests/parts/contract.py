@@ -180,10 +180,10 @@ class PartContract:
 
     # A residual's branch may read what it likes.
     @where(lambda case: (case.maps_tokens and case.kind != "residual") or case.kind == "head")
-    def test_the_grid_is_read_only_where_that_is_said(
+    def test_the_grid_is_read_only_where_that_is_declared(
         self, case: Case, model: Backbone, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A stage holds its tokens split for the parts that say so; for others each reading would be a copy."""
+        """A stage splits its tokens for parts that declare `reads_grid`; for others each reading would be a copy."""
         given, _ = seen(case, model, images)
         reads: list[Tokens] = []
         grid = Tokens.grid
@@ -200,7 +200,7 @@ class PartContract:
         assert double.dtype == torch.float64
         torch.testing.assert_close(double.float(), single, rtol=1e-4, atol=1e-5)
 
-    @where(lambda case: hasattr(case.cls, "macs"))  # a plain nn.Module need not tell its cost
+    @where(lambda case: hasattr(case.cls, "macs"))  # a plain nn.Module has no cost formula
     def test_its_formula_is_what_is_counted(self, case: Case, model: Backbone) -> None:
         img_size = size = (13, 9)
         model.set_input_size(img_size)

@@ -164,7 +164,7 @@ class TestEveryVariant(PartContract):
 def test_the_contract_notices_a_part_that_breaks_it() -> None:
     @register_part("feedforward", "boastful")
     class Boastful(nn.Module):
-        """Says that it costs nothing, and reads the grid without a word."""
+        """Declares no cost, and reads the grid without declaring it."""
 
         def __init__(self, dim: int) -> None:
             super().__init__()
@@ -182,4 +182,4 @@ def test_the_contract_notices_a_part_that_breaks_it() -> None:
     with pytest.raises(AssertionError):
         contract.test_its_formula_is_what_is_counted(case, build(case))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(AssertionError):
-        contract.test_the_grid_is_read_only_where_that_is_said(case, build(case), torch.randn(2, 3, 12, 10), patch)
+        contract.test_the_grid_is_read_only_where_that_is_declared(case, build(case), torch.randn(2, 3, 12, 10), patch)

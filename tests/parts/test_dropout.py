@@ -1,4 +1,4 @@
-"""Dropout acts where an option says so, in training alone, and scales what it keeps."""
+"""Dropout acts where its option is set, only in training, and scales what it keeps."""
 
 from typing import Literal
 

@@ -156,7 +156,7 @@ def test_a_swap_keeps_the_weights_of_the_other_columns(case: Case, kind: str) ->
     assert any(not torch.equal(model.state_dict()[k], before[k]) for k in moved)
 
 
-def test_every_class_of_parts_says_what_it_needs() -> None:
+def test_every_class_of_parts_declares_what_it_needs() -> None:
     """A part that works on extra tokens alone is an error where no head adds any."""
     restored_registries = [(kind, name) for kind in KINDS for name in part_names(kind)]
     needing = [

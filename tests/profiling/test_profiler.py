@@ -48,7 +48,7 @@ def test_stages_and_kinds_add_up() -> None:
 
 
 def test_each_place_is_its_parts_formula() -> None:
-    """The sum over the blocks of what the parts say of themselves is what was counted there."""
+    """The formulas of the parts, summed over the blocks, give the counted multiply-adds."""
     model = hexavit.create_model("cvt_nano")
     counted = profile(model)
     size = model.architecture.img_size

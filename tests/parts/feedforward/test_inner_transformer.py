@@ -66,10 +66,10 @@ def test_the_inner_transformer_is_a_transformer_block_in_each_patch(each: bool, 
         y = y + part.feedforward.fc2(F.gelu(part.feedforward.fc1(normed)))
         torch.testing.assert_close(out.carry["words"][b, n], y)
         if each:
-            told = part.proj(part.norm1(y).reshape(-1))
+            expected = part.proj(part.norm1(y).reshape(-1))
         else:
-            told = part.norm2(part.norm1(y.reshape(-1)) @ part.proj.weight.t())
-        torch.testing.assert_close(out.image[b, n], told)
+            expected = part.norm2(part.norm1(y.reshape(-1)) @ part.proj.weight.t())
+        torch.testing.assert_close(out.image[b, n], expected)
 
 
 def test_excitation_weighs_channels_by_the_mean_of_all_tokens() -> None:

@@ -56,8 +56,8 @@ def test_each_pair_reads_the_rows_of_its_offsets(scope: tuple[int, int], key_sco
         for m in range(math.prod(key_scope)):
             down = row(n // scope[1], m // key_scope[1], scope[0], key_scope[0])
             across = row(n % scope[1], m % key_scope[1], scope[1], key_scope[1])
-            told = q[:, :, n] @ part.table_h[down] + q[:, :, n] @ part.table_w[across]
-            torch.testing.assert_close(found[:, :, n, m], told)
+            expected = q[:, :, n] @ part.table_h[down] + q[:, :, n] @ part.table_w[across]
+            torch.testing.assert_close(found[:, :, n, m], expected)
 
 
 def resized(table: Tensor, length: int) -> Tensor:

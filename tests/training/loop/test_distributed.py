@@ -192,7 +192,7 @@ def test_patience_ends_all_processes_at_the_same_epoch(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_all_processes(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     codes = train_together(2, {**without_draws(), "lr": 1e30, "clip_grad": 0.0, "warmup_epochs": 0.0}, run.path)
-    assert codes == [1, 0]  # the first says it with a RunError
+    assert codes == [1, 0]  # rank 0 raises the RunError
     assert {each.name for each in run.path.glob("bad_batch*")} == {"bad_batch.safetensors", "bad_batch.1.safetensors"}
 
 

@@ -23,7 +23,7 @@ CELLS, SIDE, LEVELS = 18, 4, 9
 
 
 def chequered(generator: np.random.Generator, height: int, width: int) -> tuple[Image.Image, torch.Tensor]:
-    """An image of 3 x 3 fields, each of a grey that tells its class, and the map (2, 5, 18, 18) of the same."""
+    """An image of 3 x 3 fields, each with the grey level of its class, and its label map (2, 5, 18, 18)."""
     fields = generator.permutation(LEVELS).reshape(3, 3)
     cells = torch.from_numpy(np.kron(fields, np.ones((CELLS // 3,) * 2)))
     pixels = np.kron(fields, np.ones((height // 3, width // 3))) * 30
@@ -38,7 +38,7 @@ def chequered(generator: np.random.Generator, height: int, width: int) -> tuple[
 def test_labels_lie_where_their_pixels_lie(kind: str, size: tuple[int, int], mode: str) -> None:
     spec = InputSpec((64, 64), 3, (0.0,) * 3, (1.0,) * 3, "bilinear", 0.8, mode)
     cut = TrackedTransform(spec, kind, magnitude=9, erasing=0.0)  # type: ignore[arg-type]
-    cut.after = [step for step in cut.after if "ToTensor" in str(step)]  # colours tell the classes here
+    cut.after = [step for step in cut.after if "ToTensor" in str(step)]  # grey levels are the classes here
     mirrored, compared = set(), 0
     for seed in range(24):
         image, map_ = chequered(np.random.default_rng(seed), *size)
