@@ -155,6 +155,23 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
         "windows at the end": ["stages.3.attention=local(kernel=3)", "stages.3.position=none"],
         "bias in windows": ["stages.3.position=none"],
     },
+    "botnet_nano": {
+        "attention in bottlenecks": ["stages.*.attention=conv_bottleneck(ratio=0.5)", "stages.*.position=none"],
+        "positions by queries": ["stages.*.position=none"],
+        "positions by scaled queries": ["stages.2.position.scaled=false"],
+        "activation after the sum": ["stages.1.blocks.1.residual=pre_norm(norm=none)"],
+    },
+    "hrt_nano": {
+        "exchange between resolutions": [
+            f"stages.{i}.block=(attention, feedforward, window(heads=1, window=3))" for i in (1, 2)
+        ],
+        "windows": ["stages.1.attention=global", "stages.2.attention=global"],
+        "padding around the centre": ["stages.1.attention.padding=end", "stages.2.attention.padding=end"],
+        "position bias": ["stages.*.position=none"],
+        "convolutions in the feedforward": ["stages.*.feedforward=mlp"],
+        "activation behind the feedforward": ["stages.*.feedforward.last_act=none"],
+        "all resolutions for the classifier": ["stages.3.tokens=conv(kernel=4, stride=4, norm=batch)"],
+    },
     "twins_svt_nano": {
         "windows": ["stages.*.blocks.0.attention=global"],
         "reduction": ["stages.*.blocks.1.attention=global"],

@@ -23,7 +23,7 @@ def prepared(name: str) -> hexavit.Backbone:
     model.set_grad_checkpointing()
     block = next(stage for stage in model.stages if len(stage.blocks)).blocks[0]
     block.attention_residual.train()
-    block.feedforward.register_forward_hook(lambda *_: None)
+    block.branches[-1].part.register_forward_hook(lambda *_: None)
     return model
 
 

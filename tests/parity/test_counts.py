@@ -1,9 +1,12 @@
 """Parameters and multiply-adds of every published size equal the counts of the authors' models."""
 
+import math
+
 import pytest
 
 import hexavit
 from hexavit.models import model_entry
+from hexavit.parts.positions import DecomposedRelative
 from hexavit.profiling import costs
 
 # Millions of parameters (constants that the authors hold as parameters included) and giga multiply-adds as counted of
@@ -151,6 +154,14 @@ ps_vit_b_10 21.3 3.1
 ps_vit_b_14 21.344 5.380
 ps_vit_b_16 21.344 6.911
 ps_vit_b_18 21.344 8.741
+botnet26t_256 12.489 -
+botnet_50 20.9 -
+botnet_s1_50 20.9 -
+botnet_101 39.8 -
+botnet_152 55.5 -
+hrt_tiny 8.036 1.708
+hrt_small 13.545 3.364
+hrt_base 50.320 13.308
 vitae_tiny 4.887 1.757
 vitae_6m 6.614 2.152
 vitae_13m 10.83 3.04
@@ -196,3 +207,12 @@ def test_every_model_of_these_systems_is_counted_or_another_size_of_one_that_is(
     ]
     # LocalViT's builder for these two is one with another activation; records of both are compared whole.
     assert [name for name in left if not name.startswith(("localvit_tiny_mlp4_act2", "localvit_tiny_mlp4_act4"))] == []
+
+
+def test_timm_computes_botnets_positions_of_all_offsets() -> None:
+    """Its count is ours and, for each query, the offsets on either axis that none of its keys has."""
+    model = hexavit.create_model("botnet26t_256")
+    positions = [m for m in model.modules() if isinstance(m, DecomposedRelative)]
+    assert [part.scope for part in positions] == [(16, 16), (16, 16), (8, 8)]
+    unused = sum(math.prod(part.scope) * 4 * part.table_h.shape[1] * (sum(part.scope) - 2) for part in positions)
+    assert close((hexavit.profile(model).macs + unused) / 1e9, "3.2974")

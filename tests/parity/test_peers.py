@@ -393,6 +393,25 @@ def test_tnt_is_that_of_timm(legacy: bool, size: tuple[int, int]) -> None:
     assert_same(peer, ours, size, "timm")
 
 
+@pytest.mark.parametrize("size", [(64, 96), pytest.param((128, 128), marks=pytest.mark.slow)])
+def test_botnet_is_that_of_timm(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    peer = stirred(timm.create_model("botnet26t_256", img_size=size, num_classes=10))
+    assert_same(peer, hexavit.create_model("botnet26t_256", img_size=size, num_classes=10), size, "timm")
+
+
+def test_botnet_with_scaled_positions_is_that_of_timm() -> None:
+    """timm's option `scale_pos_embed`, which the authors' gist has."""
+    torch.manual_seed(0)
+    peer = stirred(timm.create_model("botnet26t_256", img_size=64, num_classes=10))
+    for module in peer.modules():
+        if isinstance(module, timm.layers.bottleneck_attn.BottleneckAttn):
+            module.scale_pos_embed = True
+    edits = ["stages.2.position.scaled=true", "stages.3.position.scaled=true"]
+    ours = hexavit.create_model("botnet26t_256", img_size=64, num_classes=10, overrides=edits)
+    assert_same(peer, ours, (64, 64), "timm")
+
+
 @pytest.mark.parametrize(
     "name",
     [

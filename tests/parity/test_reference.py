@@ -15,10 +15,16 @@ from tests.parity import golden
 from torch import Tensor, nn
 
 import hexavit
+from hexavit.models.hrformer.keys import LAYOUTS as HRFORMER_LAYOUTS
 from hexavit.models.layouts import Layout
 from hexavit.models.t2t_vit.keys import LAYOUTS as T2T_LAYOUTS
+from hexavit.network.block import Block, BuiltBranch
 from hexavit.network.features import keeps_image
 from hexavit.parts import Tokens, record_attention
+from hexavit.parts.attention import WindowAttention
+from hexavit.parts.feedforward import ConvMLP
+from hexavit.parts.positions import RelativeBias
+from hexavit.parts.residual import PreNorm
 from hexavit.parts.tokens import TokenFuser, TokenLearner, TokenLearnerV1
 from hexavit.parts.tokens.tokens_to_token import T2TLayer
 
@@ -123,6 +129,11 @@ def feature(name: str, model: Any, seen: dict[str, Tokens]) -> Tensor:
         return messengers
     if name.endswith("_reduction"):
         return seen[f"stages.{int(name[5]) - 1}.tokens"].map
+    if "_branch" in name:  # HRFormer's resolutions, the first as the image tokens
+        tokens, number = seen[f"stages.{int(name[5]) - 1}"], int(name[-1])
+        return tokens.carry[f"resolution{number}"].permute(0, 3, 1, 2) if number else tokens.map
+    if name == "final_layer":
+        return seen[f"stages.{stages - 1}.tokens"].map
     if name.startswith("stage"):
         return seen[f"stages.{int(name.removeprefix('stage')) - 1}"].map
     return seen["stages.0"].sequence  # of a column's blocks
@@ -162,6 +173,8 @@ def test_every_record_is_compared() -> None:
     others = {
         "DeiT/distillation_loss",
         "DeiT/pos_embed_resize",
+        "HRFormer/block_with_padding",
+        "HRFormer/ffn_dw_bn",
         "LV-ViT/mix_token",
         "LV-ViT/token_label_loss",
         "Performer/token_performer",
@@ -174,7 +187,7 @@ def test_every_record_is_compared() -> None:
     }
     operators = {path for path in RECORDS if path.partition("/")[0] in OPERATORS}
     assert {path for path, record in RECORDS.items() if "logits" not in record} == others | operators
-    assert len(MODELS) == len(RECORDS) - len(others | operators) == 89
+    assert len(MODELS) == len(RECORDS) - len(others | operators) == 92
     assert set(MODELS) >= set(VARIANTS)
 
 
@@ -310,6 +323,47 @@ def test_a_layer_of_tokens_alone(name: str) -> None:
     x = golden.image(record["input"])
     with torch.no_grad():
         assert_recorded(layer(Tokens(x, (14, 14))).image, record["output"], name)
+
+
+def test_a_layer_of_hrformer_alone_on_a_map_that_windows_do_not_divide() -> None:
+    record = RECORDS["HRFormer/block_with_padding"]
+    layer = hrformer_layer()
+    load_hrformer(layer, "", record)
+    x = golden.image(record["input"]).permute(0, 2, 3, 1).flatten(1, 2)
+    with torch.no_grad():
+        assert_recorded(layer(x, size=(10, 17)), record["output"], "block")
+
+
+def test_the_feedforward_of_hrformer_alone() -> None:
+    record = RECORDS["HRFormer/ffn_dw_bn"]
+    layer = hrformer_layer()
+    load_hrformer(layer, "mlp.", record)
+    with torch.no_grad():
+        out = layer.feedforward(Tokens.of_map(golden.image(record["input"])))
+    assert_recorded(out.map, record["output"], "feedforward")
+
+
+def hrformer_layer() -> Any:
+    attention = WindowAttention(18, (10, 17), heads=1, window=7, shrink=False, padding="centre")
+    attention.position = RelativeBias(1, (7, 7))
+    feedforward = ConvMLP(18, last_act="gelu")
+    return Block(
+        [
+            BuiltBranch("attention", "attention", attention, PreNorm(18, 1, 1e-6, 0.0)),
+            BuiltBranch("feedforward", "feedforward", feedforward, PreNorm(18, 1, 1e-6, 0.0)),
+        ],
+        None,
+    ).eval()
+
+
+def load_hrformer(layer: nn.Module, prefix: str, record: dict[str, Any]) -> None:
+    theirs = {f"stage2.0.branches.0.0.{prefix}{key}": t for key, t in golden.state_of(record).items()}
+    done = HRFORMER_LAYOUTS[0].to_ours(theirs)
+    assert not done.unexplained
+    assert not done.broken
+    missing = layer.load_state_dict({k.removeprefix("stages.1.blocks.0."): t for k, t in done.state.items()}, False)
+    assert not missing.unexpected_keys
+    assert prefix or all(key.endswith("num_batches_tracked") for key in missing.missing_keys)
 
 
 @pytest.mark.parametrize("name", ["token_learner_v11", "token_learner_v1", "token_fuser"])

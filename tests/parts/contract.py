@@ -13,6 +13,7 @@ from torch import nn
 
 from hexavit import Architecture, Backbone, Part, Stage, profile
 from hexavit.parts import KINDS, Tokens, options, part_class, part_names, record_attention, softmax_path
+from hexavit.parts.attention import Attention
 from hexavit.profiling import Cost
 
 # Values of options that have no default, by their name.
@@ -40,6 +41,7 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
 }
 MESSENGERS = "messenger_conv(kernel=3, stride=1, padding=1, window=2, region=2)"
 AROUND: dict[tuple[str, str], tuple[str, ...]] = {
+    ("feedforward", "resolution_fusion"): ("stages.1.tokens=add_resolution",),
     ("feedforward", "inner_transformer"): (
         "stages.1.tokens=words(patch=2, word_dim=4, kernel=3, stride=1)",
         "stages.1.residual=pre_norm(norm=none)",
@@ -103,7 +105,11 @@ class Case:
 
     def _offering(self) -> Part:
         """An attention part that offers the place where this position part acts."""
-        offering = [name for name in part_names("attention") if self.acts in part_class("attention", name).offers]
+        offering = [
+            name
+            for name in part_names("attention")
+            if self.acts in getattr(part_class("attention", name), "offers", ())
+        ]
         return Part(offering[0], heads=2)
 
 
@@ -153,8 +159,11 @@ class PartContract:
         assert all(option.annotation is not option.empty for option in options(case.kind, case.name).values())
 
     def test_a_gradient_reaches_every_parameter(self, case: Case, model: Backbone, images: torch.Tensor) -> None:
+        carried: list[torch.Tensor] = []  # what the last stage hands on beside its tokens is an output, too
+        model.stages[-1].register_forward_hook(lambda _, __, out: carried.extend(out.carry.values()))
         outputs = every_output(model.train()(images))
         assert outputs[0].shape == (2, 3)
+        outputs = (*outputs, *(tensor for tensor in carried if tensor.requires_grad))
         sum(output.square().sum() for output in outputs).backward()
         gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
         assert not [name for name, gradient in gradients.items() if gradient is None]
@@ -227,7 +236,7 @@ class PartContract:
         with softmax_path(model):
             torch.testing.assert_close(model(images), fused)
 
-    @where(lambda case: case.kind == "attention")
+    @where(lambda case: case.kind == "attention" and issubclass(case.cls, Attention))
     def test_recorded_maps_are_probabilities(self, case: Case, model: Backbone, images: torch.Tensor) -> None:
         with record_attention(model) as maps:
             model(images)

@@ -38,7 +38,23 @@ def override(architecture: Architecture, edits: Sequence[str] | Mapping[str, Any
     pairs = list(edits.items()) if isinstance(edits, Mapping) else [_parse(edit) for edit in edits]
     for path, value in pairs:
         architecture = _edit(architecture, path, value if isinstance(value, Part) else _value(value, path))
+    for path, _ in pairs:
+        _check_used(architecture, path)
     return architecture.check()
+
+
+def _check_used(architecture: Architecture, path: str) -> None:
+    """Raise for an edit of a column that no block reads."""
+    first, *rest = path.split(".")
+    kind = next((name for name in rest[1:] if name in COLUMNS), "") if first == "stages" and "block" not in rest else ""
+    stages = (
+        [architecture.stages[i] for i in _chosen(rest[0], len(architecture.stages), path, "stages")] if kind else []
+    )
+    if stages and not any(kind in stage.used for stage in stages):
+        raise ArchitectureError(
+            f"{path}: a block of this stage has no {kind} of this column: set its branches too, as in "
+            f"stages.{rest[0]}.block=(attention, feedforward)"
+        )
 
 
 def _parse(edit: str) -> tuple[str, str]:
@@ -106,6 +122,8 @@ def _edit_stages(architecture: Architecture, path: str, rest: list[str], value: 
         )
     stages = list(architecture.stages)
     for i in _chosen(rest[0], len(stages), path, "stages"):
+        if rest[0] == "*" and len(rest) > 2 and rest[1] in COLUMNS and rest[1] not in stages[i].used:
+            continue  # an option of a column that no block reads
         stages[i] = _edit_stage(stages[i], path, rest[1:], value)
     return replace(architecture, stages=tuple(stages))
 

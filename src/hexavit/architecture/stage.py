@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from hexavit.errors import ArchitectureError
-from hexavit.parts.registry import KINDS, part_names
+from hexavit.parts.registry import KINDS, Kind, part_names
 
 COLUMNS = KINDS[:-1]
 """The columns of a stage; the sixth, the head, is the model's."""
@@ -183,13 +183,19 @@ class Stage:
         if self.block[0].parallel:
             raise ArchitectureError("the first branch of a block has none before it to be parallel to")
 
+    @property
+    def used(self) -> tuple[Kind, ...]:
+        """The columns that are used: those of branches only if a branch of the block takes its part from there."""
+        taken = {branch.kind for branch in self.block if branch.part is None}
+        return tuple(kind for kind in COLUMNS if kind not in get_args(BranchKind) or kind in taken)
+
     def column(self, kind: str, block: int | None = None) -> Part:
         """The part in a column, at a block for a pattern."""
         return self.chosen(getattr(self, kind), kind, block)
 
     def columns(self) -> Iterator[tuple[str, str, Column]]:
-        """Path in the stage, kind, and column: the five columns, then what the branches of the block set themselves."""
-        for kind in COLUMNS:
+        """Path in the stage, kind, and column: the columns that are used, then what the branches of the block set."""
+        for kind in self.used:
             yield kind, kind, getattr(self, kind)
         for k, branch in enumerate(self.block):
             for name, (of_kind, column) in branch.columns.items():

@@ -17,7 +17,7 @@ def table_rows(architecture: Architecture) -> list[list[str]]:
     """A header, then a row for each stage. A cell is a part's name and, on its own line, the options that are set."""
     table = [["stage", *COLUMNS, "head"]]
     for i, stage in enumerate(architecture.stages):
-        cells = ["\n".join(_cells(stage, kind)) for kind in COLUMNS]
+        cells = ["\n".join(_cells(stage, kind)) or "none" for kind in COLUMNS]
         last = _cell(architecture.head) if i == len(architecture.stages) - 1 else ""
         table.append([f"{i}: {stage.depth} x {stage.dim}", *cells, last])
     return table
@@ -28,7 +28,7 @@ def single_row(architecture: Architecture, *, options: bool = True) -> list[str]
     found: dict[str, dict[str, list[Part]]] = {kind: {} for kind in KINDS}
     for _, kind, part in architecture.places():
         found[kind].setdefault(part.name, []).append(part)
-    return [", then ".join(_common(parts, options) for parts in found[kind].values()) for kind in KINDS]
+    return [", then ".join(_common(parts, options) for parts in found[kind].values()) or "none" for kind in KINDS]
 
 
 def table_text(rows: Sequence[Sequence[str]], style: Literal["text", "markdown"], width: int) -> str:
@@ -67,7 +67,7 @@ def _cells(stage: Stage, kind: str) -> Iterator[str]:
         for of_kind, column in branch.columns.values()
         if of_kind == kind
     ]
-    if kind not in ("attention", "feedforward") or kind in {b.kind for b in stage.block if b.part is None}:
+    if kind in stage.used:
         yield _cell(getattr(stage, kind))
     yield from own
 

@@ -49,6 +49,8 @@ FAMILIES = (
     "dwnet",
     "elsa",
     "vit_c",
+    "botnet",
+    "hrformer",
 )
 """All families, in the order of `list_models`. Importing `<family>.variants` registers the models.
 

@@ -96,11 +96,9 @@ class Backbone(nn.Module):
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
-        """One entry for each feature map: every block if all stages have one grid, else every stage."""
-        return [
-            {"num_chs": self.stage_modules[i].out_dim, "reduction": stride, "module": path}
-            for i, stride, path in self._points
-        ]
+        """One entry for each feature map: every block if all stages have one grid, else every stage; in a model with
+        several resolutions each resolution of the last stage that has them."""
+        return [{"num_chs": dim, "reduction": stride, "module": path} for _, stride, path, dim in self._points]
 
     @property
     def cam_layer(self) -> FeatureMap:
@@ -218,7 +216,7 @@ class Backbone(nn.Module):
         return [i % count for i in chosen]
 
     def _walk(self, x: Tensor, wanted: Sequence[int], stop_early: bool) -> tuple[Tokens, dict[int, Tokens]]:
-        paths = {path: i for i, (_, _, path) in enumerate(self._points) if i in wanted}
+        paths = {path: i for i, (_, _, path, _) in enumerate(self._points) if i in wanted}
         kept: dict[int, Tokens] = {}
         tokens = None
         for path, tokens in self._steps(x):
@@ -238,6 +236,8 @@ class Backbone(nn.Module):
                 tokens = stage.run(block, tokens)
                 yield f"stages.{s}.blocks.{b}", tokens
             tokens = stage.leave(tokens)
+            for number, below in stage.lower_tokens(tokens):
+                yield f"stages.{s}.lower.{number}", below
             yield f"stages.{s}", tokens
 
     def _as_map(self, path: str, tokens: Tokens, norm: bool, output_fmt: str, prefix: bool) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hexavit.network.feature_map import FeatureMap
-from hexavit.parts.contract import Layout, Size, Tokens
+from hexavit.parts.contract import Layout, PartModule, Size, Tokens, halves, lower_names
 
 
 class BuiltBranch(NamedTuple):
@@ -39,12 +39,17 @@ class Block(nn.Module):
     Takes and gives plain tensors, so that full backward hooks, FSDP and gradient checkpointing find them; the parts
     inside exchange `Tokens`. A branch named N is the modules `N` and `N_residual`.
 
+    In a stage with several resolutions the image tokens are the highest one. The blocks of the others are `lower`, by
+    the number of the resolution; they run first, and a part that joins resolutions then finds what they gave.
+
     Attributes:
         names: of the branches, in order.
         output_map: the image tokens that come out, as a map (B, C, H, W), for hooks.
     """
 
-    def __init__(self, branches: Sequence[BuiltBranch], position: nn.Module | None) -> None:
+    def __init__(
+        self, branches: Sequence[BuiltBranch], position: nn.Module | None, lower: Sequence[Block] = ()
+    ) -> None:
         super().__init__()
         self.names = tuple(branch.name for branch in branches)
         self.kinds = tuple(branch.kind for branch in branches)
@@ -54,9 +59,11 @@ class Block(nn.Module):
             self.add_module(branch.name, branch.part)
         self.position = position
         self.output_map = FeatureMap()
-        gives = {name for part in self.children() for name in getattr(part, "gives", ())}
+        names = lower_names(len(lower))
+        gives = {*names, *(name for part in self.children() for name in getattr(part, "gives", ()))}
         takes = {name for part in self.children() for name in getattr(part, "takes", ())}
         self.gives, self.reads = tuple(sorted(gives)), tuple(sorted(gives | takes))
+        self.lower = nn.ModuleDict({str(r): block for r, block in enumerate(lower, 1)}) if lower else None
 
     @property
     def branches(self) -> list[BuiltBranch]:
@@ -92,6 +99,8 @@ class Block(nn.Module):
             apart or where parts hand on more; `gives` are the names of the latter.
         """
         tokens = source = Tokens(x, size, extra, prefix, layout, dict(zip(names, carried, strict=True)))
+        if self.lower is not None:
+            tokens = source = self._with_lower(tokens)
         for name in self.names:
             part, residual = getattr(self, name), getattr(self, f"{name}_residual")
             if name in self.parallel:
@@ -106,6 +115,34 @@ class Block(nn.Module):
         if tokens.extra_body is not None:
             return (tokens.body, tokens.extra_body, *given)
         return (tokens.body, *given) if given else tokens.body
+
+    def _with_lower(self, tokens: Tokens) -> Tokens:
+        """The tokens with what the blocks of the lower resolutions give of these."""
+        given: dict[str, Tensor] = {}
+        for name, block in zip(lower_names(len(self.lower_blocks)), self.lower_blocks, strict=True):
+            grid = tokens.carry[name]
+            size = grid.shape[1], grid.shape[2]
+            out = block(grid.flatten(1, 2), size=size)
+            out = out[0] if isinstance(out, tuple) else out  # what its parts carry ends here
+            given[name] = out.unflatten(1, block.out_size(size))
+        return tokens.with_carry(**given)
+
+    @property
+    def lower_blocks(self) -> list[Block]:
+        """The blocks of the lower resolutions, typed."""
+        return [] if self.lower is None else list(self.lower.values())  # type: ignore[arg-type]  # a ModuleDict is untyped
+
+    def set_size(self, size: Size) -> None:
+        """Rebuild what depends on the grid for another one, in the lower resolutions too."""
+        for block, below in zip(self.lower_blocks, halves(size, len(self.lower_blocks))[1:], strict=True):
+            block.set_size(below)
+        for branch, before, after in self.sizes(size):
+            for part in (branch.part, branch.residual):
+                if isinstance(part, PartModule):
+                    part.set_size(before)
+            size = after
+        if isinstance(self.position, PartModule):
+            self.position.set_size(size)
 
     def out_size(self, size: Size) -> Size:
         """The grid that comes out for a grid that goes in."""

@@ -122,8 +122,7 @@ def _first_entry(architecture: Architecture) -> int:
 def _parts_in_order(stage: Stage, i: int) -> Iterator[tuple[str, str, Part]]:
     """Path, kind and part of a stage in the order in which they run; a column without a pattern only once."""
     yield f"stages.{i}.tokens", "tokens", stage.column("tokens")
-    used = {branch.kind for branch in stage.block if branch.part is None}
-    columns = [each for each in stage.columns() if each[0] not in {"tokens", "attention", "feedforward"} - used]
+    columns = [each for each in stage.columns() if each[0] != "tokens"]
     for k in range(stage.depth):
         for path, kind, column in columns:
             steady = isinstance(column, Part)

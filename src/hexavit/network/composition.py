@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hexavit.architecture import COLUMNS, Architecture, Column, Part, Stage
+from hexavit.architecture import COLUMNS, Architecture, Branch, Column, Part, Pattern, Stage
 from hexavit.errors import ArchitectureError
 from hexavit.network.block import Block, BuiltBranch, out_size
 from hexavit.network.checks import acts_on, check_fits, head_entry
 from hexavit.network.stage import CLASS_TOKENS, StageModule
 from hexavit.parts.attention import Attention
-from hexavit.parts.contract import Layout, PartModule, Size, Tokens
+from hexavit.parts.contract import Layout, PartModule, Size, Tokens, halves
 from hexavit.parts.registry import build_part, context_of, part_class
 
 __all__ = ["Block", "StageModule", "as_tokens", "check_fits", "compose", "head_entry"]
@@ -30,14 +31,16 @@ def compose(architecture: Architecture) -> tuple[list[StageModule], nn.Module]:
     check_fits(architecture.check())
     size, grid, width, extra = architecture.img_size, architecture.img_size, architecture.in_chans, 0
     enter, entering = head_entry(architecture)
-    total, done = sum(stage.depth for stage in architecture.stages), 0
+    total, done = sum(stage.depth * _layers(stage) for stage in architecture.stages), 0
     layout: Layout = "raster"
     carried: dict[str, tuple[int, ...]] = {}
+    lower: tuple[int, ...] = ()
     stages: list[StageModule] = []
     for i, stage in enumerate(architecture.stages):
         rates = _drop_rates(stage, done, total)
         of_model = {"norm_eps": architecture.norm_eps, "carried": carried}
         context = {**of_model, "in_dim": width, "dim": stage.dim, "extra": extra, "size": size, "grid": grid}
+        context["lower"] = lower
         tokens = _build("tokens", stage.tokens, context, f"stages.{i}.tokens")
         before, size = size, _size_of_tokens(tokens, size, architecture.img_size, f"stages.{i}.tokens={stage.tokens}")
         if size != before:  # what was carried for each token is of the tokens before
@@ -45,16 +48,17 @@ def compose(architecture: Architecture) -> tuple[list[StageModule], nn.Module]:
                 del carried[name]
         extra = tokens.extra_out(extra, size) if isinstance(tokens, PartModule) else extra
         extra += entering if i == enter else 0
-        width = getattr(tokens, "out_dim", None) or stage.dim
+        kept, width = (size, width), getattr(tokens, "out_dim", None) or stage.dim
+        lower = getattr(tokens, "lower_dims", lower if kept == (before, width) else ())
         layout = getattr(tokens, "makes", None) or layout
-        context = {**of_model, "dim": width, "extra": extra}
+        context = {**of_model, "dim": width, "extra": extra, "lower": lower}
         position = _stage_position(stage, {**context, "size": size}, i)
         token = nn.Parameter(torch.zeros(1, entering, width)) if entering and i == enter else None
         blocks: list[Block] = []
         shared = nn.ModuleDict({kind: nn.ModuleDict() for kind in COLUMNS[1:]})
         for k in range(stage.depth):
-            of_block = {**context, "size": size, "drop_path": rates[k], "index": k}
-            block, width = _build_block(stage, k, of_block, width, f"stages.{i}.blocks.{k}", shared)
+            of_block = {**context, "size": size, "index": k}
+            block, width = _build_block(stage, k, of_block, width, f"stages.{i}.blocks.{k}", shared, rates[k])
             size = block.out_size(size)
             blocks.append(block)
         if not blocks and width != stage.dim:
@@ -62,10 +66,21 @@ def compose(architecture: Architecture) -> tuple[list[StageModule], nn.Module]:
         normed = bool(blocks) and bool(getattr(blocks[-1].branches[-1].residual, "stage_norm", False))
         norm = nn.LayerNorm(width, eps=architecture.norm_eps) if normed else None
         stages.append(
-            StageModule(tokens, token, position, blocks, _used(shared), norm, out_dim=width, layout=layout, extra=extra)
+            StageModule(
+                tokens,
+                token,
+                position,
+                blocks,
+                _used(shared),
+                norm,
+                out_dim=width,
+                layout=layout,
+                extra=extra,
+                lower_dims=lower,
+            )
         )
         grid = size if layout == "raster" else grid
-        done += stage.depth
+        done += stage.depth * _layers(stage)
     of_head = {
         "dim": width,
         "norm_eps": architecture.norm_eps,
@@ -97,14 +112,27 @@ def _used(shared: nn.ModuleDict) -> nn.ModuleDict | None:
 
 
 def _build_block(
-    stage: Stage, k: int, context: Mapping[str, Any], width: int, where: str, shared: nn.ModuleDict
+    stage: Stage,
+    k: int,
+    context: Mapping[str, Any],
+    width: int,
+    where: str,
+    shared: nn.ModuleDict,
+    rates: Sequence[float],
 ) -> tuple[Block, int]:
-    """Block k of a stage, for tokens of a width; and the width of the tokens that come out."""
+    """Block k of a stage, for tokens of a width; and the width of the tokens that come out.
+
+    `rates` of stochastic depth are those of its attentions, and of the branches behind each.
+    """
     branches: list[BuiltBranch] = []
     size: Size = context["size"]
+    lower = [_lower_block(stage, k, r, context, where, rates) for r in range(1, len(context["lower"]) + 1)]
+    attentions = 0
     for branch in stage.block:
+        attentions += branch.kind == "attention" and not branch.parallel
+        context = {**context, "drop_path": rates[max(attentions - 1, 0)]}
         name, columns = branch.module, dict(branch.columns)
-        part = _part(stage, k, columns.get("part"), branch.kind)
+        part = _branch_part(stage, k, branch)
         path = f"{where}.{name}"
         can_widen = "in_dim" in context_of(part_class(branch.kind, part.name))
         if width != stage.dim and not can_widen:
@@ -148,7 +176,60 @@ def _build_block(
     position = stage.column("position", k)
     of_position = {**context, "dim": width, "size": size, "shared": shared["position"]}
     after = _build("position", position, of_position, f"{where}.position") if acts_on(position) == "block" else None
-    return Block(branches, after), width
+    return Block(branches, after, lower), width
+
+
+def _lower_block(stage: Stage, k: int, r: int, context: Mapping[str, Any], where: str, rates: Sequence[float]) -> Block:
+    """Block k of the resolution r of a stage: 2^r times the width and heads, without what joins resolutions."""
+    dim, below = stage.dim * 2**r, f"{where}.lower.{r}"
+    columns: dict[str, Any] = {kind: _with_heads(getattr(stage, kind), kind, 2**r) for kind in stage.used}
+    block = [
+        replace(branch, part=branch.part and _with_heads(branch.part, branch.kind, 2**r))
+        for branch in stage.block
+        if not getattr(part_class(branch.kind, _branch_part(stage, k, branch).name), "joins_resolutions", False)
+    ]
+    if not block:
+        raise ArchitectureError(f"{where}: a block needs a branch besides the one that joins resolutions")
+    scaled = replace(stage, dim=dim, block=tuple(block), **columns)
+    for branch in block:
+        part = _branch_part(scaled, k, branch)
+        if takes := getattr(part_class(branch.kind, part.name), "takes", ()):
+            raise ArchitectureError(
+                f"{below}.{branch.module}={part} takes {', '.join(takes)}, which no lower resolution of "
+                f"tokens={stage.tokens} has"
+            )
+    shared = nn.ModuleDict({kind: nn.ModuleDict() for kind in COLUMNS[1:]})
+    size = halves(context["size"], r)[-1]
+    given = {**context, "dim": dim, "size": size, "extra": 0, "lower": (), "carried": {}}
+    built, _ = _build_block(scaled, k, given, dim, below, shared, rates)
+    if used := _used(shared):
+        raise ArchitectureError(
+            f"{below}: {next(iter(used))}={stage.column(next(iter(used)), k)} shares weights between blocks, which "
+            f"lower resolutions of tokens={stage.tokens} cannot"
+        )
+    if built.out_size(size) != size:
+        raise ArchitectureError(f"{below} changes its grid, which lower resolutions of tokens={stage.tokens} cannot")
+    return built
+
+
+def _with_heads(column: Column, kind: str, times: int) -> Column:
+    """An attention column with so many times as many heads; others as they are."""
+    if kind != "attention":
+        return column
+    if isinstance(column, Pattern):
+        at = {index: _scaled(part, times) for index, part in column.at.items()}
+        return Pattern([_scaled(part, times) for part in column.cycle], at)
+    return _scaled(column, times)
+
+
+def _scaled(part: Part, times: int) -> Part:
+    heads = part.options.get("heads")
+    return Part(part.name, **{**part.options, "heads": heads * times}) if isinstance(heads, int) else part
+
+
+def _branch_part(stage: Stage, k: int, branch: Branch) -> Part:
+    """The part of a branch at block k."""
+    return _part(stage, k, branch.columns.get("part"), branch.kind)
 
 
 def _part(stage: Stage, k: int, column: tuple[str, Column] | None, kind: str) -> Part:
@@ -195,12 +276,21 @@ def _build(kind: str, part: Part, context: Mapping[str, Any], where: str) -> nn.
     return module
 
 
-def _drop_rates(stage: Stage, done: int, total: int) -> list[float]:
-    """The rate of stochastic depth in each block of a stage, of `total` blocks of which `done` come before it."""
-    if stage.ramp == "constant":
-        return [stage.drop_path] * stage.depth
-    first, span = (0, stage.depth) if stage.ramp == "stage" else (done, total)
-    return [stage.drop_path * (first + k) / max(span - 1, 1) for k in range(stage.depth)]
+def _layers(stage: Stage) -> int:
+    """How many layers a block is for stochastic depth: the number of its attentions that each resolution has."""
+    attentions = [branch for branch in stage.block if branch.kind == "attention" and not branch.parallel]
+    return max(len(attentions), 1)
+
+
+def _drop_rates(stage: Stage, done: int, total: int) -> list[list[float]]:
+    """The rates of stochastic depth in each block of a stage, one a layer, of `total` layers with `done` before it."""
+    count = _layers(stage)
+    first, span = (0, stage.depth * count) if stage.ramp == "stage" else (done, total)
+    rates = [
+        stage.drop_path * (1 if stage.ramp == "constant" else (first + k) / max(span - 1, 1))
+        for k in range(stage.depth * count)
+    ]
+    return [rates[k : k + count] for k in range(0, len(rates), count)]
 
 
 def _size_of_tokens(tokens: nn.Module, size: Size, img_size: Size, where: str) -> Size:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from hexavit.architecture import Architecture
 from hexavit.network.block import Block
 from hexavit.network.stage import StageModule
+from hexavit.parts.contract import halves
 from hexavit.parts.tokens import KeepTokens
 
 if TYPE_CHECKING:
     from hexavit.network.backbone import Backbone
 
-FeaturePoint = tuple[int, int | None, str]
-"""Stage, stride in pixels (None for points and sets), and path of the module behind which a feature map is taken."""
+FeaturePoint = tuple[int, int | None, str, int]
+"""Stage, stride in pixels (None for points and sets), path of the module behind which a feature map is taken, width."""
 
 
 class FeatureInfo:
@@ -79,7 +80,7 @@ class FeatureBackbone(nn.Module):
         self.feature_info = FeatureInfo(model.feature_info, indices)
         self.output_fmt = output_fmt
         model.head = nn.Identity().train(model.training)
-        _prune(model, max(indices))
+        _prune(model, indices)
         self.model = model
         self.training = model.training
         self.architecture = model.architecture
@@ -110,11 +111,15 @@ class FeatureBackbone(nn.Module):
         self.model.init_non_persistent_buffers()
 
 
-def _prune(model: Backbone, last: int) -> None:
-    """Remove what comes behind the last map that is asked for."""
-    path = model.feature_info[last]["module"].split(".")
+def _prune(model: Backbone, indices: Sequence[int]) -> None:
+    """Remove what comes behind the last map that is asked for, and what gives resolutions that are not."""
+    path = model.feature_info[max(indices)]["module"].split(".")
     stage = int(path[1])
-    if len(path) == 4:
+    if model.stage_modules[stage].lower_dims:
+        for part in model.stage_modules[stage].blocks[-1].children():
+            if callable(keep := getattr(part, "keep", None)):
+                keep(indices)
+    elif len(path) == 4:
         del model.stage_modules[stage].blocks[int(path[3]) + 1 :]
         model.stage_modules[stage].norm = None
     del model.stages[stage + 1 :]
@@ -124,17 +129,25 @@ def feature_points(architecture: Architecture, stages: Sequence[StageModule]) ->
     """Where the feature maps are taken: behind each block if all stages have one grid, else behind each stage.
 
     Stages that leave the image tokens unchanged (class attention) have none. Points and sets have no map, and are not
-    counted as a grid.
+    counted as a grid. Of a model with several resolutions, those of the last stage that has them.
     """
     size = architecture.img_size
     strides: list[int | None] = []
-    for stage in stages:
+    several: list[FeaturePoint] = []
+    for i, stage in enumerate(stages):
         size = stage.out_size(size)
         strides.append(max(1, round(architecture.img_size[0] / size[0])) if stage.layout == "raster" else None)
+        if stage.lower_dims:
+            paths = (f"stages.{i}", *(f"stages.{i}.lower.{number}" for number in stage.lower))
+            sides = (max(1, round(architecture.img_size[0] / h)) for h, _ in halves(size, len(stage.lower_dims)))
+            dims = (stage.out_dim, *stage.lower_dims)
+            several = [(i, *point) for point in zip(sides, paths, dims, strict=True)]
+    if several:
+        return several
     changing = [i for i, stage in enumerate(stages) if not _keeps_image(stage)]
     if len({strides[i] for i in changing} - {None}) > 1:
-        return [(i, strides[i], f"stages.{i}") for i in changing]
-    return [(i, strides[i], path) for i in changing for path in _paths(i, stages[i])]
+        return [(i, strides[i], f"stages.{i}", stages[i].out_dim) for i in changing]
+    return [(i, strides[i], path, stages[i].out_dim) for i in changing for path in _paths(i, stages[i])]
 
 
 def _keeps_image(stage: StageModule) -> bool:

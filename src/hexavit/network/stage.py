@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hexavit.network.block import Block, out_size, run_block
 from hexavit.network.feature_map import FeatureMap
-from hexavit.parts.contract import Layout, PartModule, Size, Tokens
+from hexavit.parts.contract import Layout, PartModule, Size, Tokens, lower_names
 
 CLASS_TOKENS = "class_tokens"
 """Carried where the head takes it: the extra tokens after every block so far (B, L, C)."""
@@ -26,6 +26,8 @@ class StageModule(nn.Module):
         out_dim: width of the tokens that leave it.
         layout: what its image tokens are.
         extra: number of extra tokens in its blocks, for the image size that it is built for.
+        lower_dims: widths of the lower resolutions, which its tokens carry.
+        lower: for each lower resolution, by its number, an `output_map` for hooks.
         collects: whether the extra tokens of every block are handed on to the head.
     """
 
@@ -41,6 +43,7 @@ class StageModule(nn.Module):
         out_dim: int,
         layout: Layout,
         extra: int,
+        lower_dims: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.tokens = tokens
@@ -52,6 +55,10 @@ class StageModule(nn.Module):
         self.norm = norm
         self.out_dim, self.layout, self.extra = out_dim, layout, extra
         self.output_map = FeatureMap()
+        self.lower_dims = lower_dims
+        self.lower = nn.ModuleDict(
+            {str(r): nn.ModuleDict({"output_map": FeatureMap()}) for r in range(1, len(lower_dims) + 1)}
+        )
         # A convolution would copy the slice behind joined extra tokens at every call.
         self.split = any(getattr(m, "reads_grid", False) for block in self.blocks for m in block.modules())
         self.grad_checkpointing = False
@@ -81,7 +88,18 @@ class StageModule(nn.Module):
 
     def leave(self, tokens: Tokens) -> Tokens:
         """The last block's output to the stage's output."""
-        return self.output_map.on(tokens if self.norm is None else tokens.each(self.norm))
+        tokens = self.output_map.on(tokens if self.norm is None else tokens.each(self.norm))
+        lower: dict[str, Tensor] = {}
+        for r, name in enumerate(lower_names(len(self.lower_dims)), 1):
+            place = self.get_submodule(f"lower.{r}.output_map")
+            assert isinstance(place, FeatureMap)
+            lower[name] = place.on(Tokens.of_grid(tokens.carry[name])).grid
+        return tokens.with_carry(**lower) if lower else tokens
+
+    def lower_tokens(self, tokens: Tokens) -> Iterator[tuple[str, Tokens]]:
+        """Each lower resolution of tokens that leave the stage, with its name in `lower`."""
+        for number, name in zip(self.lower, lower_names(len(self.lower_dims)), strict=True):
+            yield number, Tokens.of_grid(tokens.carry[name])
 
     @property
     def typed_blocks(self) -> list[Block]:
@@ -115,12 +133,7 @@ class StageModule(nn.Module):
         if isinstance(self.position, PartModule):
             self.position.set_size(size)
         for block, after in zip(self.typed_blocks, sizes, strict=True):
-            for branch, before, _ in block.sizes(size):
-                for part in (branch.part, branch.residual):
-                    if isinstance(part, PartModule):
-                        part.set_size(before)
-            if isinstance(block.position, PartModule):
-                block.position.set_size(after)
+            block.set_size(size)
             size = after
         return size
 

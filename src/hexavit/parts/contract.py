@@ -213,6 +213,11 @@ class PartModule(nn.Module):
     """Shapes of what it gives in `Tokens.carry` for the tokens of this grid, by name: with a row for each image token,
     (B, N, ...), without B and N; of maps between tokens, (B, h, M, M), heads and number of tokens. Parts that take it
     find them in the context `carried`, up to the next tokens part that changes the grid."""
+    lower_dims: tuple[int, ...]
+    """Of a tokens part: widths of the lower resolutions that it gives. One that does not set it keeps those that there
+    are if it changes neither grid nor width."""
+    joins_resolutions: ClassVar[bool] = False
+    """Whether a branch's part works on all resolutions of a stage together; others exist for each resolution."""
     keeps_extra: ClassVar[bool] = True
     """Whether extra tokens pass through: not in a tokens part that changes the width or the number of tokens."""
     needs_messengers: ClassVar[bool] = False
@@ -281,6 +286,19 @@ class PartModule(nn.Module):
             scope: where its heads meet.
         """
         return self.macs(scope.queries)
+
+
+def lower_names(count: int) -> tuple[str, ...]:
+    """Names in `carry` of the lower resolutions of a stage: grids (B, H / 2, W / 2, 2 C), and so on"""
+    return tuple(f"resolution{r}" for r in range(1, count + 1))
+
+
+def halves(size: Size, count: int) -> list[Size]:
+    """A grid and `count` more, each of half the sides of the one before, rounded up."""
+    sizes = [size]
+    for _ in range(count):
+        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    return sizes
 
 
 def rows(size: Size, extra: int) -> int:

@@ -20,6 +20,7 @@ CONTEXT: Mapping[str, str] = MappingProxyType(
         "dim": "width of the stage: C",
         "in_dim": "width of the tokens that reach the part; in the first stage the image's channels (tokens, branches)",
         "out_dim": "width of what the branch gives (residual)",
+        "lower": "widths of the lower resolutions that reach the part (tokens, parts of a block)",
         "grid": "grid (H, W) of the last raster before the part, where the tokens are points or a set (tokens)",
         "size": "grid (H, W) of the tokens that reach the part when the model is built",
         "extra": "number of extra tokens: P",

@@ -10,9 +10,9 @@ from torch import nn
 
 from hexavit.architecture import aligned
 from hexavit.network.backbone import Backbone
-from hexavit.network.block import out_size
+from hexavit.network.block import Block, out_size
 from hexavit.parts.attention import Attention
-from hexavit.parts.contract import PartModule, Scope, Size
+from hexavit.parts.contract import PartModule, Scope, Size, halves
 from hexavit.profiling.cost import Cost, Place
 from hexavit.profiling.profiler import Profile
 
@@ -71,15 +71,25 @@ def _calls(model: Backbone, size: Size) -> Iterator[tuple[Place, nn.Module, Size
         if stage.position is not None:
             yield (name, "position"), stage.position, size, extra, None
         for block in stage.typed_blocks:
-            for branch, before, after in block.sizes(size):
-                # Only the extra tokens pass a feedforward in such a residual.
-                alone = branch.kind == "feedforward" and getattr(branch.residual, "keeps_image", False)
-                yield (name, "residual"), branch.residual, before, extra, None
-                yield (name, branch.kind), branch.part, (0, 0) if alone else before, extra, None
-                if isinstance(branch.part, Attention):
-                    for position, scope in branch.part.positions(before):
-                        yield (name, "position"), position, before, extra, scope
-                size = after
-            if block.position is not None:
-                yield (name, "position"), block.position, size, extra, None
+            yield from _calls_of(block, name, size, extra)
+            size = block.out_size(size)
     yield ("head", "head"), model.head, size, extra, None
+
+
+def _calls_of(
+    block: Block, stage: str, size: Size, extra: int
+) -> Iterator[tuple[Place, nn.Module, Size, int, Scope | None]]:
+    """Each part of a block, and of the blocks of lower resolutions, which have no extra tokens."""
+    for below, at in zip(block.lower_blocks, halves(size, len(block.lower_blocks))[1:], strict=True):
+        yield from _calls_of(below, stage, at, 0)
+    for branch, before, after in block.sizes(size):
+        # Only the extra tokens pass a feedforward in such a residual.
+        alone = branch.kind == "feedforward" and getattr(branch.residual, "keeps_image", False)
+        yield (stage, "residual"), branch.residual, before, extra, None
+        yield (stage, branch.kind), branch.part, (0, 0) if alone else before, extra, None
+        if isinstance(branch.part, Attention):
+            for position, scope in branch.part.positions(before):
+                yield (stage, "position"), position, before, extra, scope
+        size = after
+    if block.position is not None:
+        yield (stage, "position"), block.position, size, extra, None

@@ -1,6 +1,7 @@
 """Attention parts."""
 
 from hexavit.parts.attention.base import Attention, record_attention, softmax_path
+from hexavit.parts.attention.bottleneck import BottleneckAttention, ConvBottleneck
 from hexavit.parts.attention.class_attention import ClassAttention
 from hexavit.parts.attention.conv_projection import ConvProjection
 from hexavit.parts.attention.cross_shaped import CrossShapedAttention
@@ -22,7 +23,9 @@ from hexavit.parts.attention.window import WindowAttention
 
 __all__ = [
     "Attention",
+    "BottleneckAttention",
     "ClassAttention",
+    "ConvBottleneck",
     "ConvProjection",
     "CrossShapedAttention",
     "DecoupledDynamicFilter",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from hexavit.errors import nearest
 from hexavit.parts.attention.base import Attention, split_heads
 from hexavit.parts.attention.partition import ceil_div, crop_map, cut_windows, join_windows, pad_map
 from hexavit.parts.contract import Scope, Size, Tokens
 from hexavit.parts.layers import is_tracing, known, without_autocast
 from hexavit.parts.registry import register_part
 
+Padding = Literal["end", "centre"]
 MASKED = -100.0
 """What is added to the logit of a pair that the shift alone has brought together, as the authors have it."""
 
@@ -32,6 +35,9 @@ class WindowAttention(Attention):
     windows and shifts of the size it was built and traced at. It is correct for maps that have one window where the
     traced map has one, and several where it has several: build above 32 x M pixels for all larger sizes.
 
+    With `padding=centre` the zeros are on all sides, half of them (rounded down) at the top and at the left (HRFormer:
+    Yuan et al., NeurIPS 2021).
+
     Extra tokens, which no published model has, attend to all tokens; windows do not attend to them. A position on the
     values gets those of each window or, with `reach=map`, of the whole map.
 
@@ -48,6 +54,7 @@ class WindowAttention(Attention):
             logit.
         shrink: whether the window is reduced to a smaller map. False keeps M and pads (Twins: Chu et al., NeurIPS 2021,
             which has no shift and no bias).
+        padding: where zeros are added: at the `end`, or around the `centre`.
         cosine: whether q and k are divided by their norms and scaled by exp(min(t, ln 100)), with t learned for each
             head and initialised to ln 10 (Swin V2: Liu et al., CVPR 2022, eq. 2).
         head_dim: width d of a head; None for dim / heads.
@@ -77,6 +84,7 @@ class WindowAttention(Attention):
         shifted: bool = False,
         spread: bool = False,
         shrink: bool = True,
+        padding: Padding = "end",
         cosine: bool = False,
         head_dim: int | None = None,
         qkv_bias: bool = True,
@@ -94,7 +102,9 @@ class WindowAttention(Attention):
         if shifted and spread:
             raise ValueError("a window is shifted or spread, not both: spread windows have no neighbours to shift")
         inner = self._set_heads(dim, heads, head_dim)
-        self.shifted, self.spread, self.shrink = shifted, spread, shrink
+        if padding not in get_args(Padding):
+            raise ValueError(f"there is no padding {padding!r}: {nearest(padding, get_args(Padding))}")
+        self.shifted, self.spread, self.shrink, self.padding = shifted, spread, shrink, padding
         self.built = self._window(size)
         self.scale = 1.0 if cosine else self.head_dim**-0.5
         self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10.0))) if cosine else None
@@ -111,15 +121,17 @@ class WindowAttention(Attention):
         batch, counts = grid.shape[0], self._counts(tokens.size, window)
         rows, columns = counts[0] * window[0], counts[1] * window[1]
 
+        before = ((rows - h) // 2, (columns - w) // 2) if self.padding == "centre" else (0, 0)
+
         def cut(grid: Tensor) -> Tensor:
-            grid = pad_map(grid, (0, 0), (rows - h, columns - w))
+            grid = pad_map(grid, before, (rows - h - before[0], columns - w - before[1]))
             grid = grid.roll((-shift[0], -shift[1]), (1, 2)) if any(shift) else grid
             return cut_windows(grid, counts, window, self.spread)
 
         def join(windows: Tensor) -> Tensor:
             grid = join_windows(windows, batch, counts, window, self.spread)
             grid = grid.roll(shift, (1, 2)) if any(shift) else grid
-            return crop_map(grid, tokens.size)
+            return crop_map(grid, tokens.size, before)
 
         q, k, v = self._qkv(cut(grid))  # (B W, N, A) each, W windows of N tokens
         queries, keys, values = self._heads(q, k, v)

@@ -5,5 +5,6 @@ from hexavit.parts.feedforward.conv_module import ConvModule
 from hexavit.parts.feedforward.depthwise import DepthwiseConv
 from hexavit.parts.feedforward.inner_transformer import InnerTransformer
 from hexavit.parts.feedforward.mlp import MLP, ExcitedMLP
+from hexavit.parts.feedforward.resolution_fusion import ResolutionFusion
 
-__all__ = ["MLP", "ConvMLP", "ConvModule", "DepthwiseConv", "ExcitedMLP", "InnerTransformer"]
+__all__ = ["MLP", "ConvMLP", "ConvModule", "DepthwiseConv", "ExcitedMLP", "InnerTransformer", "ResolutionFusion"]

@@ -66,13 +66,14 @@ class ConvMLP(PartModule):
     2 R (R // reduction), with `eca` k' R.
     Same as coeusguo/ceit's LeFF with `bias=true, act=gelu`, as ofsoundof/LocalViT's with `bias=false, extra=zero`, as
     yuhuan-wu/P2T's with `norm=false, act=hardswish`, as whai362/PVT's v2 with `norm=false, first_act=none` (its linear
-    variant: `first_act=relu`).
+    variant: `first_act=relu`), as HRNet/HRFormer's with `last_act=gelu` (Yuan et al., NeurIPS 2021).
 
     Args:
         ratio: hidden width R, as a multiple of C.
         kernel: side of the convolution's kernel; odd.
         act: activation after the convolution.
         first_act: activation before it: `same` as `act`, another one, or None for none.
+        last_act: activation after the second linear and its norm; None for none.
         bias: whether linears and convolution have a bias.
         norm: whether a batch norm follows each of the three.
         excite: weighting of the channels before the second linear: `se` for squeeze-and-excitation, `eca` for a
@@ -98,6 +99,7 @@ class ConvMLP(PartModule):
         kernel: int = 3,
         act: str = "gelu",
         first_act: str | None = "same",
+        last_act: str | None = None,
         bias: bool = True,
         norm: bool = True,
         excite: Excite | None = None,
@@ -119,6 +121,7 @@ class ConvMLP(PartModule):
         self.norm3 = nn.BatchNorm2d(dim) if norm else nn.Identity()
         self.act = activation(act)
         self.first_act = nn.Identity() if first_act is None else activation(act if first_act == "same" else first_act)
+        self.last_act = nn.Identity() if last_act is None else activation(last_act)
         self.excite: nn.Module | None = None
         if excite is not None:
             self.excite = (
@@ -131,7 +134,7 @@ class ConvMLP(PartModule):
         x = self.act(self.norm2(self.conv(x)))
         if self.excite is not None:
             x = x * self.excite(x.mean(dim=(2, 3)))[:, :, None, None]
-        x = self.norm3(_as_map(self.fc2(x.permute(0, 2, 3, 1))))  # (B, C, H, W)
+        x = self.last_act(self.norm3(_as_map(self.fc2(x.permute(0, 2, 3, 1)))))  # (B, C, H, W)
         out = tokens.with_image(x.permute(0, 2, 3, 1).flatten(1, 2))
         held = tokens.extra
         return out.replace_extra(torch.zeros_like(held)) if self.extra == "zero" and held is not None else out

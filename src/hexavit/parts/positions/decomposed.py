@@ -14,10 +14,11 @@ from hexavit.parts.registry import register_part
 
 @register_part("position", "decomposed_relative")
 class DecomposedRelative(LogitPosition):
-    """Decomposed relative position embedding, added to the logits (MViTv2: Li et al., CVPR 2022, section 3.1, eq. 4).
+    """Decomposed relative position embedding, added to the logits (MViTv2: Li et al., CVPR 2022, section 3.1, eq. 4;
+    BoTNet: Srinivas et al., CVPR 2021, figure 4).
 
     New in it: the bias depends on the query, and has a row for each offset of rows and one for each offset of columns
-    instead of one for each pair: B[i, j] = q_i . R_h[o(row_i, row_j)] + q_i . R_w[o(column_i, column_j)], q not scaled.
+    instead of one for each pair: B[i, j] = q_i . R_h[o(row_i, row_j)] + q_i . R_w[o(column_i, column_j)].
     Queries (H, W) and keys (H', W') may be on two grids, whose offsets are counted in steps of the finer one:
     o(i, j) = floor(i max(H' / H, 1) + (H' - 1 - j) max(H / H', 1)). The heads share the tables. For other grids the
     tables are resized linearly, as SlowFast's loader does. Extra tokens get no bias.
@@ -26,10 +27,12 @@ class DecomposedRelative(LogitPosition):
         head_dim: width d of one head.
         scope: (H, W).
         key_scope: (H', W').
+        scaled: whether q is multiplied by d^-0.5 (BoTNet's paper; MViTv2 and timm's BoTNet: not).
 
     Shapes: gives (B, heads, N, N') for queries (B, heads, N, d), N = H W and N' = H' W'. Cost: parameters
     (2 max(H, H') - 1) d + (2 max(W, W') - 1) d; multiply-adds heads N d (H' + W').
-    Same as `rel_pos_h` and `rel_pos_w` of facebookresearch/mvit, SlowFast, timm and detectron2.
+    Same as `rel_pos_h` and `rel_pos_w` of facebookresearch/mvit, SlowFast, timm and detectron2, and as `height_rel` and
+    `width_rel` of timm's BoTNet, whose rows are in reverse.
     """
 
     two_grids = True
@@ -37,8 +40,9 @@ class DecomposedRelative(LogitPosition):
     rows: Tensor
     columns: Tensor
 
-    def __init__(self, heads: int, head_dim: int, scope: Size, key_scope: Size) -> None:
+    def __init__(self, heads: int, head_dim: int, scope: Size, key_scope: Size, *, scaled: bool = False) -> None:
         super().__init__()
+        self.scale = head_dim**-0.5 if scaled else 1.0
         self.heads, self.scope, self.key_scope = heads, scope, key_scope
         self.table_h, self.table_w = (
             nn.Parameter(torch.empty(_length(n, m), head_dim)) for n, m in zip(scope, key_scope, strict=True)
@@ -55,6 +59,7 @@ class DecomposedRelative(LogitPosition):
         if is_tracing():  # tensors that have values; a script keeps what follows of them
             scope, key_scope = (int(scope[0]), int(scope[1])), (int(key_scope[0]), int(key_scope[1]))
         q = queries.unflatten(2, scope)  # (B, h, H, W, d)
+        q = q if self.scale == 1 else q * self.scale
         rows, columns = self._rows(scope, key_scope)
         by_row = torch.einsum("bhyxd,ykd->bhyxk", q, rows.to(q.dtype))
         by_column = torch.einsum("bhyxd,xkd->bhyxk", q, columns.to(q.dtype))

@@ -2,6 +2,7 @@
 
 from hexavit.parts.residual.exchange import MessengerExchange
 from hexavit.parts.residual.norms import ExtraOnly, LocalResidual, PostNorm, PreNorm, Residual, ResidualPostNorm
+from hexavit.parts.residual.post_act import PostActivation
 from hexavit.parts.residual.scales import Fixup, ReZero, SkipInit
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Fixup",
     "LocalResidual",
     "MessengerExchange",
+    "PostActivation",
     "PostNorm",
     "PreNorm",
     "ReZero",

@@ -6,29 +6,24 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from hexavit.parts.attention.bottleneck import BottleneckLayers
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.registry import register_part
 
 
-class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions, each with batch norm, and a skip that a 1x1 convolution projects where the width
-    changes (ResNet: He et al., CVPR 2016, figure 5)."""
+class Bottleneck(BottleneckLayers):
+    """A residual bottleneck, with a skip that a 1x1 convolution projects where the width changes (ResNet: He et al.,
+    CVPR 2016, figure 5)."""
 
-    def __init__(self, in_dim: int, inner: int, dim: int) -> None:
-        super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(in_dim, inner, 1, bias=False), nn.BatchNorm2d(inner)
-        self.conv2, self.norm2 = nn.Conv2d(inner, inner, 3, padding=1, bias=False), nn.BatchNorm2d(inner)
-        self.conv3, self.norm3 = nn.Conv2d(inner, dim, 1, bias=False), nn.BatchNorm2d(dim)
+    def __init__(self, in_dim: int, inner: int, dim: int, groups: int = 1) -> None:
+        super().__init__(in_dim, inner, dim, groups=groups)
         self.skip: nn.Module = nn.Identity()
         if in_dim != dim:
             self.skip = nn.Sequential(nn.Conv2d(in_dim, dim, 1, bias=False), nn.BatchNorm2d(dim))
-        self.act = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) to (B, C, H, W)."""
-        y = self.act(self.norm1(self.conv1(x)))
-        y = self.norm3(self.conv3(self.act(self.norm2(self.conv2(y)))))
-        out: Tensor = self.act(y + self.skip(x))
+        out: Tensor = self.act(self.branch(x) + self.skip(x))
         return out
 
 

@@ -18,16 +18,17 @@ class ConvStem(PartModule):
 
     New in it, against patches: the image is halved in several steps. `channels`, `kernels` and `strides` list the
     convolutions, each with padding kernel // 2, and a bias if `bias`; `pool` adds a 3x3 max pool of stride 2; the last
-    convolution has `last_kernel`, `last_stride`, `last_padding` (0), and a bias unless `last_bias=False`.
+    convolution has `last_kernel`, `last_stride`, `last_padding` (0), and a bias unless `last_bias=False`. With
+    `last_kernel=none` there is none, and the width is the last of `channels` (ResNet: He et al., CVPR 2016).
 
     ViT-C: 3x3 steps of stride 2, last 1x1. DeepViT-S and LV-ViT: 7x7/2 and 3x3 at 64 channels, last 8x8/8. CeiT's
     image-to-tokens: 7x7/2 without activation, `pool`, last 4x4/4 (Yuan et al., ICCV 2021, section 3.1). ResT: 3x3 steps
     of stride 2 and 1 at half the width, last 3x3/2, padded, without bias (Zhang & Yang, NeurIPS 2021, section 3.2).
     Shuffle Transformer: two 3x3 steps of stride 2 with bias, last 1x1 (Huang et al., 2021).
 
-    Shapes: (B, H, W, C_in) to (B, H / s, W / s, C), s the product of strides. Cost: parameters k^2 C_i C_(i+1) + 2
-    C_(i+1) a step (3 C_(i+1) with `bias`), k^2 C_n C + C for the last; multiply-adds k^2 C_i C_(i+1) at every output
-    place.
+    Shapes: (B, H, W, C_in) to (B, H / s, W / s, C), or C_n without a last convolution, s the product of strides. Cost:
+    parameters k^2 C_i C_(i+1) + 2 C_(i+1) a step (3 C_(i+1) with `bias`), k^2 C_n C + C for the last; multiply-adds
+    k^2 C_i C_(i+1) at every output place.
 
     Raises:
         ValueError: `channels`, `kernels` and `strides` of different lengths, or a size below 1.
@@ -50,7 +51,7 @@ class ConvStem(PartModule):
         act: str | None = "relu",
         bias: bool = False,
         pool: bool = False,
-        last_kernel: int = 1,
+        last_kernel: int | None = 1,
         last_stride: int = 1,
         last_padding: int = 0,
         last_bias: bool = True,
@@ -61,7 +62,7 @@ class ConvStem(PartModule):
                 "channels, kernels and strides must be of equal length, not "
                 f"{len(channels)}, {len(kernels)} and {len(strides)}"
             )
-        if min(*channels, *kernels, *strides, last_kernel, last_stride) < 1 or last_padding < 0:
+        if min(*channels, *kernels, *strides, last_kernel or 1, last_stride) < 1 or last_padding < 0:
             raise ValueError("channels, kernels and strides must be at least 1, and last_padding at least 0")
         self.steps = nn.ModuleList()
         for before, after, kernel, stride in zip((in_dim, *channels), channels, kernels, strides, strict=False):
@@ -72,15 +73,19 @@ class ConvStem(PartModule):
             )
             self.steps.append(step)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1) if pool else nn.Identity()
-        self.conv = nn.Conv2d(channels[-1], dim, last_kernel, stride=last_stride, padding=last_padding, bias=last_bias)
-        self.windows = [(k, s, k // 2) for k, s in zip(kernels, strides, strict=True)]
-        self.windows += [(3, 2, 1)] * pool + [(last_kernel, last_stride, last_padding)]
+        self.windows = [(k, s, k // 2) for k, s in zip(kernels, strides, strict=True)] + [(3, 2, 1)] * pool
+        self.conv: nn.Module = nn.Identity()
+        if last_kernel:
+            self.conv = nn.Conv2d(channels[-1], dim, last_kernel, last_stride, last_padding, bias=last_bias)
+            self.windows.append((last_kernel, last_stride, last_padding))
+        else:
+            self.out_dim = channels[-1]
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, H, W, C_in) to (B, H', W', C)."""
         if not torch.compiler.is_compiling() and min(self.out_size(tokens.size)) < 1:
             h, w = tokens.size
-            raise ArchitectureError(f"a grid of {h} x {w} is too small for this stem, whose last layer is {self.conv}")
+            raise ArchitectureError(f"a grid of {h} x {w} is too small for this stem")
         image = tokens.map
         for step in self.steps:
             image = step(image)
@@ -101,7 +106,7 @@ class ConvStem(PartModule):
     def macs(self, size: Size, extra: int = 0) -> int:
         """k^2 C_i C_(i+1) at every output place."""
         sizes = self._sizes(size)
-        convs = [step[0] for step in self.steps]  # type: ignore[index]  # a Sequential each
+        convs = [conv for conv in self.modules() if isinstance(conv, nn.Conv2d)]
         if isinstance(self.pool, nn.MaxPool2d):
-            del sizes[-2]
-        return sum(conv.weight.numel() * h * w for conv, (h, w) in zip([*convs, self.conv], sizes, strict=True))
+            del sizes[len(self.steps)]
+        return sum(conv.weight.numel() * h * w for conv, (h, w) in zip(convs, sizes, strict=True))

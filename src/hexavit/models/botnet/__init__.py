@@ -1,0 +1,1 @@
+"""BoTNet: variants, checkpoint keys and published weights."""

@@ -1,0 +1,1 @@
+"""HRFormer: variants, checkpoint keys and published figures."""
