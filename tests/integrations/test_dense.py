@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import hexavit
 from hexavit.models import resolve
 from hexavit.parts import part_class
-from hexavit.parts.tokens import KeepTokens
+from hexavit.parts.tokens import AddResolution, KeepTokens
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FILE = Path(__file__).parents[2] / "examples" / "detection.py"
@@ -25,10 +25,12 @@ def shallow(name: str) -> hexavit.Architecture:
 
 
 def embeddings(name: str) -> int:
-    """How many stages make tokens of their own, each on a smaller grid."""
+    """How many stages make tokens of their own, each on a smaller grid, or how many resolutions there are."""
     tokens = [part_class("tokens", stage.tokens.name) for stage in resolve(name).stages]
     if any(getattr(cls, "makes", None) in ("points", "set") for cls in tokens):
         return 0  # they have no maps
+    if added := sum(cls is AddResolution for cls in tokens):
+        return 1 + added  # side by side; a later stage joins them
     return sum(cls is not KeepTokens for cls in tokens)
 
 

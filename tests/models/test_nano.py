@@ -163,14 +163,14 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
     },
     "hrt_nano": {
         "exchange between resolutions": [
-            f"stages.{i}.block=(attention, feedforward, window(heads=1, window=3))" for i in (1, 2)
+            f"stages.{i}.block=(attention, feedforward, window(heads=1, window=3))" for i in (1, 2, 3)
         ],
-        "windows": ["stages.1.attention=global", "stages.2.attention=global"],
-        "padding around the centre": ["stages.1.attention.padding=end", "stages.2.attention.padding=end"],
+        "windows": [f"stages.{i}.attention=global" for i in (1, 2, 3)],
+        "padding around the centre": [f"stages.{i}.attention.padding=end" for i in (1, 2, 3)],
         "position bias": ["stages.*.position=none"],
         "convolutions in the feedforward": ["stages.*.feedforward=mlp"],
         "activation behind the feedforward": ["stages.*.feedforward.last_act=none"],
-        "all resolutions for the classifier": ["stages.3.tokens=conv(kernel=4, stride=4, norm=batch)"],
+        "all resolutions for the classifier": ["stages.4.tokens=conv(kernel=4, stride=4, norm=batch)"],
     },
     "twins_svt_nano": {
         "windows": ["stages.*.blocks.0.attention=global"],

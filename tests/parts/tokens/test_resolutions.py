@@ -120,15 +120,20 @@ def test_all_resolutions_are_joined_from_the_highest_on() -> None:
 
 def test_each_resolution_has_blocks_of_its_width_and_heads() -> None:
     model = hexavit.create_model("hrt_nano")
-    block = model.stages[2].blocks[1]
-    assert [(b.attention.dim, b.attention.heads) for b in (block, *block.lower_blocks)] == [(16, 1), (32, 2), (64, 4)]
-    assert [b.feedforward2.hidden for b in (block, *block.lower_blocks)] == [64, 128, 256]
+    block = model.stages[3].blocks[0]
+    assert [(b.attention.dim, b.attention.heads) for b in (block, *block.lower_blocks)] == [
+        (12, 1),
+        (24, 2),
+        (48, 4),
+        (96, 8),
+    ]
+    assert [b.feedforward2.hidden for b in (block, *block.lower_blocks)] == [48, 96, 192, 384]
     assert not any(hasattr(b, "fusion") for b in block.lower_blocks)
 
 
 def test_layers_of_a_block_have_rates_of_their_own() -> None:
-    model = hexavit.create_model("hrt_nano", overrides=["stages.1.drop_path=0.7", "stages.2.drop_path=0.7"])
-    blocks = [block for stage in model.stages[1:3] for block in stage.blocks]
+    model = hexavit.create_model("hrt_nano", overrides=[f"stages.{i}.drop_path=0.7" for i in (1, 2, 3)])
+    blocks = [block for stage in model.stages[1:4] for block in stage.blocks]
     rates = [
         [residual.drop_path.rate for residual in (b.attention_residual, b.feedforward2_residual, b.fusion_residual)]
         for b in blocks
@@ -140,18 +145,18 @@ def test_layers_of_a_block_have_rates_of_their_own() -> None:
 
 def test_maps_of_each_resolution_have_hooks() -> None:
     model, seen = hexavit.create_model("hrt_nano").eval(), {}
-    for name, place in model.stages[2].lower.items():
+    for name, place in model.stages[3].lower.items():
         place["output_map"].register_forward_hook(lambda _, __, out, name=name: seen.update({name: out}))
     x = torch.randn(1, 3, 40, 36)
     maps = model.forward_intermediates(x, intermediates_only=True)
-    assert [tuple(m.shape[1:]) for m in maps] == [(16, 10, 9), (32, 5, 5), (64, 3, 3)]
-    assert all(torch.equal(seen[str(r)], maps[r]) for r in (1, 2))
+    assert [tuple(m.shape[1:]) for m in maps] == [(12, 10, 9), (24, 5, 5), (48, 3, 3), (96, 2, 2)]
+    assert all(torch.equal(seen[str(r)], maps[r]) for r in (1, 2, 3))
     before = model(x)
-    model.stages[2].lower["2"]["output_map"].register_forward_hook(lambda _, __, out: torch.zeros_like(out))
+    model.stages[3].lower["2"]["output_map"].register_forward_hook(lambda _, __, out: torch.zeros_like(out))
     assert not torch.equal(model(x), before)  # the model goes on with what a hook gives
 
 
-@pytest.mark.parametrize("indices", [(0,), (2,), (0, 1), (1, 2)])
+@pytest.mark.parametrize("indices", [(0,), (3,), (0, 1), (1, 2)])
 def test_features_of_some_resolutions_hold_no_other_weights(indices: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     whole = hexavit.create_model("hrt_nano", features_only=True).eval()

@@ -114,15 +114,15 @@ for _size, _dim, _heads, _modules, _rate, _figures in _VARIANTS:
 _FAMILY.register_nano(
     _hrformer(
         "hrt_nano",
-        16,
+        12,
         1,
-        (1, 2),
+        (1, 1, 1),
         stem=16,
         first_dim=32,
-        inner=16,
+        inner=8,
         last_dim=128,
         window=3,
         img_size=32,
     ),
-    "HRFormer with three resolutions at two thirds of a million",
+    "HRFormer at 0.8 million",
 )
