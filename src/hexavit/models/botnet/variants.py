@@ -126,5 +126,5 @@ _FAMILY.register_nano(
         ratio=0.5,
         img_size=32,
     ),
-    "BoTNet at half a million",
+    "BoTNet at 0.4 million",
 )
