@@ -7,7 +7,7 @@ from torch import Tensor
 import hexavit
 from hexavit import Architecture
 from hexavit.models import LAYOUTS, list_models, model_entry
-from hexavit.models.layouts import (
+from hexavit.models.key_tables import (
     CHANNELS,
     HEADS_BIAS,
     HEADS_IN,
@@ -18,9 +18,9 @@ from hexavit.models.layouts import (
     As,
     Form,
     Join,
-    Layout,
     Split,
 )
+from hexavit.models.layouts import Layout
 
 TOY = Layout(
     "toy",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hexavit.architecture import Column, Part, Stage
-from hexavit.models.layouts import As, Table
+from hexavit.models.key_tables import As, Table
 from hexavit.models.weights import Preprocessing, Weight, in1k_weight
 
 EPS = 1e-5

@@ -5,7 +5,8 @@ timm counts the offsets of its position tables from query to key, hexavit from k
 
 from __future__ import annotations
 
-from hexavit.models.layouts import POINTWISE, As, Form, Layout, Table
+from hexavit.models.key_tables import POINTWISE, As, Form, Table
+from hexavit.models.layouts import Layout
 
 _REVERSED = Form("rows in reverse", lambda t: t.flip(0), lambda t, heads: t.flip(0))
 _THEIRS, _OURS = "stages.{}.{}", "stages.{}.blocks.{}"

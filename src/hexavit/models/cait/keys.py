@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hexavit.models.layouts import Layout, Table
+from hexavit.models.key_tables import Table
+from hexavit.models.layouts import Layout
 from hexavit.models.vit.keys import BLOCK, COLUMN
 
 _CLASS_BLOCK: Table = {

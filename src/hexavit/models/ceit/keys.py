@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hexavit.models.layouts import POINTWISE, As, Layout, Split
+from hexavit.models.key_tables import POINTWISE, As, Split
+from hexavit.models.layouts import Layout
 from hexavit.models.vit.keys import COLUMN
 
 _OURS = "stages.0.blocks.{}.feedforward"

@@ -8,7 +8,8 @@ convolution of all channels. In a pyramid of the published widths this is the th
 from __future__ import annotations
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import Layout, Split, Table, filled
+from hexavit.models.key_tables import Split, Table
+from hexavit.models.layouts import Layout, filled
 from hexavit.models.pyramids import numbered
 
 _BLOCK = {

@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import CHANNELS, POINTWISE, As, Layout, Split, filled, not_in_transformers
+from hexavit.models.key_tables import CHANNELS, POINTWISE, As, Split
+from hexavit.models.layouts import Layout, filled, not_in_transformers
 
 _BLOCK = "stages.{}.blocks.{}"
 

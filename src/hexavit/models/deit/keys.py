@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import Join, Layout, State, Table
+from hexavit.models.key_tables import Join, Table
+from hexavit.models.layouts import Layout, State
 from hexavit.models.vit.keys import COLUMN, HF_FILES, HF_MODULES, HF_SAYS, UNIFORM, transformers_config
 
 _ONLY = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import As, Form, Layout, Table, filled
+from hexavit.models.key_tables import As, Form, Table
+from hexavit.models.layouts import Layout, filled
 from hexavit.models.swin.keys import AUTHORS_END, MLP, NEIGHBOURS, smallest_map
 from hexavit.parts.positions.relative import offset_index
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hexavit.models.layouts import POINTWISE, As, Join, Layout, Table
+from hexavit.models.key_tables import POINTWISE, As, Join, Table
+from hexavit.models.layouts import Layout
 
 
 def _normed(theirs: str, ours: str, numbers: range) -> Table:

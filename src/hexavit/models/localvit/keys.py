@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hexavit.models.layouts import POINTWISE, As, Layout, Table
+from hexavit.models.key_tables import POINTWISE, As, Table
+from hexavit.models.layouts import Layout
 from hexavit.models.pvt.keys import AUTHORS
 from hexavit.models.swin.keys import AUTHORS_END, BIAS, NEIGHBOURS, TRUNK
 from hexavit.models.t2t_vit.keys import PERFORMER, token_layers

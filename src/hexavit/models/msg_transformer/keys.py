@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import isqrt
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import POINTWISE, As, Form, Layout, State, Table, filled
+from hexavit.models.key_tables import POINTWISE, As, Form, Table
+from hexavit.models.layouts import Layout, State, filled
 from hexavit.models.swin.keys import BIAS, MLP, TRUNK
 
 _MESSENGERS = Form("(1, S^2, 1, C)", lambda t: t[:, :, 0], lambda t, heads: t[:, :, None])

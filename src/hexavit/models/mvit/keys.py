@@ -7,7 +7,8 @@ the width grows in the attention or in the feedforward. Pooling weights of the v
 from __future__ import annotations
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import SAME, As, Form, Layout, Table, filled, numbered_through
+from hexavit.models.key_tables import SAME, As, Form, Table
+from hexavit.models.layouts import Layout, filled, numbered_through
 
 POOLS = ("pool_q", "pool_k", "pool_v")
 IMAGE_POOL = Form("(d, 1, k, k)", lambda t: t.squeeze(2) if t.ndim == 5 else t, lambda t, heads: t)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hexavit.models.layouts import POINTWISE, As, Layout
+from hexavit.models.key_tables import POINTWISE, As
+from hexavit.models.layouts import Layout
 from hexavit.models.pyramids import AUTHORS_STAGE, numbered
 
 _BLOCK = {theirs: ours for theirs, ours in AUTHORS_STAGE.items() if ".sr." not in theirs and ".mlp." not in theirs}

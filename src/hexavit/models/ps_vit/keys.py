@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import Copies, Layout, Table, filled
+from hexavit.models.key_tables import Copies, Table
+from hexavit.models.layouts import Layout, filled
 
 ROUNDS = 4
 

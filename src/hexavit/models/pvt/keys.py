@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import Join, Layout, Table, filled, not_in_transformers
+from hexavit.models.key_tables import Join, Table
+from hexavit.models.layouts import Layout, filled, not_in_transformers
 from hexavit.models.pyramids import AUTHORS_STAGE, numbered, parts_of
 
 SHARED = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import Layout, Table, filled
+from hexavit.models.key_tables import Table
+from hexavit.models.layouts import Layout, filled
 from hexavit.models.pvt.keys import EPS, GELU, SAYS, SHARED, UNIFORM, common_config, transformers_block
 from hexavit.models.pyramids import AUTHORS_STAGE, block_table, numbered, parts_of
 

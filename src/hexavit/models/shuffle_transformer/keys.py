@@ -8,7 +8,8 @@ from __future__ import annotations
 from math import isqrt
 
 from hexavit.architecture import Architecture, Part
-from hexavit.models.layouts import POINTWISE, As, Form, Layout, State, Table, filled
+from hexavit.models.key_tables import POINTWISE, As, Form, Table
+from hexavit.models.layouts import Layout, State, filled
 
 MERGING = Form(
     "2x2 convolution (o, i, 2, 2)",

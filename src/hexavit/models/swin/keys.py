@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import Join, Layout, Table, filled, not_in_transformers
+from hexavit.models.key_tables import Join, Table
+from hexavit.models.layouts import Layout, filled, not_in_transformers
 from hexavit.parts.positions.relative import offset_index
 
 _BLOCK = "stages.{}.blocks.{}"

@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import Join, Layout, Split, Table, filled, not_in_transformers
+from hexavit.models.key_tables import Join, Split, Table
+from hexavit.models.layouts import Layout, filled, not_in_transformers
 from hexavit.models.swin import keys as swin_keys
 from hexavit.models.swin.keys import (
     AUTHORS_END,

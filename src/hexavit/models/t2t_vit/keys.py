@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from hexavit.models.layouts import As, Layout, Table
+from hexavit.models.key_tables import As, Table
+from hexavit.models.layouts import Layout
 from hexavit.models.vit.keys import COLUMN
 
 PERFORMER: Table = {"kqv.*": "qkv.*", "proj.*": "proj.*", "norm1.*": "norm1.*", "w": "w"}

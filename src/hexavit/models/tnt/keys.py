@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import As, Form, Join, Layout, State, Table
+from hexavit.models.key_tables import As, Form, Join, Table
+from hexavit.models.layouts import Layout, State
 from hexavit.network.composition import compose
 
 _WORDS_MAP = Form(

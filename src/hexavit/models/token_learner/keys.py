@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import HWIO, As, Layout, State, Table, numbered_through
+from hexavit.models.key_tables import HWIO, As, Table
+from hexavit.models.layouts import Layout, State, numbered_through
 from hexavit.models.vit.keys import FLAX_BY_CLASS, flax_dense, flax_encoder, flax_norm
 
 

@@ -11,19 +11,8 @@ from math import isqrt
 from typing import Any
 
 from hexavit.architecture import Architecture
-from hexavit.models.layouts import (
-    HEADS_BIAS,
-    HEADS_IN,
-    HEADS_OUT,
-    HWIO,
-    TRANSPOSED,
-    As,
-    Join,
-    Layout,
-    State,
-    Table,
-    filled,
-)
+from hexavit.models.key_tables import HEADS_BIAS, HEADS_IN, HEADS_OUT, HWIO, TRANSPOSED, As, Join, Table
+from hexavit.models.layouts import Layout, State, filled
 
 _OURS = "stages.0.blocks.{}"
 _ONLY = {

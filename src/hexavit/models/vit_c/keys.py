@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hexavit.models.layouts import SEQUENCE_FIRST, As, Layout
+from hexavit.models.key_tables import SEQUENCE_FIRST, As
+from hexavit.models.layouts import Layout
 
 _OURS = "stages.0.blocks.{}"
 LAYOUTS = (

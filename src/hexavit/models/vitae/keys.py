@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from hexavit.models.layouts import Layout, Table
+from hexavit.models.key_tables import Table
+from hexavit.models.layouts import Layout
 
 
 def _normal(theirs: str, ours: str) -> dict[str | tuple[str, ...], str]:
