@@ -62,6 +62,7 @@ def test_the_matches_do_not_grow_with_the_families(monkeypatch: pytest.MonkeyPat
 
 
 def test_keys_of_no_layout_are_rejected() -> None:
-    for keys in ([], ["layer1.0.conv1.weight", "fc.weight"], ["stage0.cls_token", "a", "b"]):
+    resnet = ["conv1.weight", "bn1.weight", *(f"layer{i}.0.conv1.weight" for i in range(1, 5)), "fc.weight"]
+    for keys in ([], resnet, ["stage0.cls_token", "a", "b"]):
         with pytest.raises(CheckpointError, match="match no known layout"):
             find_origin(keys, "a file")

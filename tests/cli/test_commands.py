@@ -96,7 +96,9 @@ def test_train_takes_a_recipe_and_the_command_line_wins(tmp_path: Path, capsys: 
     assert len(run.history.read_text().splitlines()) == 2
     assert (
         run.build().architecture
-        == hexavit.create_model("cvt_nano", num_classes=3, img_size=32, overrides=["head=pool"]).architecture
+        == hexavit.create_model(
+            "cvt_nano", num_classes=3, in_chans=1, img_size=32, overrides=["head=pool"]
+        ).architecture
     )
 
 

@@ -180,7 +180,7 @@ def test_token_labels_on_the_command_line(tmp_path: Path, capsys: pytest.Capture
     assert "validation accuracy" in printed
     run = Run.open(tmp_path / "run")
     assert f"label_maps: {maps}" in run.config.read_text()
-    assert run.model().eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    assert run.model().eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 3)
 
 
 @pytest.mark.usefixtures("one_thread")
