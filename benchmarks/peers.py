@@ -29,6 +29,7 @@ TIMM = (
     "deit_tiny_patch16_224",
     "deit_tiny_distilled_patch16_224",
     "cait_xxs24_224",
+    "botnet26t_256",
     "pvt_v2_b0",
     "pvt_v2_b2",
     "pvt_v2_b2_li",

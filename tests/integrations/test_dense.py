@@ -83,7 +83,9 @@ def test_a_unet_takes_a_step(example: ModuleType, name: str) -> None:
 def test_a_semantic_fpn_takes_a_step(example: ModuleType, name: str) -> None:
     """PVT's head for segmentation: smp's FPN, which reads four maps."""
     if embeddings(name) == 4:
-        assert_segments(example, smp.FPN, name, decoder_pyramid_channels=32, decoder_segmentation_channels=32)
+        upsampling = hexavit.create_model(name).feature_info[0]["reduction"]
+        options = {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32, "upsampling": upsampling}
+        assert_segments(example, smp.FPN, name, **options)
 
 
 def depth_of(name: str) -> int:

@@ -33,6 +33,7 @@ def check_fits(architecture: Architecture) -> None:
     layout, source = "raster", "the image"
     given: set[str] = set()
     messengers: tuple[str, Any] | None = None  # the tokens part that brings them, and the side of its windows
+    resolutions = ""  # the tokens part that brings lower resolutions, on which all blocks work
     enter, entering = head_entry(architecture)
     first = _first_entry(architecture)
     if entering and not sum(stage.depth for stage in architecture.stages[enter:]):
@@ -57,7 +58,17 @@ def check_fits(architecture: Architecture) -> None:
                 )
             if getattr(cls, "needs_messengers", False):
                 _check_messengers(f"{where}={part}", _window(kind, part), messengers, tokens)
+            of_extra = getattr(cls, "needs_extra", False) or getattr(cls, "needs_messengers", False)
+            if resolutions and of_extra and kind != "tokens":
+                raise ArchitectureError(
+                    f"{where}={part} works on extra tokens, and the lower resolutions of {resolutions} have none: "
+                    "change one of the two"
+                )
             if kind == "tokens":
+                if "resolution1" in getattr(cls, "gives", ()):
+                    resolutions = f"{where}={part}"
+                elif getattr(cls, "joins_resolutions", False):
+                    resolutions = ""
                 if getattr(cls, "brings_extra", False):
                     messengers = (f"{where}={part}", _window(kind, part))
                 elif not getattr(cls, "keeps_extra", True):
