@@ -141,7 +141,7 @@ def _measured(models: Sequence[Compared], side: int, batch_size: int, rounds: in
 def table(models: Sequence[Compared]) -> list[list[str]]:
     """A head and one row per figure, one column per model."""
     kinds = list(dict.fromkeys(kind for each in models for kind in each.counted.by_kind()))
-    stages = list(dict.fromkeys(stage for each in models for stage in each.counted.by_stage()))
+    stages = list(dict.fromkeys(stage for each in models for stage in each.counted.by_stage() if stage.isdigit()))
     sides = list(dict.fromkeys(side for each in models for side in each.measured))
     rows = [["", *(each.name for each in models)]]
     rows.append(["image size", *(" x ".join(map(str, each.counted.img_size)) for each in models)])
@@ -150,7 +150,7 @@ def table(models: Sequence[Compared]) -> list[list[str]]:
     for title, groups in (("stage", stages), ("", kinds)):
         for group in groups:
             by = [(each.counted.by_stage() if title else each.counted.by_kind()).get(group) for each in models]
-            name = f"{title} {group}" if group.isdigit() else group
+            name = f"{title} {group}".strip()
             rows.append([f"  of {name}", *(f"{cost.macs:,}" if cost else "–" for cost in by)])
     rows.append(["activation bytes", *(f"{each.counted.activation_bytes:,}" for each in models)])
     for side in sides:
