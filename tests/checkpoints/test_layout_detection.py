@@ -2,6 +2,8 @@
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +17,7 @@ from hexavit.checkpoints.layout_detection import find_origin
 from hexavit.errors import CheckpointError
 from hexavit.models import LAYOUTS
 from hexavit.models.cvt.keys import AUTHORS
+from hexavit.models.layouts import Layout
 
 
 def cvt_13() -> dict[str, Tensor]:
@@ -44,21 +47,36 @@ def test_a_layout_is_recognised_with_few_matches() -> None:
     assert count_matches(keys) <= 5 * len(keys)  # 638,848 when every layout was tried on every key
 
 
+@contextmanager
+def known_layouts(monkeypatch: pytest.MonkeyPatch, layouts: tuple[Layout, ...]) -> Iterator[None]:
+    """Only these layouts are known."""
+    caches = (layout_detection._candidates, layout_detection._index)
+    with monkeypatch.context() as patch:
+        patch.setattr(layout_detection, "LAYOUTS", layouts)
+        for each in caches:
+            each.cache_clear()
+        yield
+    for each in caches:
+        each.cache_clear()
+
+
 def test_the_matches_do_not_grow_with_the_families(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = list(cvt_13())
     find_origin(keys, "a file")
     before = count_matches(keys)
     others = tuple(replace(layout, family=f"{layout.family}_{i}") for i in range(2) for layout in LAYOUTS)
-    monkeypatch.setattr(layout_detection, "LAYOUTS", (*LAYOUTS, *others))
-    caches = (layout_detection._candidates, layout_detection._index)
-    try:
-        for each in caches:
-            each.cache_clear()
+    with known_layouts(monkeypatch, (*LAYOUTS, *others)):
         find_origin(keys, "a file")
         assert count_matches(keys) == before
-    finally:
-        for each in caches:
-            each.cache_clear()
+
+
+def test_expressions_are_compiled_for_few_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = tuple(replace(layout) for layout in LAYOUTS)
+    with known_layouts(monkeypatch, fresh):
+        assert find_origin(list(cvt_13()), "a file").family == "cvt"
+    compiled = [layout.family for layout in fresh if "_theirs" in vars(layout)]
+    assert "cvt" in compiled
+    assert len(compiled) <= 3
 
 
 def test_keys_of_no_layout_are_rejected() -> None:

@@ -156,8 +156,8 @@ class Layout:
 
     @cached_property
     def shapes(self) -> frozenset[str]:
-        """The shapes of the keys that it has rows for."""
-        return frozenset(self._theirs)
+        """The shapes of the keys that it has rows for, without the cost of their regular expressions."""
+        return frozenset(_shape(pattern) for row in self.rows for pattern in row.theirs)
 
     @cached_property
     def _theirs(self) -> Patterns:
