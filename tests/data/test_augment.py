@@ -7,7 +7,7 @@ from timm.data.auto_augment import RandAugment
 from timm.data.random_erasing import RandomErasing
 from torchvision import transforms
 
-from hexavit.data.augment import training_transform
+from hexavit.data.augment import Kind, training_transform
 from hexavit.data.seeding import seeded
 from hexavit.images.preprocess import InputSpec
 
@@ -46,7 +46,8 @@ def steps(kind: Any, **settings: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "share"), [("none", None), ("shift", None), ("flip", None), ("crop", None), ("rand", 0.25)]
+    ("kind", "share"),
+    [("none", None), ("mirror", None), ("shift", None), ("flip", None), ("crop", None), ("rand", 0.25)],
 )
 def test_the_default_share_of_erased_images_is_that_of_deit(kind: str, share: float | None) -> None:
     """DeiT's main.py: --reprob 0.25, --remode pixel; without RandAugment nothing is erased."""
@@ -82,12 +83,13 @@ def test_shifts_are_small() -> None:
     assert not [step for step in steps("shift") if isinstance(step, transforms.RandomHorizontalFlip)]
 
 
-def test_flip_mirrors_and_shifts_by_an_eighth() -> None:
+@pytest.mark.parametrize(("kind", "most"), [("mirror", 0), ("flip", 2)])
+def test_flip_mirrors_and_shifts_by_an_eighth_and_mirror_only_mirrors(kind: Kind, most: int) -> None:
     """A ramp from left to right: each input is the ramp or its mirror image, moved, its edge repeated."""
     image = Image.new("L", (16, 16))
     image.putdata([10 * (x + 1) for _ in range(16) for x in range(16)])
     spec = InputSpec((16, 16), 1, (0.0,), (1.0,), "bilinear", 1.0, "center")
-    made = training_transform(spec, "flip")
+    made = training_transform(spec, kind)
     found = set()
     with seeded(0, "flip"):
         for _ in range(100):
@@ -96,4 +98,4 @@ def test_flip_mirrors_and_shifts_by_an_eighth() -> None:
             row = row[::-1] if mirrored else row
             shift = next(n for n in range(-2, 3) if row == [10 * (min(15, max(0, x + n)) + 1) for x in range(16)])
             found.add((mirrored, shift))
-    assert found == {(mirrored, shift) for mirrored in (False, True) for shift in range(-2, 3)}
+    assert found == {(mirrored, shift) for mirrored in (False, True) for shift in range(-most, most + 1)}

@@ -21,7 +21,7 @@ def batches(workers: int, epoch: int, kind: str = "rand", channels: int = 3) -> 
         return [batch for batch, _ in loader]
 
 
-@pytest.mark.parametrize("kind", ["shift", "flip", "crop", "rand"])
+@pytest.mark.parametrize("kind", ["mirror", "shift", "flip", "crop", "rand"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_augmentation_is_a_function_of_seed_epoch_and_image(kind: str, channels: int) -> None:
     torch.manual_seed(1)

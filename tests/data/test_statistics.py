@@ -71,7 +71,7 @@ def test_mean_and_deviation_are_those_of_the_images(tmp_path: Path) -> None:
     assert suited_to(source, range(2), found) != found
 
 
-@pytest.mark.parametrize("kind", ["none", "shift", "flip", "crop", "rand"])
+@pytest.mark.parametrize("kind", ["none", "mirror", "shift", "flip", "crop", "rand"])
 def test_every_augmentation_takes_many_channels(tmp_path: Path, kind: str) -> None:
     source = open_source(str(make_bands(tmp_path, 1)))
     spec = InputSpec((16, 12), CHANNELS, (0.3,) * CHANNELS, (0.2,) * CHANNELS, "bicubic", 0.9, "center")

@@ -456,12 +456,14 @@ def sample(loop: TrainingLoop, epoch: int) -> Tensor:
 
 @wires("augment")
 def _(bench: Bench) -> None:
-    found = {kind: bench.loop(augment=kind) for kind in ("none", "shift", "flip", "crop", "rand")}
+    random = ("mirror", "shift", "flip", "crop", "rand")
+    found = {kind: bench.loop(augment=kind) for kind in ("none", *random)}
     assert torch.equal(sample(found["none"], 0), sample(found["none"], 1))
     seen = [sample(loop, 0) for loop in found.values()]
     assert not any(torch.equal(one, other) for i, one in enumerate(seen) for other in seen[:i])
     assert all(
-        not torch.equal(sample(found[kind], 0), sample(found[kind], 1)) for kind in ("shift", "flip", "crop", "rand")
+        not torch.equal(sample(found[kind], 0), sample(found[kind], 1))
+        for kind in ("mirror", "shift", "flip", "crop", "rand")
     )
 
 

@@ -17,7 +17,7 @@ from hexavit.images.preprocess import InputSpec, MultichannelTransform, PictureT
 RAND_AUGMENT = "rand-m{}-mstd0.5-inc1"  # with magnitude 9 the policy of DeiT, Swin and CvT
 ERASING = 0.25  # their share of erased images
 
-Kind = Literal["none", "shift", "flip", "crop", "rand"]
+Kind = Literal["none", "mirror", "shift", "flip", "crop", "rand"]
 
 
 def training_transform(
@@ -39,10 +39,11 @@ def training_transform(
         kind: the operations on the image:
 
             - ``none``: those of evaluation.
+            - ``mirror``: mirroring alone, for short runs on small images of one object.
             - ``shift``: small rotations, shifts and scalings, for images that must not be mirrored or cropped, such as
               characters.
             - ``flip``: mirroring, and a shift by at most an eighth of each side, as for CIFAR
-              (He et al., CVPR 2016, section 4.2); for small images of one object.
+              (He et al., CVPR 2016, section 4.2); for longer runs on small images of one object.
             - ``crop``: a crop of 8 to 100 % of the area, mirroring, and colour jitter.
             - ``rand``: the crop and mirroring, and RandAugment instead of colour jitter.
         magnitude: of RandAugment (Cubuk et al., 2020), from 0 to 10, varied by a normal of deviation 0.5.
@@ -57,7 +58,7 @@ def training_transform(
     Raises:
         DataError: timm does not know the policy, or the kind has no place for the colour jitter or interpolation.
     """
-    if kind in ("none", "shift") and (color_jitter is not None or interpolation == "random"):
+    if kind in ("none", "mirror", "shift") and (color_jitter is not None or interpolation == "random"):
         raise DataError(f"color_jitter and random interpolation need augment crop or rand, not {kind}")
     if interpolation is not None:
         input_spec = replace(input_spec, interpolation=interpolation)
@@ -78,7 +79,7 @@ def _without_erasing(spec: InputSpec, kind: Kind, policy: str, color_jitter: flo
         return spec.transform()
     if not spec.of_pictures:
         return _of_many_channels(spec, kind)
-    if kind in ("shift", "flip"):
+    if kind in ("mirror", "shift", "flip"):
         return spec.transform(varied=_moved(spec, kind))
     if kind == "crop":
         return spec.timm_transform(is_training=True, color_jitter=0.4 if color_jitter is None else color_jitter)
@@ -101,8 +102,8 @@ def _operations(transform: PictureTransform) -> Iterator[AugmentOp]:
             yield from (found if isinstance(found, list) else [found])
 
 
-def _of_many_channels(spec: InputSpec, kind: Literal["shift", "flip", "crop", "rand"]) -> Transform:
-    if kind in ("shift", "flip"):
+def _of_many_channels(spec: InputSpec, kind: Kind) -> Transform:
+    if kind in ("mirror", "shift", "flip"):
         return MultichannelTransform(spec, varied=_moved(spec, kind))
     modes = ("bilinear", "bicubic") if spec.interpolation == "random" else (spec.interpolation,)
     cuts = [
@@ -114,7 +115,7 @@ def _of_many_channels(spec: InputSpec, kind: Literal["shift", "flip", "crop", "r
 
 
 def _moved(spec: InputSpec, kind: Kind) -> Any:
-    """The operations of `shift` and `flip`, on an image of the size of the input."""
+    """The operations of `mirror`, `shift` and `flip`, on an image of the size of the input."""
     if kind == "shift":
         return transforms.RandomAffine(
             degrees=10,
@@ -122,9 +123,11 @@ def _moved(spec: InputSpec, kind: Kind) -> Any:
             scale=(0.9, 1.1),
             interpolation=transforms.InterpolationMode.BILINEAR,
         )
-    height, width = spec.size
-    moved = transforms.RandomCrop(spec.size, padding=[width // 8, height // 8], padding_mode="edge")
-    return transforms.Compose([transforms.RandomHorizontalFlip(), moved])
+    moves: list[Any] = [transforms.RandomHorizontalFlip()]
+    if kind == "flip":
+        height, width = spec.size
+        moves.append(transforms.RandomCrop(spec.size, padding=[width // 8, height // 8], padding_mode="edge"))
+    return transforms.Compose(moves)
 
 
 def _at_least_one_bit(level_fn: Callable[..., tuple[int, ...]], *level: Any) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from hexavit.images.decode import decode_image, printable, read_image
 from hexavit.images.multichannel import Picture
 from hexavit.images.preprocess import InputSpec
 
-Augment = Literal["auto", "none", "shift", "flip", "crop", "rand"]
+Augment = Literal["auto", "none", "mirror", "shift", "flip", "crop", "rand"]
 Balance = Literal["none", "weights", "sampler"]
 OnBadImage = Literal["error", "skip"]
 

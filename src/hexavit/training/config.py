@@ -182,7 +182,7 @@ class TrainConfig:
         _check_rates(self)
         if self.balance == "sampler" and self.repeats > 1:
             raise ConfigError("balance sampler cannot be combined with repeats: use balance weights, or repeats 1")
-        if self.augment in ("none", "shift", "flip") and (
+        if self.augment in ("none", "mirror", "shift", "flip") and (
             self.color_jitter is not None or self.interpolation == "random"
         ):
             raise ConfigError(f"color_jitter and random interpolation need augment crop or rand, not {self.augment}")

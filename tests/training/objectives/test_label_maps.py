@@ -32,7 +32,7 @@ def chequered(generator: np.random.Generator, height: int, width: int) -> tuple[
     return Image.fromarray(pixels.astype(np.uint8)).convert("RGB"), torch.stack((logits, others.float()))
 
 
-@pytest.mark.parametrize("kind", ["none", "flip", "crop", "rand"])
+@pytest.mark.parametrize("kind", ["none", "mirror", "flip", "crop", "rand"])
 @pytest.mark.parametrize("size", [(72, 72), (72, 144), (144, 72)])
 @pytest.mark.parametrize("mode", ["center", "squash"])
 def test_labels_lie_where_their_pixels_lie(kind: str, size: tuple[int, int], mode: str) -> None:

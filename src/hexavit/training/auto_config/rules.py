@@ -88,8 +88,11 @@ STRENGTHS: tuple[tuple[float, str, dict[str, Any]], ...] = (  # up to this many 
 )
 
 
-SMALL_STRENGTH = (2e6, {**STRENGTHS[0][2], "augment": "flip"})
-"""Images shown of at most :data:`SMALL` pixels up to which they are only mirrored and shifted."""
+SMALL_STRENGTHS = (
+    (2e5, "only mirrored", {**STRENGTHS[0][2], "augment": "mirror"}),
+    (2e6, "mirrored and shifted, and not cropped,", {**STRENGTHS[0][2], "augment": "flip"}),
+)
+"""As `STRENGTHS`, for images of at most :data:`SMALL` pixels; longer runs have those of all images."""
 UNBALANCED = 10.0
 """From this ratio of the most frequent class to the rarest on, classes are balanced."""
 
@@ -320,9 +323,9 @@ def _choose_regularization(facts: Facts, settings: Mapping[str, Any], model: Mod
         name, values = STRENGTHS[0][1:]
     why = f"{name} augmentation for {shown:,} images shown in total"
     varied = augment in ("none", "crop", "rand") or settings.get("policy")
-    if facts.data.side <= SMALL and shown <= SMALL_STRENGTH[0] and not varied:
-        values = SMALL_STRENGTH[1]
-        why = f"small images are mirrored and shifted, and not cropped, for {shown:,} images shown in total"
+    if facts.data.side <= SMALL and shown <= SMALL_STRENGTHS[-1][0] and not varied:
+        name, values = next((name, values) for most, name, values in SMALL_STRENGTHS if shown <= most)
+        why = f"small images are {name} for {shown:,} images shown in total"
     values = dict(values)
     if not flips:
         values = {**STRENGTHS[0][2], "augment": "shift"}

@@ -97,13 +97,14 @@ class TrackedTransform:
         self.spec = spec
         made: Any = training_transform(spec, kind, **strength)
         steps: list[Any] = list(made.after.transforms)
-        self.crop: Any = None if kind in ("none", "flip") else steps[0]
+        self.crop: Any = None if kind in ("none", "mirror", "flip") else steps[0]
         self.flip: Any = None if kind == "none" else steps[1]
         self.before = steps[:2] if self.crop is None else []
         self.moved: Any = None
         self.after = steps[2:]
-        if kind == "flip":
-            self.flip, self.moved = self.after.pop(0).transforms
+        if kind in ("mirror", "flip"):
+            self.flip, *moved = self.after.pop(0).transforms
+            self.moved = moved[0] if moved else None
         for step in self.after:
             _keep_colours(step)
 
@@ -115,9 +116,11 @@ class TrackedTransform:
             top, left, rows, columns = self._evaluation_crop(height, width)
             for step in self.before:
                 image = step(image)
-            if self.moved is not None:
+            if self.flip is not None:
                 flipped = bool(torch.rand(()) < self.flip.p)
-                image, (down, right) = self._shifted(F.hflip(image) if flipped else image)
+                image = F.hflip(image) if flipped else image
+            if self.moved is not None:
+                image, (down, right) = self._shifted(image)
                 top, left = top + down * rows, left + right * columns  # the centre crop is its own mirror image
         else:
             y, x, h, w = self.crop.get_params(image, self.crop.scale, self.crop.ratio)
