@@ -1,7 +1,7 @@
 """Write the pages that are generated from the registry: `python docs/tables.py [PAGE ...]`.
 
 `gallery.md` (every system as a row; the README shows it without options), `parts.md` (every part), `models.md` (every
-model, counted and published figures), `survey.md` (every mechanism of the survey, of `survey.yaml`), `parity.md` (every
+model, counted and published figures), `survey.md` (every mechanism of the survey), `parity.md` (every
 reference record and the difference from it), and `counted.json` in the package (the cost of every model). Tests compare
 the gallery, the parts and the survey with the registry. Of a family's page only the table of its sizes is generated.
 """
@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 import hexavit
 from hexavit.architecture import Architecture
 from hexavit.models import model_entry
 from hexavit.models.catalogue import PartPage, find_parts
+from hexavit.models.survey import survey
 from hexavit.parts import KINDS, part_names
 from hexavit.training.recipes import list_recipes
 
@@ -178,12 +178,13 @@ hexavit profile cvt_13 --set OVERRIDE [--set OVERRIDE ...]
 ```
 
 or of `overrides=[...]` of `hexavit.create_model`. `tests/test_survey.py` builds each and runs a forward pass. An
-override that does not fit is listed with the error that it raises. The page is written from `docs/survey.yaml`."""
+override that does not fit is listed with the error that it raises. The page is written from
+`src/hexavit/models/survey.yaml`."""
 
 
 def survey_page() -> str:
     """Every mechanism of the survey, by column: part, model, and the override that puts it into CvT-13."""
-    table = yaml.safe_load((DOCS / "survey.yaml").read_text(encoding="utf-8"))
+    table = survey()
     lines = ["# The survey, runnable", "", NOTE, "", SURVEY, ""]
     for kind in KINDS:
         lines += [f"## {kind}", "", "| system | mechanism | part | model | in CvT-13 |", "|---|---|---|---|---|"]

@@ -42,6 +42,7 @@ PACKAGES = (  # from the ground up, as in docs/packages.md
     "teachers",
     "training",
     "studies",
+    "app",
     "cli",
 )
 # Files beside the packages that belong to one of them.
@@ -157,7 +158,7 @@ def test_the_page_lists_the_same_packages() -> None:
     assert tuple(reversed(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))) == PACKAGES
 
 
-EXTRAS = ("studies",)
+EXTRAS = ("studies", "app")
 """Groups of optional dependencies whose packages are imported by name, inside functions."""
 
 

@@ -1,20 +1,19 @@
 """Every override of docs/survey.md builds CvT-13 and runs, or is rejected with the words that the page gives."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 import hexavit
 from hexavit.models import model_entry
+from hexavit.models.survey import survey
 from hexavit.parts import KINDS, part_names
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TABLE = yaml.safe_load((Path(__file__).parent.parent / "docs" / "survey.yaml").read_text(encoding="utf-8"))
+TABLE = survey()
 ROWS = [(kind, row) for kind in KINDS for row in TABLE[kind]]
 
 

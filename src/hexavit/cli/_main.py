@@ -30,6 +30,7 @@ COMMANDS = {
     "compare": "compare the cost, speed and memory of models without training",
     "study": "train variants of a model with several seeds and compare them",
     "predict": "predict the classes of images",
+    "app": "show models, runs and studies in the browser",
 }
 
 

@@ -37,17 +37,21 @@ def write_report(results: Results, folder: Path) -> list[Path]:
     Returns:
         The paths.
     """
-    curves, pareto = _draw_curves(results), _draw_pareto(results)
-    pictures = {"curves.png": curves, "pareto.png": pareto}
+    drawn = pictures(results)
     paths = [folder / name for name in ("report.md", "report.html", "report.csv")]
-    write_text(paths[0], markdown(results, list(pictures)))
-    write_text(paths[1], _html(results, pictures))
+    write_text(paths[0], markdown(results, list(drawn)))
+    write_text(paths[1], _html(results, drawn))
     write_text(paths[2], as_csv(results))
-    for name, png in pictures.items():
+    for name, png in drawn.items():
         paths.append(folder / name)
         with replacing(paths[-1]) as temporary:
             temporary.write_bytes(png)
     return paths
+
+
+def pictures(results: Results) -> dict[str, bytes]:
+    """The report's PNG files by name: accuracy by epoch, and accuracy against multiply-adds."""
+    return {"curves.png": _draw_curves(results), "pareto.png": _draw_pareto(results)}
 
 
 def summary(results: Results) -> str:

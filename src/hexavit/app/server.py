@@ -1,0 +1,128 @@
+"""Serves the page on the loopback interface of this machine alone.
+
+Gradio's analytics are off, and every response has a content security policy under which a browser loads nothing from
+another server. Requests whose `Host` is another name are rejected, so that no web site reaches the page by a name of
+its own that it resolves to 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hexavit.app.pictures import MAX_UPLOAD
+from hexavit.app.sources import Sources
+from hexavit.errors import HexavitError
+
+HOST = "127.0.0.1"
+PORT = 7860
+_TRIED = 20  # ports from `PORT` on
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; connect-src 'self' data: blob:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+"""Of the content; Gradio's own scripts are inline, and its plots compile theirs."""
+_HEADERS = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+def serve(given: Sequence[str | Path] = (), *, port: int | None = None, open_browser: bool = False) -> None:
+    """Serve the page until it is interrupted, and print its address.
+
+    Args:
+        given: as of :class:`hexavit.app.sources.Sources`.
+        port: on 127.0.0.1; by default the first free one from 7860 on.
+        open_browser: open the page in the browser.
+
+    Raises:
+        HexavitError: something given is no model, run or study; the port is taken; or Gradio is missing.
+    """
+    with bound(port) as listening, application(given) as app:
+        import uvicorn
+
+        address = f"http://{HOST}:{listening.getsockname()[1]}/"
+        print(f"hexavit app: {address} (Ctrl-C ends it)", flush=True)
+        if open_browser:
+            import webbrowser
+
+            webbrowser.open(address)
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on")).run(sockets=[listening])
+
+
+@contextmanager
+def bound(port: int | None) -> Iterator[socket.socket]:
+    """A socket that listens on the loopback interface.
+
+    Raises:
+        HexavitError: the port is taken.
+    """
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        for number in range(PORT, PORT + _TRIED) if port is None else (port,):
+            try:
+                listening.bind((HOST, number))
+                break
+            except (OSError, OverflowError) as error:
+                reason = error
+        else:
+            which = f"no port from {PORT} to {PORT + _TRIED - 1}" if port is None else f"port {port} not"
+            hint = "another program has it; choose one with --port"
+            raise HexavitError(f"{which} is free on {HOST} ({reason}): {hint}") from reason
+        yield listening
+    finally:
+        listening.close()
+
+
+@contextmanager
+def application(given: Sequence[str | Path] = ()) -> Iterator[Any]:
+    """The page as an ASGI application. Uploads are in a folder of their own, which is removed at the end.
+
+    Raises:
+        HexavitError: something given is no model, run or study; or Gradio is missing.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    sources = Sources(given)
+    with tempfile.TemporaryDirectory(prefix="hexavit-app-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        try:
+            import gradio as gr
+        except ImportError as error:
+            raise HexavitError("hexavit app needs Gradio: pip install 'hexavit[app]'") from error
+        from fastapi import FastAPI
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+        from hexavit.app.views import page
+
+        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+        app.add_middleware(_Headers)
+        yield gr.mount_gradio_app(
+            app, page.build_page(sources), path="/", server_name=HOST, footer_links=[], run_history=False,
+            allowed_paths=[], max_file_size=MAX_UPLOAD, ssr_mode=False, show_error=False, enable_monitoring=False,
+            pwa=False, mcp_server=False, theme=page.theme(), css_paths=page.STYLE,
+        )  # fmt: skip
+
+
+class _Headers:
+    """Middleware that adds the headers to every response."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
