@@ -37,6 +37,7 @@ PACKAGES = (  # from the ground up, as in docs/packages.md
     PUBLIC,
     "runs",
     "inference",
+    "explain",
     "data",
     "evaluation",
     "teachers",

@@ -67,14 +67,16 @@ _PACKAGES = {
     "parts": ("PartModule", "Tokens", "record_attention", "register_part"),
     "profiling": ("Profile", "profile"),
 }
-_ABOVE = {"Study": "studies"}
-"""Names from packages above this one, which is below them for imports: given when they are asked for."""
+_ABOVE = {"Study": "studies", "explain": "explain"}
+"""Names from packages above this one, which is below them for imports, and such packages: given when they are asked
+for."""
 _PACKAGE_OF = {name: package for package, names in _PACKAGES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name in _ABOVE:
-        return getattr(import_module(f"hexavit.{_ABOVE[name]}"), name)
+        package = import_module(f"hexavit.{_ABOVE[name]}")
+        return package if _ABOVE[name] == name else getattr(package, name)
     if name in _PACKAGE_OF:
         return getattr(import_module(f"hexavit.{_PACKAGE_OF[name]}"), name)
     if name in _PACKAGES:

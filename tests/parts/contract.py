@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.parts.attention_maps import NOT_ALL_MOVE, NOT_LINEAR, derivatives, with_fixed_weights
 from torch import nn
 
 from hexavit import Architecture, Backbone, Part, Stage, profile
+from hexavit.explain.reading import Reading, attention_parts, read_attention
 from hexavit.parts import KINDS, Tokens, options, part_class, part_names, record_attention, softmax_path
 from hexavit.parts.attention import Attention
 from hexavit.profiling import Cost
@@ -245,6 +247,65 @@ class PartContract:
         assert attention.shape[0] % 2 == 0  # images, or images times windows
         if part_of(case, model).maps_are == "probabilities":
             torch.testing.assert_close(attention.sum(-1), torch.ones(attention.shape[:-1]))
+
+    @where(lambda case: case.kind == "attention" and issubclass(case.cls, Attention))
+    def test_its_maps_are_where_its_values_go(
+        self, case: Case, model: Backbone, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Maps on the grid, for each query over all cells and extra tokens, against derivatives of the output."""
+        tokens, reading, whole = maps_of(case, model, images[:1])
+        if reading.query_grid != part_of(case, model).out_size(tokens.size):
+            pytest.skip("the output is resized behind the attention")
+        with_fixed_weights(part_of(case, model), case.name, monkeypatch)
+        moves = derivatives(part_of(case, model), tokens)  # (out, in, channels)
+        if case.name == "class_attention":  # image tokens pass
+            moves, whole = moves[: tokens.prefix], whole[:, : tokens.prefix]
+        seen = whole.abs().sum(dim=0)
+        reached, moved = (each > 1e-7 * each.max() for each in (seen, moves.abs().amax(dim=2)))
+        if case.chosen.get("method") == "pyramid" or case.chosen.get("gamma"):
+            # A convolution adds neighbouring bins, and a ghost head its summands, which are not in the maps.
+            assert not (reached & ~moved).any()
+        elif case.name in NOT_ALL_MOVE:
+            assert not (moved & (seen == 0)).any()
+            assert (moved & reached).sum() > 0.3 * reached.sum()
+        else:
+            assert torch.equal(reached, moved)
+        if case.name in NOT_LINEAR or case.chosen.get("gamma"):
+            return
+        # The derivative by a token is the sum over heads of its weight times a matrix of that head alone.
+        alone = [*range(tokens.prefix), *(tokens.prefix + i for i in case.chosen.get("global_tokens", ()))]
+        others = [i for i in range(len(moves)) if i not in alone]
+        for rows in (alone, others):  # Longformer's global tokens have matrices of their own
+            weights, sums = whole[:, rows].flatten(1).T.double(), moves[rows].flatten(0, 1).double()
+            predicted = weights @ torch.linalg.lstsq(weights, sums, driver="gelsd").solution
+            torch.testing.assert_close(predicted, sums, rtol=0, atol=1e-4 * float(moves.abs().max()))
+
+    @where(lambda case: case.kind == "attention" and issubclass(case.cls, Attention))
+    def test_its_maps_sum_to_one_and_combine(self, case: Case, model: Backbone, images: torch.Tensor) -> None:
+        _, reading, whole = maps_of(case, model, images[:1])
+        rows = reading.rows(torch.arange(reading.queries))
+        torch.testing.assert_close(whole.sum(dim=2), rows[..., :-1].sum(dim=2), rtol=1e-4, atol=1e-5)
+        asked = torch.zeros(reading.queries, dtype=torch.bool)
+        for places in reading.places:
+            asked[places.queries[places.queries >= 0]] = True
+        if part_of(case, model).maps_are == "probabilities":
+            asked = asked | bool(reading.part.extra_mean)
+            torch.testing.assert_close(rows.sum(dim=2), asked.float().expand(rows.shape[:2]))
+        factors = torch.linspace(-1, 1, reading.queries)
+        torch.testing.assert_close(
+            reading.combined(factors), torch.einsum("hqk,q->hk", rows, factors), rtol=1e-4, atol=1e-5
+        )
+
+
+def maps_of(case: Case, model: Backbone, image: torch.Tensor) -> tuple[Tokens, Reading, torch.Tensor]:
+    """The tokens of the part, what is read of it, and its maps over extra tokens and cells (heads, queries, P + N)."""
+    tokens, _ = seen(case, model, image)
+    with torch.no_grad(), read_attention(model, attention_parts(model)) as readings:
+        model(image)
+    reading = next(each for each in readings if each.part is part_of(case, model))
+    with torch.no_grad():
+        cells, extra, _ = reading.on_cells(reading.rows(torch.arange(reading.queries)))
+    return tokens, reading, torch.cat((extra, cells.flatten(2)), dim=2)
 
 
 def every_output(given: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

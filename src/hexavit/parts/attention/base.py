@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hexavit.parts.attention.places import KeyGrid, Places, Weights, every
 from hexavit.parts.contract import PartModule, Scope, Size, Tokens
 
 Scale = Literal["dim", "head_dim"]
@@ -32,6 +35,10 @@ class Attention(PartModule):
     maps_are: Literal["probabilities", "mixed"] = "probabilities"
     """What `record_attention` gives: rows that sum to 1, or maps mixed across heads or not normed by a softmax, as
     multiplied with the values. An option may change it."""
+    rows_apart: bool = True
+    """Whether the weights of a query depend on its own logits alone, so that rows can be computed in pieces."""
+    extra_mean: ClassVar[bool] = False
+    """Whether extra tokens get the mean of what image tokens get."""
     last = "proj"
     heads: int
     stride: int = 1
@@ -41,6 +48,7 @@ class Attention(PartModule):
         super().__init__()
         self.fuse = True
         self.maps: list[Tensor] | None = None
+        self.reader: Callable[[Weights], None] | None = None
         if not 0 <= attn_drop <= 1:
             raise ValueError(f"attn_drop is a probability between 0 and 1, not {attn_drop}")
         self.attn_drop = attn_drop
@@ -72,6 +80,19 @@ class Attention(PartModule):
             if held is not None:
                 modules = held if isinstance(held, nn.ModuleList) else [held]
                 yield from zip(modules, self.scopes(size), strict=True)
+
+    def query_grid(self, size: Size) -> Size:
+        """The grid of the queries, of a map of `size`."""
+        return self.out_size(size)
+
+    def key_grids(self, size: Size) -> tuple[KeyGrid, ...]:
+        """The grids of the keys, and the cells of a map of `size` for which they stand."""
+        return (KeyGrid(size),)
+
+    def places(self, size: Size, extra: int) -> tuple[Places, ...]:
+        """Where the queries and keys of its weights stand: for each call of `reader` in a pass, in their order."""
+        keys = extra + sum(math.prod(grid.size) for grid in self.key_grids(size))
+        return (Places(every(extra + math.prod(self.query_grid(size))), every(keys)[None]),)
 
     def set_size(self, size: Size) -> None:
         """Rebuild what depends on the grid; here the positions that act inside, on their scopes."""
@@ -109,7 +130,10 @@ class Attention(PartModule):
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=drop, scale=scale)
         else:
             logits = (q * scale) @ k.transpose(-2, -1)
-            out = self.weighed(logits if bias is None else logits + bias, v, record)
+            out = self._weighed(logits if bias is None else logits + bias, v, record)[0]
+        if self.reader is not None:
+            shape = (*q.shape[:3], k.shape[2])
+            self.reader(Weights(shape, partial(self._rows, q, k, scale, bias), v, out))
         out = out.transpose(1, 2)
         if torch.compiler.is_exporting():  # the kernels differ in strides: a view recorded of one may not fit another
             out = out.clone(memory_format=torch.contiguous_format)
@@ -117,10 +141,43 @@ class Attention(PartModule):
 
     def weighed(self, logits: Tensor, v: Tensor, record: bool = True) -> Tensor:
         """softmax(logits) v by an explicit softmax: (B, h, N, M) and (B, h, M, d') to (B, h, N, d')."""
+        out, attention = self._weighed(logits, v, record)
+        if self.reader is not None:
+            self.reader(Weights.of(attention.detach())._replace(values=v, out=out))
+        return out
+
+    def _weighed(self, logits: Tensor, v: Tensor, record: bool) -> tuple[Tensor, Tensor]:
+        """As `weighed`, and the weights."""
         attention = self.after_softmax(self.before_softmax(logits).softmax(dim=-1))
         if self.maps is not None and record:
             self.maps.append(attention.detach())
-        return F.dropout(attention, self.attn_drop if self.training else 0.0).to(v.dtype) @ v
+        return F.dropout(attention, self.attn_drop if self.training else 0.0).to(v.dtype) @ v, attention
+
+    def show_filters(self, filters: Tensor, places: tuple[int, ...]) -> None:
+        """Give the filters of neighbours to `maps` and `reader`.
+
+        Args:
+            filters: (B, H, W, G, k^2), where 1 stands for all images, rows or columns.
+            places: (B, H, W).
+        """
+        if self.maps is None and self.reader is None:
+            return
+        count = places[1] * places[2]
+        maps = filters.detach().flatten(1, 2).expand(places[0], count, -1, -1).transpose(1, 2)  # (B, G, N, k^2)
+        if self.maps is not None:
+            self.maps.append(maps)
+        if self.reader is not None:
+            self.reader(Weights.of(maps))
+
+    def _rows(self, q: Tensor, k: Tensor, scale: float, bias: Tensor | None, windows: slice, queries: slice) -> Tensor:
+        """The attention weights of some windows and queries (w, h, n, M), computed from q, k and bias of all."""
+        read = queries if self.rows_apart else slice(None)
+        logits = (q[windows, :, read] * scale) @ k[windows].transpose(-2, -1)
+        if bias is not None:
+            bias = bias if bias.shape[0] == 1 else bias[windows]
+            logits = logits + (bias if bias.shape[2] == 1 else bias[:, :, read])
+        weights = self.after_softmax(self.before_softmax(logits).softmax(dim=-1))
+        return weights if self.rows_apart else weights[:, :, queries]
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -151,6 +151,10 @@ class BottleneckAttention(GlobalAttention):
         """ceil(H / s), ceil(W / s)."""
         return divided(size, self.stride)
 
+    def query_grid(self, size: Size) -> Size:
+        """The grid before the pooling."""
+        return size
+
     def macs(self, size: Size, extra: int = 0) -> int:
         """M (C_in + 3 E) E + 2 M^2 E + M' E C."""
         m, after = rows(size, extra), rows(self.out_size(size), extra)

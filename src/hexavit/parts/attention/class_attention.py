@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 from hexavit.parts.attention.base import Attention, split_heads
+from hexavit.parts.attention.places import Places, every
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.registry import register_part
 
@@ -56,6 +59,10 @@ class ClassAttention(Attention):
         q, k, v = (split_heads(x, self.heads) for x in (self.q(extra), self.k(every), self.v(every)))
         out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.head_dim**-0.5)))  # (B, P, C)
         return tokens.replace_extra(out)
+
+    def places(self, size: Size, extra: int) -> tuple[Places, ...]:
+        """Extra tokens to all."""
+        return (Places(every(extra), every(extra + math.prod(size))[None]),)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """2 (P + M) C A + 2 P M A."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hexavit.errors import nearest
 from hexavit.parts.attention.base import Attention, Scale, attention_scale, split_heads
+from hexavit.parts.attention.places import KeyGrid, kernel_shares
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.registry import register_part
 
@@ -162,6 +163,12 @@ class ConvProjection(Attention):
         if self.method == "linear":
             return size
         return self._kv_side(size[0]), self._kv_side(size[1])
+
+    def key_grids(self, size: Size) -> tuple[KeyGrid, ...]:
+        """The cells that the kernel reads."""
+        if self.method == "linear":
+            return (KeyGrid(size),)
+        return (KeyGrid.pooled(size, kernel_shares(self.kernel, self.stride_kv, self.padding_kv, self._kv_side)),)
 
     def _kv_side(self, n: int) -> int:
         span = n + 2 * self.padding_kv - self.kernel

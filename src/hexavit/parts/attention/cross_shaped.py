@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from hexavit.parts.attention.base import Attention, split_heads
 from hexavit.parts.attention.partition import ceil_div, crop_map, cut_windows, join_windows, pad_map
+from hexavit.parts.attention.places import Places, every, windows_of
 from hexavit.parts.contract import Scope, Size, Tokens
 from hexavit.parts.registry import register_part
 
@@ -144,6 +146,17 @@ class CrossShapedAttention(Attention):
         stripes = self.stripes(size)
         heads = self.heads // len(stripes)
         return tuple(Scope(each.window, each.window, heads, each.counts[0] * each.counts[1]) for each in stripes)
+
+    def places(self, size: Size, extra: int) -> tuple[Places, ...]:
+        """The stripes of each half of the heads, then extra tokens to all."""
+        stripes, found = self.stripes(size), []
+        each = self.heads // len(stripes)
+        for number, one in enumerate(stripes):
+            inside = windows_of(size, extra, one.counts, one.window, before=one.before)
+            found.append(Places(inside, inside[:, None], slice(number * each, (number + 1) * each)))
+        if extra:
+            found.append(Places(every(extra), every(extra + math.prod(size))[None]))
+        return tuple(found)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """4 H W C A + (H^2 W' + W^2 H') split A, or 2 (H W)^2 A; and 4 P C A + 2 P (P + H W) A."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal, get_args
 
@@ -20,6 +21,7 @@ from hexavit.parts.attention.filters import (
     with_image_mean,
 )
 from hexavit.parts.attention.partition import strided
+from hexavit.parts.attention.places import Places, every, neighbours_of
 from hexavit.parts.contract import Size, Tokens
 from hexavit.parts.registry import register_part
 
@@ -58,6 +60,7 @@ class DecoupledDynamicFilter(Attention):
 
     needs = "raster"
     reads_grid = True
+    extra_mean = True
     fused = "never"
     fused_reason = "filters are convolved with the values; there are no queries and keys"
     maps_are = "mixed"
@@ -101,9 +104,9 @@ class DecoupledDynamicFilter(Attention):
         channel = self.expand(F.relu(self.squeeze(x.mean(dim=(2, 3), keepdim=True)))).permute(0, 2, 3, 1)
         channel = filter_norm(channel.unflatten(3, (self.heads, self.head_dim, -1)))
         channel = channel * self.std.view(self.heads, self.head_dim, -1)  # (B, 1, 1, h, d, k^2)
-        if self.maps is not None:
-            every = torch.stack(list(self._combined(spatial, channel)), dim=-1).detach()
-            self.maps.append(every.flatten(3, 4).flatten(1, 2).transpose(1, 2))
+        if self.maps is not None or self.reader is not None:
+            every = torch.stack(list(self._combined(spatial, channel)), dim=-1)
+            self.show_filters(every.flatten(3, 4), every.shape[:3])
         grid = x.permute(0, 2, 3, 1).unflatten(3, (self.heads, -1))  # (B, H, W, h, d)
         filters = (F.dropout(each, self.attn_drop, self.training) for each in self._combined(spatial, channel))
         out = filtered(grid, filters, self.kernel, self.stride, self.dilation)
@@ -118,6 +121,11 @@ class DecoupledDynamicFilter(Attention):
     def out_size(self, size: Size) -> Size:
         """ceil(H / stride)."""
         return strided(size, self.stride)
+
+    def places(self, size: Size, extra: int) -> tuple[Places, ...]:
+        """The neighbours of each place."""
+        count = math.prod(self.out_size(size))
+        return (Places(every(count) + extra, neighbours_of(size, extra, self.kernel, self.stride, self.dilation)),)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """N' k^2 C (heads + 1) + (1 + k^2) C R."""

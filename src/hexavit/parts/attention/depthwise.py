@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from hexavit.errors import nearest
 from hexavit.parts.attention.base import Attention, head_width
 from hexavit.parts.attention.filters import by_offset, check_kernel, filtered, with_image_mean
+from hexavit.parts.attention.places import Places, every, neighbours_of
 from hexavit.parts.contract import Size, Tokens
 from hexavit.parts.registry import register_part
 
@@ -102,6 +103,7 @@ class DepthwiseAttention(Attention):
 
     needs = "raster"
     reads_grid = True
+    extra_mean = True
     fused = "never"
     fused_reason = "filters are convolved with the values; there are no queries and keys"
     maps_are = "mixed"
@@ -149,19 +151,17 @@ class DepthwiseAttention(Attention):
         """(B, C, H, W) to the same."""
         if isinstance(self.conv, DynamicConv):
             filters = self.conv.filters(x)
-            self._record(filters, x)
+            self.show_filters(filters, (x.shape[0], *x.shape[2:]))
             out: Tensor = self.conv(x, F.dropout(filters, self.attn_drop, self.training))
             return out
-        if self.maps is not None:
-            self._record(self.conv.weight.flatten(1)[None, None, None], x)  # type: ignore[operator]
+        of_all = self.conv.weight.flatten(1)[None, None, None]  # type: ignore[operator]
+        self.show_filters(of_all, (x.shape[0], *x.shape[2:]))
         convolved: Tensor = self.conv(x)
         return convolved
 
-    def _record(self, filters: Tensor, x: Tensor) -> None:
-        """Record filters (B, H, W, G, k^2), or what is equal for all places or images, as (B, G, H W, k^2)."""
-        if self.maps is not None:
-            every = filters.detach().expand(x.shape[0], *x.shape[2:], -1, -1)
-            self.maps.append(every.flatten(1, 2).transpose(1, 2))
+    def places(self, size: Size, extra: int) -> tuple[Places, ...]:
+        """The neighbours of each place."""
+        return (Places(every(size[0] * size[1]) + extra, neighbours_of(size, extra, self.kernel)),)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """(2 C^2 + k^2 C) H W, and those of the network that predicts filters."""

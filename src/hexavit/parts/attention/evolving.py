@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, split_heads
 from hexavit.parts.attention.partition import ceil_div
+from hexavit.parts.attention.places import KeyGrid, kernel_shares
 from hexavit.parts.attention.reductions import as_tokens
 from hexavit.parts.attention.self_attention import GlobalAttention, position_bias
 from hexavit.parts.contract import Size, Tokens, rows
@@ -265,6 +266,23 @@ class EvolvingConv(Attention):
     def out_size(self, size: Size) -> Size:
         """ceil(H / stride)."""
         return ceil_div(size[0], self.stride), ceil_div(size[1], self.stride)
+
+    def query_grid(self, size: Size) -> Size:
+        """The grid of the attention."""
+        return self.scope(size)
+
+    def key_grids(self, size: Size) -> tuple[KeyGrid, ...]:
+        """The cells that the pooling reads."""
+        times = (self.stride == 2) + self.halved
+
+        def shares(n: int) -> Tensor:
+            found = torch.eye(n)
+            for _ in range(times):
+                side = found.shape[0]
+                found = kernel_shares(3, 2, side % 2, lambda n: ceil_div(n, 2))(side) @ found
+            return found
+
+        return (KeyGrid.pooled(size, shares) if times else KeyGrid(size),)
 
     def scope(self, size: Size) -> Size:
         """The grid of the attention."""

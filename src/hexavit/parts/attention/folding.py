@@ -120,7 +120,7 @@ def unfold(x: Tensor, batch: int, folds: Folds, grid: tuple[int, ...]) -> Tensor
     return x.flatten(1, len(folds))
 
 
-def numbers(grid: tuple[int, ...], folds: Folds, device: torch.device) -> tuple[Tensor, Tensor]:
+def numbers(grid: tuple[int, ...], folds: Folds, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """The numbers of all tokens as folded, row by row: queries (G, Q, 1) and keys (G, 1, K), -1 where there is none."""
     every = torch.arange(1, math.prod(grid) + 1, device=device).view(1, *grid, 1)
     queries, keys = (fold(every, folds, what)[:, :, 0] - 1 for what in ("queries", "keys"))

@@ -22,6 +22,7 @@ from hexavit.parts.attention.filters import (
     with_image_mean,
 )
 from hexavit.parts.attention.partition import ceil_div, crop_map, cut_windows, join_windows, pad_map
+from hexavit.parts.attention.places import Places, Weights, every, neighbours_of, windows_of
 from hexavit.parts.contract import Scope, Size, Tokens
 from hexavit.parts.positions.relative import offset_index
 from hexavit.parts.registry import register_part
@@ -90,6 +91,7 @@ class LocalAttention(Attention):
 
     needs = "raster"
     reads_grid = True
+    extra_mean = True
     fused = "never"
     fused_reason = "each place has keys of its own, logits that are not products alone, or another norm"
 
@@ -190,9 +192,7 @@ class LocalAttention(Attention):
         """q and k, as far as they are used, and v (B, H, W, C), to (B, H W, C)."""
         logits = self._hadamard(*qk) if self.mix is not None else self._sliding_logits(qk)
         filters = self._normed(logits)  # (B, H, W, h, k^2), or (h, k^2) of r alone
-        if self.maps is not None:
-            places = filters.detach().expand(*v.shape[:3], -1, -1)
-            self.maps.append(places.flatten(1, 2).transpose(1, 2))
+        self.show_filters(filters if filters.ndim == 5 else filters[None, None, None], v.shape[:3])
         weights = by_offset(F.dropout(filters, self.attn_drop, self.training))
         heads = v.unflatten(3, (self.heads, -1))
         return filtered(heads, self._of_channels(weights), self.kernel, dilation=self.dilation).flatten(3).flatten(1, 2)
@@ -257,8 +257,11 @@ class LocalAttention(Attention):
 
         filters = self._normed(self._window_logits([cut(part) for part in qk]))  # (B', h, N, N), or (h, N, N)
         values = cut(v)
+        whole = filters.detach().expand(values.shape[0], -1, -1, -1)
         if self.maps is not None:
-            self.maps.append(filters.detach().expand(values.shape[0], -1, -1, -1))
+            self.maps.append(whole)
+        if self.reader is not None:
+            self.reader(Weights.of(whole))
         filters = F.dropout(filters, self.attn_drop, self.training).to(values.dtype)
         mixed = (filters @ values).transpose(1, 2).flatten(2)
         return crop_map(join_windows(mixed, v.shape[0], counts, window), size, (before, before))
@@ -306,6 +309,15 @@ class LocalAttention(Attention):
         if self.sliding:
             return (Scope((1, 1), (self.kernel, self.kernel), self.heads, size[0] * size[1]),)
         return (Scope(self.scope(size), self.scope(size), self.heads, math.prod(self._windows(size)[1])),)
+
+    def places(self, size: Size, extra: int) -> tuple[Places, ...]:
+        """The neighbours of each place, or windows."""
+        if self.sliding:
+            keys = neighbours_of(size, extra, self.kernel, dilation=self.dilation)
+            return (Places(every(size[0] * size[1]) + extra, keys),)
+        before, counts = self._windows(size)
+        inside = windows_of(size, extra, counts, (self.kernel, self.kernel), before=(before, before))
+        return (Places(inside, inside[:, None]),)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """(n + 2) H W C^2 + N M C (1 + terms), or those of `hadamard`."""

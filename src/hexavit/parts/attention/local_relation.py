@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import reduce
 from typing import Literal, get_args
 
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from hexavit.errors import nearest
 from hexavit.parts.attention.base import Attention
 from hexavit.parts.attention.partition import ceil_div
+from hexavit.parts.attention.places import Places, Weights, every, neighbours_of
 from hexavit.parts.contract import Size, Tokens
 from hexavit.parts.registry import register_part
 
@@ -89,8 +91,7 @@ class LocalRelation(Attention):
         grid = tokens.grid
         keys = self.key(grid)
         weights = self._weights(self.query(grid[:, :: self.stride, :: self.stride]), keys)  # (B, H', W', G, k^2)
-        if self.maps is not None:
-            self.maps.append(weights.flatten(1, 2).transpose(1, 2).detach())
+        self.show_filters(weights, weights.shape[:3])
         image = self.proj_drop(self.proj(self._aggregated(grid, weights).flatten(1, 2)))
         out = tokens.with_image(image, self.out_size(tokens.size))
         return out if tokens.extra is None else out.replace_extra(self._extra(tokens.extra, grid, keys))
@@ -136,6 +137,8 @@ class LocalRelation(Attention):
         keys = torch.cat((self.key(extra), keys.flatten(1, 2)), dim=1).transpose(1, 2)  # (B, G, P + N)
         q = self.query(extra).transpose(1, 2)  # (B, G, P)
         weights = self._composed(q[..., None], keys[:, :, None]).softmax(dim=-1)
+        if self.reader is not None:
+            self.reader(Weights.of(weights.detach()))
         values = read.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
         out: Tensor = self.proj_drop(self.proj((weights @ values).transpose(1, 2).flatten(2)))
         return out
@@ -143,6 +146,13 @@ class LocalRelation(Attention):
     def out_size(self, size: Size) -> Size:
         """ceil(H / stride)."""
         return ceil_div(size[0], self.stride), ceil_div(size[1], self.stride)
+
+    def places(self, size: Size, extra: int) -> tuple[Places, ...]:
+        """The neighbours of each centre, then extra tokens to all."""
+        count = math.prod(self.out_size(size))
+        near = neighbours_of(size, extra, self.kernel, self.stride, self.dilation)
+        to_all = Places(every(extra), every(extra + math.prod(size))[None])
+        return (Places(every(count) + extra, near), to_all)[: 1 + (extra > 0)]
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """(N + N') C G + k^2 N' C + N' C^2 + k^2 g (2 + G), and P (2 C G + C^2 + (P + N) C)."""

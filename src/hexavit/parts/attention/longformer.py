@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from hexavit.parts.attention.base import split_heads
-from hexavit.parts.attention.folding import Chunks, pairs
+from hexavit.parts.attention.folding import Chunks, numbers, pairs
+from hexavit.parts.attention.places import Places, every
 from hexavit.parts.attention.sparse import Reach, ReachingAttention
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.registry import register_part
@@ -98,6 +99,21 @@ class LongformerAttention(ReachingAttention):
             queries = split_heads(self.global_q(read), self.heads)
             k, v = (split_heads(each, self.heads) for each in self.global_kv(x).chunk(2, dim=2))
         return self.attend(queries, k, v, scale=self.head_dim**-0.5, record=False)
+
+    def places(self, size: Size, extra: int) -> tuple[Places, ...]:
+        """The groups of each dilation, which read global tokens too, then global tokens to all."""
+        held = torch.tensor([*range(extra), *(extra + i for i in self.global_tokens)])
+        if not len(held):
+            return super().places(size, extra)
+        count, found = min(len(self.reaches(size)), self.heads), []
+        for i, reach in enumerate(self.reaches(size)):
+            queries, keys = (
+                torch.where(each < 0, each, each + extra) for each in numbers(reach.grid(size), reach.folds)
+            )
+            queries = queries[:, :, 0].masked_fill(torch.isin(queries[:, :, 0], held), -1)
+            keys = torch.cat((held.expand(keys.shape[0], 1, -1), keys), dim=2)
+            found.append(Places(queries, keys, slice(i, None, count)))
+        return (*found, Places(held[None], every(extra + size[0] * size[1])[None]))
 
     def reaches(self, size: Size) -> list[Reach]:
         """One for each dilation."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hexavit.parts.attention.partition import crop_map, cut_windows, join_windows, pad_map
+from hexavit.parts.attention.places import Places, every, windows_of
 from hexavit.parts.attention.window import WindowAttention
 from hexavit.parts.contract import Size, Tokens
 from hexavit.parts.messengers import split_messengers
@@ -119,6 +120,16 @@ class MessengerWindowAttention(WindowAttention):
         lower = torch.cat((column.expand(*inside.shape[:-1], 1), inside), dim=-1)
         bias = torch.cat((row.expand(*inside.shape[:-2], 1, count + 1), lower), dim=-2)
         return bias if bias.ndim == 4 else bias[None]  # the fused kernel takes no three axes
+
+    def places(self, size: Size, extra: int) -> tuple[Places, ...]:
+        """Windows, each with its messenger in front, then other extra tokens to all."""
+        window = (self.side, self.side)
+        counts = self._counts(size, window)
+        others = extra - math.prod(counts)
+        messengers = torch.arange(others, extra)[:, None]
+        inside = torch.cat((messengers, windows_of(size, extra, counts, window)), dim=1)
+        to_all = Places(every(others), every(extra + math.prod(size))[None])
+        return (Places(inside, inside[:, None]), to_all)[: 1 + (others > 0)]
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """W (N + 1) (4 C A + 2 (N + 1) A) + (P - W) (4 C A + 2 (P + H W) A)."""

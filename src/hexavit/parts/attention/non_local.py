@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from hexavit.errors import nearest
 from hexavit.parts.attention.base import Attention, Scale, attention_scale
+from hexavit.parts.attention.places import KeyGrid, Weights, kernel_shares
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.layers import known
 from hexavit.parts.registry import register_part
@@ -121,10 +122,29 @@ class NonLocal(Attention):
             weights = F.relu(self.of_query(q) + self.of_key(k).transpose(1, 2)) / k.shape[1]  # (B, Q, M)
             if self.maps is not None:
                 self.maps.append(weights[:, None].detach())
-            return weights @ v
+            mixed = weights @ v
+            if self.reader is not None:
+                self.reader(Weights.of(weights[:, None].detach())._replace(values=v[:, None], out=mixed[:, None]))
+            return mixed
         if self.maps is not None:
             self.maps.append((q @ k.transpose(1, 2) / k.shape[1])[:, None].detach())
-        return q @ (k.transpose(1, 2) @ v / k.shape[1])
+        mixed = q @ (k.transpose(1, 2) @ v / k.shape[1])
+        if self.reader is not None:
+
+            def of_rows(images: slice, queries: slice) -> Tensor:
+                return (q[images, queries] @ k[images].transpose(1, 2) / k.shape[1])[:, None]
+
+            self.reader(Weights((q.shape[0], 1, q.shape[1], k.shape[1]), of_rows, v[:, None], mixed[:, None]))
+        return mixed
+
+    def key_grids(self, size: Size) -> tuple[KeyGrid, ...]:
+        """The cells of each maximum."""
+        if self.sub_sample is None:
+            return (KeyGrid(size),)
+        rows, columns = (
+            kernel_shares(side, side, 0, side.__rfloordiv__)(n) for n, side in zip(size, _window(size), strict=True)
+        )
+        return (KeyGrid((rows.shape[0], columns.shape[0]), rows, columns),)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """Linears 2 (Q + S) C c; pairs 2 Q M c, with `gaussian` Q M (C + c), with `dot_product` (Q + M) c^2, with

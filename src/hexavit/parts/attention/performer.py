@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, split_heads
+from hexavit.parts.attention.places import Weights
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.layers import without_autocast
 from hexavit.parts.registry import register_part
@@ -56,6 +59,11 @@ def performer_map(q: Tensor, k: Tensor, w: Tensor) -> Tensor:
     with without_autocast(q):
         product = positive_features(q, w) @ positive_features(k, w).transpose(-2, -1)
         return product / product.sum(dim=-1, keepdim=True)
+
+
+def performer_rows(q: Tensor, k: Tensor, w: Tensor, images: slice, queries: slice) -> Tensor:
+    """`performer_map` of some images and queries: (B, h, N, d) and (B, h, M, d) to (b, h, n, M)."""
+    return performer_map(q[images, :, queries], k[images], w)
 
 
 @register_part("attention", "performer")
@@ -111,8 +119,10 @@ class PerformerAttention(Attention):
         q, k = q * scale, k * scale
         if self.maps is not None:
             self.maps.append(performer_map(q, k, self.w).detach())
-        out = performer_attention(q, k, v, self.w).transpose(1, 2).flatten(2)
-        mixed: Tensor = self.proj_drop(self.proj(out))
+        out = performer_attention(q, k, v, self.w)
+        if self.reader is not None:
+            self.reader(Weights((*q.shape[:3], k.shape[2]), partial(performer_rows, q, k, self.w), v, out))
+        mixed: Tensor = self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
         return mixed
 
     def macs(self, size: Size, extra: int = 0) -> int:

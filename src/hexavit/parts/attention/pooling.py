@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention, head_width
 from hexavit.parts.attention.partition import ceil_div, crop_map, cut_windows, join_windows, pad_map, strided
+from hexavit.parts.attention.places import KeyGrid, Places, every, kernel_shares, windows_of
 from hexavit.parts.contract import Scope, Size, Tokens, rows
 from hexavit.parts.registry import register_part
 
@@ -188,6 +189,23 @@ class PoolingAttention(Attention):
         if self.window:
             return (Scope(*self._windows(), self.heads, math.prod(self._counts(self.out_size(size)))),)
         return (Scope(self.out_size(size), self.kv_size(size), self.heads),)
+
+    def key_grids(self, size: Size) -> tuple[KeyGrid, ...]:
+        """The cells that the convolution of the keys reads."""
+        stride = self.stride_kv
+        shares = kernel_shares(self.kernel, stride, self.kernel // 2, lambda n: ceil_div(n, stride))
+        return (KeyGrid.pooled(size, shares),)
+
+    def places(self, size: Size, extra: int) -> tuple[Places, ...]:
+        """All tokens, or windows of image tokens and then extra tokens to all."""
+        if not self.window:
+            return super().places(size, extra)
+        queries, keys = self.out_size(size), self.kv_size(size)
+        counts, (of_queries, of_keys) = self._counts(queries), self._windows()
+        inside = Places(
+            windows_of(queries, extra, counts, of_queries), windows_of(keys, extra, counts, of_keys)[:, None]
+        )
+        return (inside, Places(every(extra), every(extra + math.prod(keys))[None]))[: 1 + (extra > 0)]
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """3 T in_dim A + Q A C + 2 Q M A + kernel^2 A (Q + 2 M - 3 P); pairs of windows instead of Q M."""

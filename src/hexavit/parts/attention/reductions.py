@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hexavit.parts.attention.places import KeyGrid, bin_shares, kernel_shares
 from hexavit.parts.contract import Size
 from hexavit.parts.layers import known
 from hexavit.parts.pooling import adaptive_average, bordered_average, half_even, without_borders
@@ -23,6 +25,9 @@ class Reduction(Protocol):
 
     def macs(self, size: Size) -> int:
         """Multiply-adds for a grid."""
+
+    def key_grids(self, size: Size) -> tuple[KeyGrid, ...]:
+        """The tokens as grids, and the cells of a map for which they stand."""
 
 
 class StridedConv(nn.Module):
@@ -51,8 +56,14 @@ class StridedConv(nn.Module):
 
     def tokens(self, size: Size) -> int:
         """The places of the kernel."""
-        h, w = (n + self._wanting(n) + 2 * self.padding - self.kernel for n in size)
-        return (h // self.ratio + 1) * (w // self.ratio + 1)
+        return self._side(size[0]) * self._side(size[1])
+
+    def _side(self, n: int) -> int:
+        return (n + self._wanting(n) + 2 * self.padding - self.kernel) // self.ratio + 1
+
+    def key_grids(self, size: Size) -> tuple[KeyGrid, ...]:
+        """The cells that the kernel reads."""
+        return (KeyGrid.pooled(size, kernel_shares(self.kernel, self.ratio, self.padding, self._side)),)
 
     def macs(self, size: Size) -> int:
         """kernel^2 C^2 M, depth-wise kernel^2 C M."""
@@ -74,6 +85,10 @@ class PooledConv(nn.Module):
     def tokens(self, size: Size) -> int:
         """side^2."""
         return self.side**2
+
+    def key_grids(self, size: Size) -> tuple[KeyGrid, ...]:
+        """The bins."""
+        return (KeyGrid.pooled(size, partial(bin_shares, self.side)),)
 
     def macs(self, size: Size) -> int:
         """C^2 side^2."""
@@ -110,6 +125,13 @@ class PyramidPool(nn.Module):
     def tokens(self, size: Size) -> int:
         """The sum over the ratios."""
         return sum(h * w for h, w in (_pooled(size, ratio) for ratio in self.ratios))
+
+    def key_grids(self, size: Size) -> tuple[KeyGrid, ...]:
+        """The bins of each ratio; what the convolution adds of neighbouring bins is left out."""
+        return tuple(
+            KeyGrid((h, w), bin_shares(h, size[0]), bin_shares(w, size[1]))
+            for h, w in (_pooled(size, ratio) for ratio in self.ratios)
+        )
 
     def macs(self, size: Size) -> int:
         """9 C M."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from hexavit.errors import nearest
 from hexavit.parts.attention.base import Attention, split_heads
 from hexavit.parts.attention.folding import AxisFold, Chunks, Folds, Summaries, fold, numbers, pairs, unfold
+from hexavit.parts.attention.places import Places, Weights, every
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.layers import known
 from hexavit.parts.registry import register_part
@@ -97,6 +98,22 @@ class ReachingAttention(Attention):
             self.maps.append(over_all(maps if prefix else maps * read[:, None], reach, size, prefix))
         return unfold(out, batch, reach.folds, reach.grid(size))
 
+    def places(self, size: Size, extra: int) -> tuple[Places, ...]:
+        """The groups of each reach, then extra tokens to all."""
+        count, tokens = min(len(self.reaches(size)), self.heads), size[0] * size[1]
+        found = [
+            self.reach_places(reach, size, extra)._replace(heads=slice(i, None, count))
+            for i, reach in enumerate(self.reaches(size)[:count])
+        ]
+        return (*found, Places(every(extra), every(extra + tokens)[None]))[: count + (extra > 0)]
+
+    @staticmethod
+    def reach_places(reach: Reach, size: Size, extra: int) -> Places:
+        """The queries and keys of each group of a reach; a query that reads nothing has no number."""
+        queries, keys = (torch.where(each < 0, each, each + extra) for each in numbers(reach.grid(size), reach.folds))
+        reads = allowed_pairs(reach, size).any(dim=-1, keepdim=True)
+        return Places(torch.where(reads, queries, -1)[:, :, 0], keys)
+
     def _folded(self, qkv: Tensor, reach: Reach, size: Size) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N, 3, h', d) to q (B G, h', Q, d), and k and v (B G, h', K, d)."""
         heads = qkv.shape[3]
@@ -109,7 +126,7 @@ class ReachingAttention(Attention):
         )
 
 
-def allowed_pairs(reach: Reach, size: Size, device: torch.device) -> Tensor:
+def allowed_pairs(reach: Reach, size: Size, device: torch.device | None = None) -> Tensor:
     """Whether each query of a group reads each of its keys: (G, Q, K)."""
     queries, keys = numbers(reach.grid(size), reach.folds, device)
     found: Tensor = (keys >= 0) & (queries >= 0) & reach.allowed(queries, keys)
@@ -224,7 +241,7 @@ class SparseAttention(ReachingAttention):
 
     def _merged(self, qkv: Tensor, size: Size) -> Tensor:
         """As `mixed`, in one softmax over the union: those of the patterns, weighed by their sums of exponentials."""
-        outs, sums, recorded = [], [], []
+        outs, sums, recorded, groups = [], [], [], []
         reaches = self.reaches(size)
         for k, reach in enumerate(reaches):
             grid, alone = reach.grid(size), partial(self._alone, reaches[:k], reach)
@@ -240,9 +257,14 @@ class SparseAttention(ReachingAttention):
             sums.append(unfold(total.transpose(1, 2), qkv.shape[0], reach.folds, grid))
             if self.maps is not None:
                 recorded.append(over_all(maps.detach(), reach, size))
+            groups.append(maps)
         share = torch.stack(sums).softmax(dim=0)  # (patterns, B, N, h)
         if self.maps is not None:
             self.maps.append((torch.stack(recorded) * share.detach().transpose(2, 3)[..., None]).sum(dim=0))
+        if self.reader is not None:
+            for maps, reach, part in zip(groups, reaches, share, strict=True):
+                folded = fold(part.unflatten(1, reach.grid(size)), reach.folds, "queries")  # (B G, Q, h)
+                self.reader(Weights.of((maps * folded.transpose(1, 2)[..., None]).detach()))
         values = torch.stack(outs).unflatten(3, (self.heads, self.head_dim))
         mixed: Tensor = (values * share[..., None].to(values.dtype)).sum(dim=0)
         return mixed.flatten(2)
@@ -254,6 +276,16 @@ class SparseAttention(ReachingAttention):
         for other in earlier:
             found = found & ~other.allowed(i, j)
         return found
+
+    def places(self, size: Size, extra: int) -> tuple[Places, ...]:
+        """As of every `ReachingAttention`; where heads read the union, each call has all of them."""
+        if not self.merge:
+            return super().places(size, extra)
+        reaches = self.reaches(size)
+        alone = [reach._replace(allowed=partial(self._alone, reaches[:i], reach)) for i, reach in enumerate(reaches)]
+        to_all = Places(every(extra), every(extra + size[0] * size[1])[None])
+        found = [self.reach_places(reach, size, extra) for reach in alone]
+        return (*found, to_all)[: len(found) + (extra > 0)]
 
     def reaches(self, size: Size) -> list[Reach]:
         """One for each pattern."""

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from hexavit.errors import nearest
 from hexavit.parts.attention.base import Attention, split_heads
+from hexavit.parts.attention.places import KeyGrid
 from hexavit.parts.attention.reductions import PooledConv, PyramidPool, Reduction, StridedConv
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.registry import register_part
@@ -106,7 +107,7 @@ class SpatialReduction(Attention):
         self.pooled = method == "pool"
         self.mix = nn.Conv2d(heads, heads, 1) if mix_heads and heads > 1 else None
         if self.mix is not None:
-            self.fused, self.maps_are = "never", "mixed"
+            self.fused, self.maps_are, self.rows_apart = "never", "mixed", False
             self.fused_reason = "heads are mixed before the softmax, and the maps normed after it"
 
     def forward(self, tokens: Tokens) -> Tokens:
@@ -138,6 +139,10 @@ class SpatialReduction(Attention):
             return attention
         variance, mean = torch.var_mean(attention, dim=(2, 3), correction=0, keepdim=True)
         return (attention - mean) * (variance + 1e-5).rsqrt()
+
+    def key_grids(self, size: Size) -> tuple[KeyGrid, ...]:
+        """The cells that the reduction reads."""
+        return (KeyGrid(size),) if self.reduction is None else self.reduction.key_grids(size)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """2 (Q + M) C A + 2 Q M A, the reduction's, and h^2 Q M with mixing."""

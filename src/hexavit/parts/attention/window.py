@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hexavit.errors import nearest
 from hexavit.parts.attention.base import Attention, split_heads
 from hexavit.parts.attention.partition import ceil_div, crop_map, cut_windows, join_windows, pad_map
+from hexavit.parts.attention.places import Places, every, windows_of
 from hexavit.parts.contract import Scope, Size, Tokens
 from hexavit.parts.layers import is_tracing, known, without_autocast
 from hexavit.parts.registry import register_part
@@ -216,6 +217,17 @@ class WindowAttention(Attention):
         """The windows."""
         window = self.scope(size)
         return (Scope(window, window, self.heads, math.prod(self._counts(size, window))),)
+
+    def places(self, size: Size, extra: int) -> tuple[Places, ...]:
+        """Windows of image tokens, then extra tokens to all."""
+        window, shift = self._window(size)
+        counts = self._counts(size, window)
+        sides = (counts[0] * window[0], counts[1] * window[1])
+        centred = self.padding == "centre"
+        before = ((sides[0] - size[0]) // 2, (sides[1] - size[1]) // 2) if centred else (0, 0)
+        inside = windows_of(size, extra, counts, window, before=before, shift=shift, spread=self.spread)
+        to_all = Places(every(extra), every(extra + math.prod(size))[None])
+        return (Places(inside, inside[:, None]), to_all)[: 1 + (extra > 0)]
 
     def set_size(self, size: Size) -> None:
         """The windows of another map, and the position's bias for them."""

@@ -131,6 +131,15 @@ class ProgressiveSampling(PartModule):
         carry = {**tokens.carry, "sampled_map": fmap, "points": points, "point_code": code}
         return Tokens(image, (image.shape[1], 1), layout="points", carry=carry)
 
+    def cell_shares(self, tokens: Tokens, out: Tokens) -> Tensor:
+        """The bilinear share of each position of the map in each point, which sum to 1: (B, N, H, W)."""
+        fmap, points = out.carry["sampled_map"], out.carry["points"]
+        sides = (torch.arange(n, device=points.device, dtype=points.dtype) for n in fmap.shape[1:3])
+        rows, columns = (
+            (1 - (points[..., i, None].clamp(0, len(at) - 1) - at).abs()).clamp(min=0) for i, at in enumerate(sides)
+        )
+        return rows[..., None] * columns[..., None, :]
+
     def _centres(self, fmap: Tensor) -> Tensor:
         """Centres (y, x) of n x n cells, column by column, in pixels: (B, n^2, 2), in float32 at least."""
         dtype = torch.promote_types(fmap.dtype, torch.float32)

@@ -35,6 +35,12 @@ class Learner(PartModule):
             carry["unpooled"] = image.unflatten(1, tokens.size)
         return Tokens(learned, (self.count, 1), extra=tokens.extra, layout="set", carry=carry)
 
+    def cell_shares(self, tokens: Tokens, out: Tokens) -> Tensor:
+        """The share of each position in each token, which sum to 1: (B, S, H, W) for a raster that came in."""
+        maps = self.weights(self.norm(tokens.image), tokens.size)
+        shares: Tensor = (maps / maps.sum(dim=2, keepdim=True)).unflatten(2, tokens.size)
+        return shares
+
     def weights(self, image: Tensor, size: Size) -> Tensor:
         """Normed tokens (B, N, C) to maps (B, S, N)."""
         raise NotImplementedError

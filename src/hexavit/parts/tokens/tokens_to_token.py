@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hexavit.parts.attention.base import Attention
-from hexavit.parts.attention.performer import performer_attention, performer_map, random_features
+from hexavit.parts.attention.performer import performer_attention, performer_map, performer_rows, random_features
+from hexavit.parts.attention.places import Weights
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.feedforward.conv_mlp import ConvMLP
 from hexavit.parts.feedforward.mlp import MLP
@@ -66,6 +68,10 @@ class T2TLayer(Attention):
         first, second, v = (t.contiguous() for t in self.qkv(self.norm1(tokens.image)).chunk(3, dim=2))
         if self.kind == "performer":  # the order is k, q, v
             mixed = performer_attention(second, first, v, self.w)
+            if self.reader is not None:
+                q, k, values = (t.unsqueeze(1) for t in (second, first, v))
+                rows = partial(performer_rows, q, k, self.w)
+                self.reader(Weights((*q.shape[:3], k.shape[2]), rows, values, mixed.unsqueeze(1)))
             if self.maps is not None:
                 self.maps.append(performer_map(second, first, self.w).unsqueeze(1).detach())
         else:
