@@ -16,6 +16,7 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
     "cvt_fine_nano": {
         "convolutional projection": ["stages.*.attention.method=linear"],
         "finer grids": ["stages.0.tokens.stride=4"],
+        "convolutional feedforward": ["stages.*.feedforward=mlp(act=quick_gelu)"],
     },
     "deit_nano": {"distillation token": ["head=class_token"]},
     "cait_nano": {

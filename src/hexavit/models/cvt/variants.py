@@ -27,6 +27,7 @@ from hexavit.models.registry import Family, Published
 PAPER = "https://arxiv.org/abs/2103.15808"
 _README = "microsoft/CvT, README.md, at f851e681"
 FIRST = Part("conv", kernel=7, stride=4, padding=2)
+MLP = Part("mlp", act="quick_gelu")
 
 
 def _cvt(
@@ -37,6 +38,8 @@ def _cvt(
     drop_path: float,
     img_size: int = 224,
     first: Part = FIRST,
+    feedforward: Part = MLP,
+    init: str = "trunc_normal",
 ) -> Architecture:
     """CvT: the embedding `first`, then 3x3/2 in the other stages; drop path in the last stage only."""
     stages = tuple(
@@ -45,15 +48,14 @@ def _cvt(
             depth=depth,
             tokens=Part("conv", kernel=3, stride=2, padding=1) if i else first,
             attention=Part("conv_projection", heads=head, stride_kv=2),
-            feedforward=Part("mlp", act="quick_gelu"),
+            feedforward=feedforward,
             drop_path=drop_path if i == len(dims) - 1 else 0.0,
             ramp="stage",
         )
         for i, (dim, head, depth) in enumerate(zip(dims, heads, depths, strict=True))
     )
-    return Architecture(
-        name, stages, Part("class_token", enter=len(dims) - 1), img_size=(img_size, img_size), norm_eps=1e-5
-    )
+    head, size = Part("class_token", enter=len(dims) - 1), (img_size, img_size)
+    return Architecture(name, stages, head, img_size=size, norm_eps=1e-5, init=init)
 
 
 def cvt_vit_pytorch(
@@ -130,8 +132,14 @@ def cvt_vit_pytorch(
 _FAMILY = Family("cvt", PAPER)
 _FAMILY.register_nano(_cvt("cvt_nano", (32, 64, 128), (1, 2, 4), (1, 1, 2), 0.0, img_size=32), "CvT at half a million")
 _FAMILY.register_nano(
-    _cvt("cvt_fine_nano", (32, 64, 128), (1, 2, 4), (1, 2, 3), 0.0, 32, Part("conv", kernel=7, stride=2, padding=3)),
-    "CvT with grids of 16, 8 and 4 at one million",
+    _cvt(
+        "cvt_fine_nano",
+        *((32, 64, 128), (1, 2, 4), (1, 2, 3), 0.0, 32),
+        Part("conv", kernel=7, stride=2, padding=3),
+        Part("conv_mlp"),
+        "default",
+    ),
+    "CvT with grids of 16, 8 and 4 and LocalViT's feedforward, at one million",
 )
 _FAMILY.register(
     _cvt("cvt_13", (64, 192, 384), (1, 3, 6), (1, 2, 10), 0.1),
