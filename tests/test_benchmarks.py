@@ -8,6 +8,7 @@ import torch
 from tests.using import benchmark
 
 import hexavit
+from hexavit.benchmarking.peers import build
 from hexavit.models import LAYOUTS, model_entry
 from hexavit.training import TrainConfig
 
@@ -16,7 +17,7 @@ RESULTS = Path(__file__).parent.parent / "docs" / "digits.md"
 
 
 def families(names: tuple[str, ...]) -> set[str]:
-    return {model_entry(name.partition(":")[0]).family for name in names}
+    return {model_entry(name).family for name in names}
 
 
 def test_every_system_of_timm_and_transformers_is_measured() -> None:
@@ -31,10 +32,22 @@ def test_every_system_of_timm_and_transformers_is_measured() -> None:
 def test_both_sides_are_the_same_model(library: str) -> None:
     for name in peers.PEERS[library]:
         with torch.device("meta"):
-            theirs = peers.BUILDERS[library](name).state_dict()
-            own = hexavit.create_model(name.partition(":")[0])
+            own = hexavit.create_model(name)
+            made = build(library, name, own.architecture.img_size)
+            theirs = getattr(made, "model", made).state_dict()  # transformers' model inside ours of its logits
         report = hexavit.load_checkpoint(own, {k: torch.zeros(()).expand(t.shape) for k, t in theirs.items()})
         assert (report.missing, report.left_over) == ({}, {})
+
+
+def test_options_are_passed_on_for_each_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(peers, "hexavit", lambda argv: calls.append(argv) or 0)
+    names = ["cvt_13", "pvt_v2_b0"]
+    assert peers.compare("", peers.PEERS, ["--train"], ["--models", *names, "--rounds", "2"]) == 0
+    assert calls == [
+        ["benchmark", "pvt_v2_b0", "--against", "timm", "--train", "--rounds", "2"],
+        ["benchmark", *names, "--against", "transformers", "--train", "--rounds", "2"],
+    ]
 
 
 def test_every_small_member_has_settings_that_make_sense() -> None:
@@ -55,15 +68,3 @@ def test_a_row_of_the_results_is_replaced_and_the_others_stay(tmp_path: Path) ->
 
 def test_the_page_of_results_is_of_models_that_are_there() -> None:
     assert set(digits.rows_of(RESULTS)) <= set(hexavit.list_models("*_nano"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "library"), [("deit_tiny_distilled_patch16_224", "timm"), ("cvt_13", "transformers")])
-def test_a_training_step_of_both_sides_is_timed(name: str, library: str) -> None:
-    training = benchmark("training")
-    found = training.one(name, library, rounds=1, batch=1)
-    assert found["ratio"] == pytest.approx(found["theirs"] / found["seconds"])
-    for each in ("hexavit", library):
-        model = training.build(each, name)
-        assert model.training
-        assert not any(getattr(module, "drop_prob", 0) for module in model.modules())

@@ -42,6 +42,7 @@ PACKAGES = (  # from the ground up, as in docs/packages.md
     "evaluation",
     "teachers",
     "training",
+    "benchmarking",
     "studies",
     "app",
     "cli",

@@ -28,6 +28,7 @@ COMMANDS = {
     "probe": "evaluate a model's features with k-NN and a linear classifier",
     "runs": "compare the runs in a folder",
     "compare": "compare the cost, speed and memory of models without training",
+    "benchmark": "measure models beside other libraries and on several engines",
     "study": "train variants of a model with several seeds and compare them",
     "predict": "predict the classes of images",
     "app": "show models, runs and studies in the browser",
