@@ -2,12 +2,14 @@
 
     python benchmarks/data.py                            # cvt_13 at 224, JPEGs of 500 x 400
     python benchmarks/data.py --model deit_tiny_patch16_224 --images 400 --cores 2
+    python benchmarks/data.py --only predict --engines torch,onnxruntime,openvino
 
 Three cases are measured in one process in interleaved rounds, so that drift of the machine affects all equally:
 
 - decoding alone: files to inputs, for prediction (threads) and for training (processes), in images per second;
-- the model alone: prepared batches, forward (as in `predict`) and forward, backward and step (as in `train`);
-- both together: `hexavit.inference.predict` over the files, and the second epoch of
+- the model alone: prepared batches, forward in each engine (as in `predict`) and forward, backward and step (as in
+  `train`);
+- both together: `hexavit.inference.predict` over the files with each engine, and the second epoch of
   `hexavit.training.train`, from the `metrics.csv` of its run.
 
 The fraction is both / model alone; 1 means that the input pipeline has no cost. Where decoding and computing use the
@@ -25,6 +27,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,9 @@ from hexavit.data.augment import training_transform
 from hexavit.data.loader import Images, choose_workers, make_loader, worker_errors
 from hexavit.images.prefetch import decode_ahead
 from hexavit.inference import InputSpec, LoadedModel, predict
+from hexavit.inference.engine_cache import cached_export
+from hexavit.inference.exported_file import FileEngine, OpenFile
+from hexavit.inference.predictor import as_predictor
 from hexavit.training import TrainConfig, train
 
 CLASSES = 10
@@ -79,6 +85,7 @@ class Bench:
         workers = choose_workers(asked.workers, source, free=False)
         self.loader = make_loader(images, batch_size=asked.batch_size, workers=workers, training=True)
         size = (asked.batch_size, self.spec.channels, *self.spec.size)
+        self.predictors = {name: as_predictor(self.loaded, engine=name, device="cpu") for name in self._engines()}
         self.batch, self.labels = torch.randn(size), torch.randint(CLASSES, (asked.batch_size,))
         self.steps = len(self.loader)
 
@@ -90,19 +97,32 @@ class Bench:
         """For training."""
         return sum(len(labels) for _, labels in self.loader)
 
-    def forward(self) -> int:
-        """The model alone, as `predict` uses it."""
+    def _engines(self) -> list[Any]:
+        return [] if self.asked.only == "train" else self.asked.engines.split(",")
+
+    def forward(self, engine: str) -> int:
+        """The model alone in an engine, as `predict` uses it."""
         self.model.eval()
-        with torch.inference_mode():
+        if engine == "torch":
+            with torch.inference_mode():
+                for _ in range(self.steps):
+                    self.model(self.batch)
+        else:
             for _ in range(self.steps):
-                self.model(self.batch)
+                self.exported[engine].run(self.batch.numpy())
         return self.steps * self.asked.batch_size
 
-    def predict(self) -> int:
-        """`hexavit.inference.predict`."""
+    @cached_property
+    def exported(self) -> dict[str, FileEngine]:
+        """The exported files in their engines."""
+        found = {name: cached_export(self.loaded, name, features=False) for name in self._engines() if name != "torch"}
+        return {name: OpenFile.of(path)() for name, path in found.items() if path is not None}
+
+    def predict(self, engine: str) -> int:
+        """`hexavit.inference.predict` with an engine."""
         files = self.files[: self.steps * self.asked.batch_size]
         self.model.eval()
-        return sum(1 for _ in predict(self.loaded, files, batch_size=self.asked.batch_size, device="cpu"))
+        return sum(1 for _ in predict(self.predictors[engine], files, batch_size=self.asked.batch_size))
 
     def step(self) -> int:
         """The model alone, as `train` uses it."""
@@ -165,6 +185,11 @@ def main() -> None:
         "--workers", type=int, default=None, help="worker processes of training; by default as in `train`"
     )
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--engines",
+        default="torch",
+        help="of prediction, with commas: torch, onnxruntime, openvino; exported if need be",
+    )
     parser.add_argument("--only", choices=["predict", "train"], default=None)
     asked = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
@@ -174,15 +199,18 @@ def main() -> None:
         bench = Bench(asked, make_photographs(Path(place), asked.images))
         runs: dict[str, Callable[[], float]] = {}
         if asked.only != "train":
-            runs |= {"decode": timed(bench.decode), "forward": timed(bench.forward), "predict": timed(bench.predict)}
+            runs["decode"] = timed(bench.decode)
+            for engine in bench.predictors:
+                runs[f"forward_{engine}"] = timed(partial(bench.forward, engine))
+                runs[f"predict_{engine}"] = timed(partial(bench.predict, engine))
         if asked.only != "predict":
             runs |= {"augment": timed(bench.augment), "step": timed(bench.step), "train": bench.train}
         rates = measure(runs, asked.rounds)
     found: dict[str, float] = {
         f"{name}_images_per_second": round(statistics.median(of), 1) for name, of in rates.items()
     }
-    if "predict" in rates:
-        found["predict_share"] = round(share(rates, "predict", "forward"), 3)
+    for engine in bench.predictors:
+        found[f"predict_{engine}_share"] = round(share(rates, f"predict_{engine}", f"forward_{engine}"), 3)
     if "train" in rates:
         found["train_share"] = round(share(rates, "train", "step"), 3)
     print(json.dumps({"model": asked.model, "cores": asked.cores, "load": round(os.getloadavg()[0], 1), **found}))

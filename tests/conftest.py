@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import gc
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,18 @@ def pytest_collection_finish() -> None:
     """Keep the millions of objects of imports and of collection out of later garbage collections: 0.2 s in each."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Models that are exported behind the scenes go to a folder of this session."""
+    before = os.environ.get("HEXAVIT_CACHE")
+    os.environ["HEXAVIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["HEXAVIT_CACHE"]
+    else:
+        os.environ["HEXAVIT_CACHE"] = before
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.inference.exported import exported
 from tests.using import digits_folder, trained
 
 from hexavit.cli import main
@@ -137,3 +138,34 @@ def test_features_are_complete_after_a_closed_pipe(tmp_path: Path) -> None:
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(np.load(features)) == 30
+
+
+def test_shards_of_a_list_are_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = names(ask(capsys, digits_folder(), "--json")[0])
+    parts = [names(ask(capsys, digits_folder(), "--json", "--shard", f"{i}/7")[0]) for i in range(1, 8)]
+    assert [part[n] for n in range(5) for part in parts if n < len(part)] == whole
+    printed, remarks = ask(capsys, whole[0], "--shard", "2/2")
+    assert (printed, remarks) == ("", "note: shard 2/2 has no image; the list is shorter\n")
+    for wrong in ("0/2", "3/2", "2", "1/2/3", "a/b"):
+        assert (
+            f"--shard takes I/N with I from 1 to N, such as 1/4, not '{wrong}'"
+            in ask(capsys, whole[0], "--shard", wrong, status=2)[1]
+        )
+
+
+def test_an_exported_file_is_predicted_evaluated_and_probed(capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(exported(".onnx"))
+    assert main(["predict", file, str(digits_folder()), "--top", "1", "--json"]) == 0
+    found = [json.loads(line)["top"][0]["class"] for line in capsys.readouterr().out.splitlines()]
+    assert main(["evaluate", file, "--data", str(digits_folder()), "--workers", "0", "--json"]) == 0
+    accuracy = json.loads(capsys.readouterr().out)["accuracy"]
+    right = [name == path.parent.name for name, path in zip(found, sorted(digits_folder().rglob("*.png")), strict=True)]
+    assert accuracy == pytest.approx(sum(right) / 30)
+    features = str(exported(".onnx", "features"))
+    options = ["--data", str(digits_folder()), "--workers", "0", "--k", "1", "--c", "1", "--json"]
+    assert main(["probe", features, *options]) == 0
+    assert json.loads(capsys.readouterr().out)["dimension"] == 128
+    assert main(["evaluate", features, "--data", str(digits_folder())]) == 2
+    assert "has no classifier, so it predicts no classes" in capsys.readouterr().err
+    assert main(["predict", file, str(digits_folder()), "--engine", "openvino"]) == 2
+    assert "files of this kind run in onnxruntime, not in openvino" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from hexavit.errors import DataError, HexavitError
 from hexavit.evaluation import probing
 from hexavit.evaluation.probing import extract, probe
 from hexavit.inference import InputSpec, LoadedModel, load_model
+from hexavit.inference.predictor import as_predictor
 from hexavit.training import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,7 +35,7 @@ def test_both_classifiers_are_scikit_learns_on_the_features(ready: LoadedModel, 
     found = probe(ready, data, k=1, c=0.5, device="cpu")
     source = open_source(data)
     split = make_split(source, 0.2, 0)
-    fitted, validation = (extract(ready, source, split[part], device="cpu") for part in ("train", "val"))
+    fitted, validation = (extract(as_predictor(ready, device="cpu"), source, split[part]) for part in ("train", "val"))
     nearest = cosine_similarity(validation.vectors, fitted.vectors).argmax(axis=1)
     assert found.knn.accuracy == pytest.approx((fitted.labels[nearest] == validation.labels).mean())
     mean, deviation = fitted.vectors.mean(axis=0), fitted.vectors.std(axis=0)

@@ -13,22 +13,22 @@ BATCH = 16
 COUNT, WARM = 124 * BATCH, 24 * BATCH
 
 
-def watch(run: str, folder: str) -> None:
-    """Predict the same few files repeatedly, with features; print the memory after each pass as JSON."""
+def watch(run: str, folder: str, count: int, features: bool) -> None:
+    """Predict the same few files repeatedly; print the number and how far memory has grown after a while, as JSON."""
     from itertools import cycle, islice
 
     import torch
 
-    from hexavit.inference import load_model, predict
+    from hexavit.inference import predict
 
     torch.set_num_threads(1)
     files = cycle(sorted(Path(folder).rglob("*.png")))
-    before, count = 0, 0
-    for _ in predict(load_model(run), islice(files, COUNT), features=True, device="cpu", batch_size=BATCH):
-        count += 1
-        if count == WARM:
+    before, done = 0, 0
+    for _ in predict(run, islice(files, count), features=features, device="cpu", batch_size=BATCH):
+        done += 1
+        if done == WARM:
             before = resident()
-    print(json.dumps({"count": count, "grown": resident() - before}))
+    print(json.dumps({"count": done, "grown": resident() - before}))
 
 
 def resident() -> int:
@@ -37,18 +37,37 @@ def resident() -> int:
     return pages * 4096
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
-def test_it_is_flat() -> None:
-    from tests.using import digits_folder, trained  # not in the process that is watched
+def watched(source: Path, count: int, *, features: bool) -> int:
+    """By how many bytes a process grows that predicts so many images."""
+    from tests.using import digits_folder  # not in the process that is watched
 
-    call = [sys.executable, __file__, str(trained().path), str(digits_folder())]
-    done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=300)
+    call = [sys.executable, __file__, str(source), str(digits_folder()), str(count), str(int(features))]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=3000)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["count"] == COUNT
+    assert found["count"] == count
+    return int(found["grown"])
+
+
+LINUX = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
+
+
+@LINUX
+def test_it_is_flat() -> None:
+    from tests.using import trained
+
     # To hold what was decoded would take 3 KB an image: 4.9 MB.
-    assert found["grown"] < 3 * 2**20
+    assert watched(trained().path, COUNT, features=True) < 3 * 2**20
+
+
+@LINUX
+@pytest.mark.slow
+def test_it_is_flat_over_a_hundred_thousand_images() -> None:
+    from tests.inference.exported import exported
+
+    # To hold the predictions alone would take 50 MB.
+    assert watched(exported(".onnx"), 100_000, features=False) < 5 * 2**20
 
 
 if __name__ == "__main__":
-    watch(*sys.argv[1:])
+    watch(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "1")

@@ -5,7 +5,7 @@ from tests.using import CLASSES, digits_folder, trained
 
 import hexavit
 from hexavit.errors import DataError, HexavitError
-from hexavit.inference import acceleration, predict, prediction
+from hexavit.inference import acceleration, predict, prediction, predictor
 
 
 def test_every_image_gets_its_classes_in_order() -> None:
@@ -70,8 +70,8 @@ def test_a_long_list_is_optimized_on_the_way(start: int, optimized: list[int], m
         called.append(start)
         return model
 
-    monkeypatch.setattr(prediction, "FROM_IMAGES", start)
-    monkeypatch.setattr(acceleration, "FROM_IMAGES", start)
+    for module in (prediction, predictor, acceleration):
+        monkeypatch.setattr(module, "FROM_IMAGES", start)
     monkeypatch.setattr(hexavit, "optimize", optimize)
-    assert len(list(predict(trained(), [digits_folder()], batch_size=4, device="cpu"))) == 30
+    assert len(list(predict(trained(), [digits_folder()], batch_size=4, device="cpu", engine="torch"))) == 30
     assert called == optimized

@@ -238,13 +238,21 @@ def check_output(path: str | None, *endings: str, overwrite: bool) -> None:
 def add_model_source(parser: Parser) -> None:
     """Add the options of ``evaluate``, ``probe`` and ``predict`` that say which model runs, and where."""
     from hexavit.inference.device import Device
-    from hexavit.runs.run_folder import Weights
+    from hexavit.inference.engines import EngineChoice
+    from hexavit.run_paths import Weights
 
     parser.add_argument(
         "run",
         metavar="MODEL",
-        help="run folder of `hexavit train`, name of a model with published weights (MODEL or MODEL.TAG), "
-        "saved model folder, hf-hub:OWNER/NAME, or weight file together with --model",
+        help="run folder of `hexavit train`, exported file (.onnx, .xml, .pt2), name of a model with published weights "
+        "(MODEL or MODEL.TAG), saved model folder, hf-hub:OWNER/NAME, or weight file together with --model",
+    )
+    parser.add_argument(
+        "--engine",
+        type=EngineChoice,
+        default="auto",
+        help="what computes: PyTorch, or an engine that the model is exported for once; by default, for 2,000 images "
+        "and more on a CPU, OpenVINO or ONNX Runtime if installed",
     )
     parser.add_argument("--model", default=None, metavar="NAME", help="model to which a weight file belongs")
     parser.add_argument("--untrained", action="store_true", help="allow a model with random weights")
@@ -287,6 +295,21 @@ def load_source(args: argparse.Namespace, *, headless: bool = False) -> LoadedMo
 
     options: dict[str, Any] = {"model": args.model, "weights": args.weights, "untrained": args.untrained}
     loaded = load_model(args.run, headless=headless, **options)
-    for note in loaded.notes:
-        print(f"note: {note}", file=sys.stderr)
+    for sentence in loaded.notes:
+        note(sentence)
     return loaded
+
+
+def load_model_or_file(args: argparse.Namespace, *, headless: bool = False) -> LoadedModel | str:
+    """As :func:`load_source`, but an exported file stays a path; its engine opens it."""
+    from hexavit.inference.exported_file import check_exported, is_exported
+
+    if not is_exported(args.run) or args.model is not None:
+        return load_source(args, headless=headless)
+    check_exported(args.run)
+    return str(args.run)
+
+
+def note(sentence: str) -> None:
+    """Print a sentence that the user should read to standard error."""
+    print(f"note: {sentence}", file=sys.stderr)

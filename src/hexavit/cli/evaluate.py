@@ -15,7 +15,8 @@ from hexavit.cli._parser import (
     add_optimize,
     add_overwrite,
     check_output,
-    load_source,
+    load_model_or_file,
+    note,
 )
 from hexavit.evaluation.evaluate import Among, TrainingImagesWarning, evaluate_with_predictions
 from hexavit.evaluation.run_split import Part
@@ -38,7 +39,7 @@ def run(args: Namespace) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrainingImagesWarning)  # printed below
         result = evaluate_with_predictions(
-            load_source(args),
+            load_model_or_file(args),
             args.data,
             part=args.part,
             batch_size=args.batch_size,
@@ -47,14 +48,16 @@ def run(args: Namespace) -> None:
             among=args.among,
             on_bad_image=args.on_bad_image,
             optimize=args.optimize,
+            engine=args.engine,
+            notify=note,
         )
     if args.report is not None:
         from hexavit.evaluation.html_report import write_report
 
         write_report(result, args.report)
     found = result.evaluation
-    for note in found.notes:
-        print(f"{'warning' if found.training_images else 'note'}: {note}", file=sys.stderr)
+    for sentence in found.notes:
+        print(f"{'warning' if found.training_images else 'note'}: {sentence}", file=sys.stderr)
     for reason in found.skipped.values():
         print(f"not read: {reason}", file=sys.stderr)
     for name, count in found.left_out.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,8 @@ from hexavit.cli._parser import (
     add_optimize,
     add_overwrite,
     check_output,
-    load_source,
+    load_model_or_file,
+    note,
 )
 from hexavit.errors import DataError
 from hexavit.inference.formats import Format, Rows, format_of
@@ -45,6 +47,12 @@ def add_arguments(parser: Parser) -> None:
     add_overwrite(parser, "the files of --out and --features")
     parser.add_argument("--threads", type=int, metavar="N", help="threads that decode images; by default one per core")
     parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="predict every Nth image from the Ith on, such as 1/4: the N jobs of an array share a list, and each "
+        "writes an --out of its own",
+    )
+    parser.add_argument(
         "-0", "--null", action="store_true", help="paths on standard input end in NUL; by default detected"
     )
 
@@ -52,6 +60,8 @@ def add_arguments(parser: Parser) -> None:
 def run(args: Namespace) -> None:
     if args.json and args.format not in {None, "jsonl"}:
         raise UsageError(f"--json and --format {args.format} contradict each other")
+
+    shard = _shard(args.shard)
 
     from hexavit.inference import predict
     from hexavit.inference.features import check_features_file
@@ -62,11 +72,11 @@ def run(args: Namespace) -> None:
     for path in (args.out, args.features):
         check_output(path, overwrite=args.overwrite)
     kind: Format = "jsonl" if args.json else args.format or ending
-    loaded = load_source(args, headless=args.features is not None)
+    loaded = load_model_or_file(args, headless=args.features is not None)
     images = _images(args.images, args.null)
     broken: list[DataError] = []
 
-    def note(error: DataError) -> None:
+    def report(error: DataError) -> None:
         broken.append(error)
         print(f"error: {error}", file=sys.stderr)
 
@@ -78,8 +88,11 @@ def run(args: Namespace) -> None:
         device=args.device,
         threads=args.threads,
         features=args.features is not None,
-        on_error=note,
+        on_error=report,
         optimize=args.optimize,
+        engine=args.engine,
+        shard=shard,
+        notify=note,
     )
     with ExitStack() as files:
         count = _write(args, kind, predictions, files)
@@ -87,8 +100,20 @@ def run(args: Namespace) -> None:
         summary = f"{len(broken)} of {count + len(broken)} images could not be read; the others are done"
         print(f"error: {summary if count else 'no image could be read'}", file=sys.stderr)
         raise SystemExit(1)
-    if not count:
+    if not count and shard is not None:
+        note(f"shard {args.shard} has no image; the list is shorter")
+    elif not count:
         raise DataError("the list on standard input names no image")
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    """The numbers of ``I/N``."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise UsageError(f"--shard takes I/N with I from 1 to N, such as 1/4, not {text!r}")
+    return int(found[1]), int(found[2])
 
 
 def _images(given: Sequence[str], by_null: bool) -> Iterator[str | Path]:

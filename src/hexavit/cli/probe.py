@@ -6,7 +6,7 @@ import json
 import sys
 from argparse import Namespace
 
-from hexavit.cli._parser import Parser, add_json, add_labelled_data, add_model_source, load_source
+from hexavit.cli._parser import Parser, add_json, add_labelled_data, add_model_source, load_model_or_file, note
 from hexavit.evaluation.probing import EvaluatedPart, Fitted, probe
 
 
@@ -32,7 +32,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: Namespace) -> None:
     found = probe(
-        load_source(args, headless=True),
+        load_model_or_file(args, headless=True),
         args.data,
         part=args.part,
         k=args.k,
@@ -44,6 +44,8 @@ def run(args: Namespace) -> None:
         device=args.device,
         on_bad_image=args.on_bad_image,
         cache=args.cache,
+        engine=args.engine,
+        notify=note,
     )
     for reason in found.skipped.values():
         print(f"not read: {reason}", file=sys.stderr)

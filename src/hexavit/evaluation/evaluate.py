@@ -24,9 +24,11 @@ from hexavit.evaluation.metrics import MeanLoss, accuracies, figure
 from hexavit.evaluation.multilabel import MultilabelPredictions
 from hexavit.evaluation.predictions import BINS, ClassResult, Confused, Predictions
 from hexavit.evaluation.run_split import Part, choose_part
-from hexavit.inference.acceleration import optimized
-from hexavit.inference.device import Device, pick_device
-from hexavit.inference.load_model import LoadedModel, ModelSource, as_loaded
+from hexavit.inference.device import Device
+from hexavit.inference.engines import EngineChoice
+from hexavit.inference.load_model import ModelSource
+from hexavit.inference.model_info import ModelInfo
+from hexavit.inference.predictor import Notify, Predictor, as_predictor
 from hexavit.runs.run_folder import Weights
 
 P = ParamSpec("P")
@@ -116,7 +118,7 @@ class DetailedEvaluation:
 
 @torch.inference_mode()
 def evaluate_with_predictions(
-    subject: ModelSource,
+    subject: ModelSource | Predictor,
     data: str,
     *,
     part: Part = "auto",
@@ -127,11 +129,14 @@ def evaluate_with_predictions(
     among: Among = "model",
     on_bad_image: OnBadImage = "error",
     optimize: bool | None = None,
+    engine: EngineChoice = "auto",
+    notify: Notify | None = None,
 ) -> DetailedEvaluation:
     """Evaluate a model on labelled images and keep the prediction for every image.
 
     Args:
-        subject: a run or its folder, a model name, or the result of :func:`hexavit.inference.load_model`.
+        subject: a run or its folder, a model name, an exported file, or the result of
+            :func:`hexavit.inference.load_model` or :func:`hexavit.load_predictor`.
         data: a data set as in ``hexavit train``; its classes must be classes of the model.
         part: the split; ``auto`` is ``test`` if there is one, else the validation images of the run, else the images
             that the run does not know, else all. A run's split is found again by image name, or by content in data
@@ -144,7 +149,9 @@ def evaluate_with_predictions(
             model on ImageNet-1k. With ``data``, images of classes that the model does not have are left out and
             counted.
         on_bad_image: ``skip`` leaves out images that cannot be read and lists them in the result; ``error`` raises.
-        optimize: use :func:`hexavit.optimize`; by default on CPUs from 2,000 images on.
+        optimize: use :func:`hexavit.optimize`; by default on CPUs from 2,000 images on, without another engine.
+        engine: as in :func:`hexavit.load_predictor`; ``auto`` exports a model from 2,000 images on.
+        notify: called with sentences about the engine.
 
     Raises:
         DataError: the data is missing or unreadable, has classes that the model does not have, lacks that split, or
@@ -157,7 +164,10 @@ def evaluate_with_predictions(
     if batch_size < 1:
         raise HexavitError(f"the batch size is at least 1, not {batch_size}")
     source = open_source(data)
-    loaded = as_loaded(subject, weights)
+    predictor = as_predictor(subject, engine=engine, device=device, optimize=optimize, notify=notify, weights=weights)
+    loaded = predictor.info
+    if not loaded.classes:
+        raise HexavitError(f"{loaded.source or 'this model'} has no classifier, so it predicts no classes")
     choice = _choose_classes(source, loaded, among)
     chosen = choose_part(loaded.split, source, part)
     if chosen.training_images:
@@ -174,14 +184,18 @@ def evaluate_with_predictions(
     if not numbers:
         raise DataError(f"{source.place}: its split {chosen.part!r} has no images")
     skipped: dict[str, str] | None = {} if on_bad_image == "skip" else None
-    batches = read_batches(source, numbers, loaded.input_spec, batch_size=batch_size, workers=workers, skipped=skipped)
-    place = pick_device(device)
-    model = optimized(loaded.model.to(place), place, optimize, len(numbers), loaded.input_spec.size, batch_size)
+    batches = read_batches(
+        source, numbers, predictor.transform(), batch_size=batch_size, workers=workers, skipped=skipped
+    )
+    if not isinstance(subject, Predictor):
+        predictor.prepare(len(numbers), batch_size=batch_size, optimize=optimize, notify=notify)
+    place = predictor.device
     columns = None if choice.columns is None else torch.tensor(choice.columns, device=place)
     metrics: _Metrics | _MultilabelMetrics
     metrics = _MultilabelMetrics(choice, loaded) if several else _Metrics(len(choice.classes), place)
     for of_batch, pixels in batches:
-        logits = model(loaded.input_spec.normalise(pixels.to(place)))  # (B, K)
+        logits = predictor.compute(pixels).logits  # (B, K)
+        assert logits is not None  # as requested
         known = [[label for label in labels[number] if label is not None] for number in of_batch]
         metrics.add(of_batch, logits if columns is None else logits[:, columns], known)
     if not metrics.rows:
@@ -258,7 +272,7 @@ class _Metrics:
 class _MultilabelMetrics:
     """The same for a model that predicts several classes per image."""
 
-    def __init__(self, choice: _ClassChoice, loaded: LoadedModel) -> None:
+    def __init__(self, choice: _ClassChoice, loaded: ModelInfo) -> None:
         self.rows: list[tuple[Tensor, ...]] = []
         self._loaded = loaded
         self._columns = choice.columns or range(len(choice.classes))
@@ -293,7 +307,7 @@ class _ClassChoice:
     labels: list[int | None]
 
 
-def _choose_classes(source: Source, loaded: LoadedModel, among: Among) -> _ClassChoice:
+def _choose_classes(source: Source, loaded: ModelInfo, among: Among) -> _ClassChoice:
     if source.label_sets is not None and loaded.thresholds is None:
         raise DataError(f"{source.place}: its images have several classes, and the model predicts one class per image")
     numbers = {**loaded.synonyms, **{name: i for i, name in enumerate(loaded.classes)}}

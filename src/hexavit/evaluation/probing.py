@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -27,8 +26,10 @@ from hexavit.data.source import OnBadImage
 from hexavit.errors import DataError, HexavitError
 from hexavit.evaluation.run_split import split_to_probe
 from hexavit.files import replacing
-from hexavit.inference.device import Device, pick_device
-from hexavit.inference.load_model import LoadedModel, ModelSource, as_loaded
+from hexavit.inference.device import Device
+from hexavit.inference.engines import EngineChoice
+from hexavit.inference.load_model import ModelSource
+from hexavit.inference.predictor import Notify, Predictor, as_predictor
 from hexavit.runs.run_folder import Weights
 
 NEIGHBOURS = (1, 3, 5, 10, 20, 50, 100, 200)
@@ -109,7 +110,7 @@ class Features:
 
 
 def probe(
-    subject: ModelSource,
+    subject: ModelSource | Predictor,
     data: str,
     *,
     part: EvaluatedPart = "auto",
@@ -123,14 +124,16 @@ def probe(
     device: Device = "auto",
     on_bad_image: OnBadImage = "error",
     cache: str | Path | None = None,
+    engine: EngineChoice = "auto",
+    notify: Notify | None = None,
 ) -> Probe:
     """Fit k nearest neighbours and a linear classifier to features of the training images, and evaluate both.
 
     The model is not trained, and its classifier is not used: the data may have other classes.
 
     Args:
-        subject: a run or its folder, a model name, or the result of :func:`hexavit.inference.load_model`; the model
-            needs no head.
+        subject: a run or its folder, a model name, a file exported with features, or the result of
+            :func:`hexavit.inference.load_model` or :func:`hexavit.load_predictor`; the model needs no head.
         data: a data set as in ``hexavit train``; the split is the data's own, the run's, or made as in training.
         part: the split to evaluate on; ``auto`` is ``test`` if there is one, else ``val``.
         k: number of neighbours; by default chosen by cross-validation on the training images.
@@ -144,6 +147,8 @@ def probe(
         on_bad_image: ``skip`` leaves out images that cannot be read, ``error`` raises.
         cache: an ``.npz`` file; features in it are reused if weights and image names are the same (a changed image
             under the same name is not noticed), else they are written to it.
+        engine: as in :func:`hexavit.load_predictor`; ``auto`` exports a model from 2,000 images on.
+        notify: called with sentences about the engine.
 
     Raises:
         DataError: the data or an image cannot be read, or a split is too small.
@@ -156,14 +161,18 @@ def probe(
     source = open_source(data)
     if source.label_sets is not None:
         raise DataError(f"{source.place}: its images have several classes; probes need one class per image")
-    loaded = as_loaded(subject, weights, headless=True)
+    predictor = as_predictor(subject, engine=engine, device=device, wanted="features", notify=notify, weights=weights)
+    loaded = predictor.info
     split = split_to_probe(loaded.split, source, val_fraction, split_seed)
     if part == "auto":
         part = "test" if "test" in split else "val"
     if part not in split:
         raise DataError(f"{source.place}: this data has no part {part!r}")
-    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": device}
-    features = _cached(loaded, source, (split["train"], split[part]), on_bad_image, options, cache)
+    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers}
+    if not isinstance(subject, Predictor):
+        count = len(split["train"]) + len(split[part])
+        predictor.prepare(count, batch_size=batch_size, optimize=False, notify=notify)
+    features = _cached(predictor, source, (split["train"], split[part]), on_bad_image, options, cache)
     train, validation = features
     if k is not None and k > len(train.labels):
         raise HexavitError(f"k is at most the number of training images, {len(train.labels)}, not {k}")
@@ -186,15 +195,13 @@ def probe(
     )
 
 
-@torch.inference_mode()
 def extract(
-    loaded: LoadedModel,
+    predictor: Predictor,
     source: Source,
     numbers: Sequence[int],
     *,
     batch_size: int = 64,
     workers: int | None = None,
-    device: Device = "auto",
     on_bad_image: OnBadImage = "error",
 ) -> Features:
     """Compute the features of images, the input of the model's classifier.
@@ -203,15 +210,14 @@ def extract(
         DataError: an image cannot be read and is not to be skipped, or none can be read.
     """
     skipped: dict[str, str] | None = {} if on_bad_image == "skip" else None
-    place = pick_device(device)
-    model = cast("Any", loaded.model.to(place))
     vectors: list[NDArray[np.float32]] = []
     read: list[int] = []
     for of_batch, pixels in read_batches(
-        source, numbers, loaded.input_spec, batch_size=batch_size, workers=workers, skipped=skipped
+        source, numbers, predictor.transform(), batch_size=batch_size, workers=workers, skipped=skipped
     ):
-        tokens = model.forward_features(loaded.input_spec.normalise(pixels.to(place)))
-        vectors.append(model.forward_head(tokens, pre_logits=True).float().cpu().numpy())
+        found = predictor.compute(pixels, logits=False, features=True).features
+        assert found is not None  # as requested
+        vectors.append(found.float().cpu().numpy())
         read += of_batch
     if not read:
         raise DataError(f"{source.place}: no image can be read")
@@ -250,7 +256,7 @@ def _fit(
 
 
 def _cached(
-    loaded: LoadedModel,
+    predictor: Predictor,
     source: Source,
     parts: tuple[Sequence[int], Sequence[int]],
     on_bad_image: OnBadImage,
@@ -258,12 +264,12 @@ def _cached(
     cache: str | Path | None,
 ) -> tuple[Features, Features]:
     path = None if cache is None else Path(cache)
-    key = "" if path is None else _key(loaded, source, parts)
+    key = "" if path is None else _key(predictor, source, parts)
     if path is not None and path.suffix != ".npz":
         raise HexavitError(f"{path}: features are kept in an .npz file")
     if path is not None and path.is_file() and (kept := _read(path, key)) is not None:
         return kept
-    first, second = (extract(loaded, source, numbers, on_bad_image=on_bad_image, **options) for numbers in parts)
+    first, second = (extract(predictor, source, numbers, on_bad_image=on_bad_image, **options) for numbers in parts)
     if path is not None and not first.skipped and not second.skipped:
         arrays: dict[str, Any] = {"vectors_0": first.vectors, "labels_0": first.labels}
         arrays |= {"vectors_1": second.vectors, "labels_1": second.labels}
@@ -284,11 +290,9 @@ def _read(path: Path, key: str) -> tuple[Features, Features] | None:
         raise HexavitError(f"{path}: this file holds no features ({' '.join(str(error).split())})") from error
 
 
-def _key(loaded: LoadedModel, source: Source, parts: Sequence[Sequence[int]]) -> str:
-    checksum = hashlib.blake2b(f"{source.identity} {loaded.input_spec}".encode(errors="surrogateescape"))
-    for name, value in sorted(loaded.model.state_dict().items()):
-        checksum.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        checksum.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+def _key(predictor: Predictor, source: Source, parts: Sequence[Sequence[int]]) -> str:
+    facts = f"{source.identity} {predictor.info.input_spec} {predictor.checksum()}"
+    checksum = hashlib.blake2b(facts.encode(errors="surrogateescape"))
     for numbers in parts:
         names = "\n".join(f"{source.labels[number]} {source.names[number]}" for number in numbers)
         checksum.update(names.encode(errors="surrogateescape") + b"\0")

@@ -114,6 +114,17 @@ def read_npy(file: BinaryIO) -> MultichannelImage:
     if len(content) < needed:
         raise DataError("this array is truncated")
     array = np.frombuffer(content, dtype).reshape(shape, order="F" if fortran_order else "C")
+    return from_array(array)
+
+
+def from_array(array: NDArray[Any]) -> MultichannelImage:
+    """An array (H, W) or (H, W, C) of integers or floats as an image.
+
+    Raises:
+        DataError: it has another shape or type, or values that are not finite.
+    """
+    if array.dtype.kind not in "uif":
+        raise DataError(f"this array holds {array.dtype}, not numbers")
     return _checked(array[:, :, None] if array.ndim == 2 else array)
 
 

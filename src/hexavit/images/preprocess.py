@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -18,6 +18,11 @@ _FROM_CFG = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 _PICTURE_CHANNELS = (1, 3)  # those of Pillow's images, which timm's transforms take
 
 Transform = Callable[[Picture], Tensor]
+
+
+def stacked(pixels: Sequence[Tensor]) -> Tensor | list[Tensor]:
+    """A batch of images, or the list of them if they differ in size."""
+    return torch.stack(list(pixels)) if len({each.shape for each in pixels}) == 1 else list(pixels)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Loads trained models and predicts the classes of image files."""
+"""Loads trained models and exported files, and predicts the classes of images."""
 
 from hexavit._deprecated import renamed
 from hexavit.images.decode import read_image
@@ -6,15 +6,18 @@ from hexavit.images.listing import find_images
 from hexavit.images.preprocess import InputSpec
 from hexavit.inference.load_model import LoadedModel, load_model, load_starting_weights
 from hexavit.inference.prediction import Prediction, predict
+from hexavit.inference.predictor import Predictor, load_predictor
 from hexavit.runs.run_folder import Run
 
 __all__ = [
     "InputSpec",
     "LoadedModel",
     "Prediction",
+    "Predictor",
     "Run",
     "find_images",
     "load_model",
+    "load_predictor",
     "load_starting_weights",
     "predict",
     "read_image",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hexavit.errors import HexavitError, RunError, nearest
 from hexavit.hub import load_published
 from hexavit.hub.saved_folder import is_pretrained
 from hexavit.images.preprocess import InputSpec
+from hexavit.inference.model_info import ModelInfo
 from hexavit.models import find_weight, list_models, model_entry
 from hexavit.models.imagenet import imagenet_classes, imagenet_numbers, is_imagenet
 from hexavit.runs.run_folder import Run, Weights
@@ -74,7 +75,13 @@ class LoadedModel:
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Of the classes, from logits (B, K) to float32 (B, K): by softmax, or by sigmoid where there are several."""
-        return logits.float().softmax(dim=-1) if self.thresholds is None else logits.float().sigmoid()
+        return self.info.probabilities(logits)
+
+    @property
+    def info(self) -> ModelInfo:
+        """The same facts without the model."""
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "model"}
+        return ModelInfo(**values, architecture_name=self.architecture_name)
 
     @property
     def architecture_name(self) -> str:

@@ -92,7 +92,13 @@ def _outcome(study: Study, run: Run, data: str) -> Outcome:
     loaded = LoadedModel.of_run(run)
     accuracy, right, numbers = {}, {}, None
     for test in study.tests:
-        tested = evaluate_with_predictions(_as_tested(loaded, test), data, part=study.part, optimize=False)  # type: ignore[arg-type]
+        tested = evaluate_with_predictions(
+            _as_tested(loaded, test),
+            data,
+            part=study.part,  # type: ignore[arg-type]
+            optimize=False,
+            engine="torch",
+        )
         hits = tested.predictions.right
         order = np.argsort(tested.predictions.numbers)
         if numbers is not None and not np.array_equal(numbers, tested.predictions.numbers[order]):

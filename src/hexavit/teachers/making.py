@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hexavit.architecture import image_size
 from hexavit.data import open_source
@@ -146,9 +147,10 @@ def make_label_maps(
         skipped: dict[str, str] | None = {} if on_bad_image == "skip" else None
         read: list[int] = []
         parts: list[tuple[NDArray[np.float16], NDArray[np.uint16]]] = []
-        batches = read_batches(source, share, spec, batch_size=batch_size, workers=workers, skipped=skipped)
+        batches = read_batches(source, share, spec.pixels(), batch_size=batch_size, workers=workers, skipped=skipped)
         for of_batch, pixels in batches:
             read += of_batch
+            assert isinstance(pixels, Tensor)  # of one size, which the transform gives
             maps = classifier(spec.normalise(pixels.to(place)))[:, chosen]  # (B, K, h, w)
             parts.append(_highest(maps, request["top"], teacher))
         done[number] = {"number": number, "file": "", "images": len(read), "checksum": ""}

@@ -1,0 +1,272 @@
+"""Exported files in their engines: `.onnx` in ONNX Runtime, `.xml` in OpenVINO, `.pt2` in PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hexavit.errors import DataError, HexavitError
+from hexavit.export.description import ExportDescription, read_description
+from hexavit.inference.engines import TITLES, EngineChoice, EngineName, check_engine, import_engine, title
+from hexavit.inference.model_info import ModelInfo
+from hexavit.inference.outputs import Outputs
+
+ENGINE_OF: dict[str, EngineName] = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch"}
+"""The engine that runs a file of an ending."""
+
+_OTHERWISE = {
+    "logits": "export the model with --features, or use its run",
+    "features": "export the model without --features, or use its run",
+}
+Compute = Callable[[NDArray[Any]], NDArray[Any]]
+"""From a batch of images to a batch of logits or features."""
+
+
+def is_exported(source: object) -> bool:
+    """Whether a path has the ending of an exported file."""
+    return isinstance(source, str | Path) and Path(source).suffix.lower() in ENGINE_OF
+
+
+def check_exported(source: str | Path) -> None:
+    """Check that an exported file is there and describes itself, and that its engine is installed.
+
+    Raises:
+        HexavitError: with what is wrong.
+    """
+    OpenFile.of(source)
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """Opens an exported file in its engine.
+
+    Attributes:
+        path: the file.
+        engine: its engine.
+        about: what the file says of itself.
+    """
+
+    path: Path
+    engine: EngineName
+    about: ExportDescription
+
+    device = torch.device("cpu")
+
+    @classmethod
+    def of(cls, path: str | Path, engine: EngineChoice = "auto") -> OpenFile:
+        """Read what a file says of itself.
+
+        Raises:
+            HexavitError: there is no such file, it is damaged, or its engine is another one or not installed.
+        """
+        path = Path(path).absolute()
+        own = ENGINE_OF[path.suffix.lower()]
+        if engine not in {"auto", own}:
+            raise HexavitError(f"{path}: files of this kind run in {own}, not in {engine}; export the model for it")
+        check_engine(own)
+        about = read_description(path)
+        return cls(path, own, about)
+
+    def __call__(self) -> FileEngine:
+        return FileEngine(self.path, self.engine, self.about)
+
+    def checksum(self) -> str:
+        """Of the file; weights beside a `.xml` are in another file of its name."""
+        checksum = hashlib.blake2b()
+        for path in (self.path, self.path.with_suffix(".bin")):
+            if path.is_file():
+                with path.open("rb") as file:
+                    checksum.update(hashlib.file_digest(file, "blake2b").digest())
+        return checksum.hexdigest()
+
+    @property
+    def preprocesses(self) -> bool:
+        """Whether resize, crop and normalisation are in the file."""
+        return self.about.preprocessing == "graph"
+
+    def info(self) -> ModelInfo:
+        """The classes and the preprocessing."""
+        about = self.about
+        classes = about.classes or ()
+        names = {} if len(classes) < 1000 else _imagenet_numbers(classes)
+        source = str(self.path)
+        return ModelInfo(classes, about.input_spec, source, names, None, (), source, about.thresholds, about.model)
+
+
+def _imagenet_numbers(classes: tuple[str, ...]) -> dict[str, int]:
+    """The WordNet numbers of ImageNet's classes, if these are they."""
+    from hexavit.models.imagenet import imagenet_classes, imagenet_numbers, is_imagenet
+
+    count = len(classes)
+    known = is_imagenet(count) and imagenet_classes(count) == classes
+    return {number: i for i, number in enumerate(imagenet_numbers(count))} if known else {}
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """A file in its engine.
+
+    Attributes:
+        compute: from a batch of inputs to its outputs.
+        shape: of the input; None where any size is accepted.
+    """
+
+    compute: Compute
+    shape: tuple[int | None, ...]
+
+
+class FileEngine:
+    """An exported file in its engine, on the CPU.
+
+    Args:
+        path: the file.
+        engine: its engine.
+        about: what the file says of itself.
+
+    Raises:
+        HexavitError: the engine is not installed, or cannot read the file.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, path: Path, engine: EngineName, about: ExportDescription) -> None:
+        self.path, self.about, self.spec = path, about, about.input_spec
+        opened = _OPENERS[engine](path, about)
+        self._compute, self.shape = opened.compute, opened.shape
+        self.title = title(engine)
+
+    def __call__(self, pixels: Tensor, *, logits: bool, features: bool) -> Outputs:
+        wanted = "features" if features else "logits"
+        if wanted != self.about.output or (logits and features):
+            own = self.about.output
+            raise HexavitError(f"{self.path}: this file computes {own} alone, not {wanted}; {_OTHERWISE[own]}")
+        normal = pixels if self.about.preprocessing == "graph" else self.spec.normalise(pixels)
+        values = normal.numpy()
+        self._check(values)
+        computed = torch.from_numpy(np.ascontiguousarray(self.run(values), dtype=np.float32))
+        named = self.about.classes
+        if named is not None and computed.shape[1:] != (len(named),):
+            shape = tuple(computed.shape[1:])
+            raise HexavitError(
+                f"{self.path}: this file names {len(named)} classes, and computes logits of shape {shape}"
+            )
+        return Outputs(**{wanted: computed})
+
+    def _check(self, values: NDArray[Any]) -> None:
+        """Check the size of the images.
+
+        Raises:
+            DataError: the file does not take it.
+        """
+        if self.about.preprocessing == "graph":
+            return
+        height, width = values.shape[2:]
+        if (height, width) == tuple(self.about.image_size):
+            return
+        right = " x ".join(map(str, self.about.image_size))
+        if "size" not in self.about.dynamic:
+            raise DataError(f"{self.path}: this file takes images of {right} pixels, not {height} x {width}")
+        step = self.about.size_multiple or 1
+        if height % step or width % step:
+            raise DataError(f"{self.path}: this file takes sides that are multiples of {step}, not {height} x {width}")
+
+    def run(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Compute the file's input in batches of its size; the last one is filled up with copies of its last image."""
+        size = self.shape[0]
+        if size is None or size == len(values):
+            return self._run(values)
+        parts = []
+        for first in range(0, len(values), size):
+            part = values[first : first + size]
+            missing = size - len(part)
+            filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+            parts.append(self._run(filled)[: len(part)])
+        return np.concatenate(parts)
+
+    def _run(self, values: NDArray[Any]) -> NDArray[Any]:
+        try:
+            return self._compute(values)
+        except Exception as error:  # each engine has exceptions of its own
+            shape = " x ".join(map(str, values.shape))
+            raise DataError(
+                f"{self.path}: {self.title} cannot compute a batch of {shape} ({_reason(error)})"
+            ) from error
+
+
+def _open_onnxruntime(path: Path, about: ExportDescription) -> OpenedFile:
+    ort = import_engine("onnxruntime")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores also decode images
+    options.log_severity_level = 3
+    session = _opened(
+        path, "onnxruntime", lambda: ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    )
+    shape = tuple(each if isinstance(each, int) else None for each in session.get_inputs()[0].shape)
+    return OpenedFile(lambda values: session.run([about.output], {about.input: values})[0], shape)
+
+
+def _open_openvino(path: Path, about: ExportDescription) -> OpenedFile:
+    ov = import_engine("openvino")
+    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+    if about.precision == "float32":  # on processors with bfloat16, OpenVINO would compute in that
+        settings["INFERENCE_PRECISION_HINT"] = "f32"
+    compiled = _opened(path, "openvino", lambda: ov.Core().compile_model(str(path), "CPU", settings))
+    local = threading.local()  # a request belongs to one thread
+
+    def compute(values: NDArray[Any]) -> NDArray[Any]:
+        if not hasattr(local, "request"):
+            local.request = compiled.create_infer_request()
+        result: NDArray[Any] = local.request.infer({about.input: values})[about.output]
+        return result
+
+    sizes = compiled.input(about.input).partial_shape
+    return OpenedFile(compute, tuple(None if each.is_dynamic else each.get_length() for each in sizes))
+
+
+def _open_exported_program(path: Path, about: ExportDescription) -> OpenedFile:
+    from hexavit.inference.exported_program import open_program
+
+    program = open_program(path)
+    shape = program.shape
+
+    @torch.inference_mode()
+    def compute(values: NDArray[Any]) -> NDArray[Any]:
+        result: NDArray[Any] = program.module(torch.from_numpy(values)).float().numpy()
+        return result
+
+    return OpenedFile(compute, shape)
+
+
+_OPENERS: dict[EngineName, Callable[[Path, ExportDescription], OpenedFile]] = {
+    "onnxruntime": _open_onnxruntime,
+    "openvino": _open_openvino,
+    "torch": _open_exported_program,
+}
+
+
+def _opened(path: Path, engine: EngineName, call: Callable[[], Any]) -> Any:
+    """The result of a call that opens a file.
+
+    Raises:
+        HexavitError: with the engine's reason.
+    """
+    try:
+        return call()
+    except Exception as error:  # each engine has exceptions of its own
+        raise HexavitError(f"{path}: {TITLES[engine]} cannot open this file ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    """The message of an engine in one line, without an end that lists its source files."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= 300 else f"{words[:300]} ..."
