@@ -151,8 +151,10 @@ class Classifier(litserve.LitAPI):
         self.predictor = hexavit.load_predictor(self.source, engine=self.engine)  # type: ignore[arg-type]
         for sentence in self.predictor.notes:
             print(sentence, flush=True)
+        if self.predictor.info.input_spec.of_pictures:
+            self.predictor(Image.new("RGB", (64, 64)))  # opens the engine before the first request
 
-    def decode_request(self, request: Any) -> Any:
+    def decode_request(self, request):  # type: ignore[no-untyped-def]  # LitServe takes a type for one of a parameter
         """The decoded image, or the error, and the number of classes."""
         try:
             picture: Any = decode_image(io.BytesIO(base64.b64decode(request["image"])), "the file", keep_16_bits=True)

@@ -22,9 +22,9 @@ def test_blocks_are_predicted_by_workers(tmp_path: Path) -> None:
     assert spec is not None
     assert spec.loader is not None
     example = importlib.util.module_from_spec(spec)
+    sys.modules["ray_example"] = example
     spec.loader.exec_module(example)
     ray.cloudpickle.register_pickle_by_value(example)  # the workers cannot import it from this test
-    sys.modules["ray_example"] = example
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n")
     paths = [*map(str, sorted(digits_folder().rglob("*.png"))), str(broken)]
