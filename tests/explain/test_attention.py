@@ -92,19 +92,18 @@ def test_keys_are_spread_over_the_cells_for_which_they_stand(image: Tensor) -> N
 
 @torch.no_grad()
 def test_overlapping_kernels_share_their_cells(image: Tensor) -> None:
-    """Keys of a 3 x 3 kernel of stride 2: key i reads rows 2 i - 1 to 2 i + 1, without row -1."""
+    """Keys of a 3 x 3 kernel of stride 2: key i reads rows 2 i - 1 to 2 i + 1, without row -1. Odd rows but the last are
+    read by two keys, and count half in each."""
     model = one_block(Part("conv_projection", heads=1, stride_kv=2))
     part = model.stages[0].blocks[0].attention
     grid = entering(model, image).T.reshape(1, 8, 8, 8)
     q, k = (conv(grid).flatten(2)[0].T for conv in (part.conv_q, part.conv_k))
     weights = softmax_of(part.proj_q(q) * 1.0, part.proj_k(k), 1)[0, 0].reshape(4, 4)
-    expected = np.zeros((8, 8))
-    for i in range(4):
-        for j in range(4):
-            rows, columns = range(max(0, 2 * i - 1), 2 * i + 2), range(max(0, 2 * j - 1), 2 * j + 2)
-            for row in rows:
-                for column in columns:
-                    expected[row, column] += weights[i, j] / (len(rows) * len(columns))
+    shares = np.zeros((4, 8))
+    shares[0, [0, 1]] = 2 / 3, 1 / 3
+    shares[1, [1, 2, 3]] = shares[2, [3, 4, 5]] = 1 / 4, 1 / 2, 1 / 4
+    shares[3, [5, 6, 7]] = 1 / 5, 2 / 5, 2 / 5
+    expected = shares.T @ weights @ shares
     (found,) = attention_maps(model, image, query=(0, 0))
     np.testing.assert_allclose(found.cells[0], expected, rtol=1e-4, atol=1e-6)
 

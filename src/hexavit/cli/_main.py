@@ -31,6 +31,7 @@ COMMANDS = {
     "benchmark": "measure models beside other libraries and on several engines",
     "study": "train variants of a model with several seeds and compare them",
     "predict": "predict the classes of images",
+    "explain": "show what a model looks at in images: attention, rollout, class activation maps",
     "app": "show models, runs and studies in the browser",
 }
 

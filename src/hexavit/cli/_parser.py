@@ -235,8 +235,9 @@ def check_output(path: str | None, *endings: str, overwrite: bool) -> None:
         raise RunError(f"{path}: this already exists; pass --overwrite to replace it")
 
 
-def add_model_source(parser: Parser) -> None:
-    """Add the options of ``evaluate``, ``probe`` and ``predict`` that say which model runs, and where."""
+def add_model_source(parser: Parser, *, batches: bool = True) -> None:
+    """Add the options of ``evaluate``, ``probe``, ``predict`` and ``explain`` that say which model runs, and where;
+    ``batches`` adds the number of images at a time."""
     from hexavit.inference.device import Device
     from hexavit.inference.engines import EngineChoice
     from hexavit.run_paths import Weights
@@ -257,7 +258,8 @@ def add_model_source(parser: Parser) -> None:
     parser.add_argument("--model", default=None, metavar="NAME", help="model to which a weight file belongs")
     parser.add_argument("--untrained", action="store_true", help="allow a model with random weights")
     parser.add_argument("--weights", type=Weights, default="best", help="weights of a run: best or last epoch")
-    parser.add_argument("--batch-size", type=int, default=64, help="images per forward pass")
+    if batches:
+        parser.add_argument("--batch-size", type=int, default=64, help="images per forward pass")
     parser.add_argument("--device", type=Device, default="auto", help="device to compute on")
 
 

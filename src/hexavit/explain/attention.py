@@ -73,7 +73,7 @@ def attention_maps(
     """Attention maps of one image on the pixel grid, of every attention part or of those of a stage and a block.
 
     Windows are put back to their places, shifted or spread ones too; keys that stand for several cells are spread over
-    them in equal shares, so that sums stay; extra tokens and padding are apart. Weights are computed in pieces from the
+    them, so that sums stay; extra tokens and padding are apart. Weights are computed in pieces from the
     queries and keys of a pass, whose attention stays fused: memory does not grow with the square of the image.
 
     ```python

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -21,6 +21,10 @@ from hexavit.parts.contract import Size, Tokens
 
 PIECE = 2**23
 """Number of weights that are computed at a time."""
+
+
+Change = Callable[[int, slice, slice, Tensor], Tensor]
+"""From the number of a call, a slice of its windows, one of its queries and their weights (w, h, n, M) to others."""
 
 
 class AttentionPart(NamedTuple):
@@ -104,7 +108,7 @@ class Reading:
     def heads(self) -> int:
         """Number of maps: heads, or channels of filters."""
         whole = [w.shape[1] for w, p in zip(self.calls, self.places, strict=True) if p.heads == slice(None)]
-        return max(whole, default=self.part.heads)
+        return max(whole) if whole else self.part.heads
 
     @cached_property
     def query_grid(self) -> Size:
@@ -126,21 +130,31 @@ class Reading:
         """Number of keys, extra tokens included."""
         return self.extra + sum(math.prod(grid.size) for grid in self.part.key_grids(self.size))
 
-    def combined(self, queries: Tensor) -> Tensor:
+    @cached_property
+    def asked(self) -> Tensor:
+        """Whether each query has a row in the map (P + N,): image tokens have none in class attention."""
+        found = torch.zeros(self.queries, dtype=torch.bool, device=self.places[0].queries.device)
+        for places in self.places:
+            found[places.queries[places.queries >= 0]] = True
+        return found
+
+    def combined(self, queries: Tensor, change: Change | None = None) -> Tensor:
         """Sum the rows of the map, each times a factor.
 
         Args:
             queries: the factor of each query (P + N,).
+            change: applied to weights before they are summed.
 
         Returns:
             (h, P + M + 1), the last value that of padding.
         """
-        queries = self._without_mean(queries.float())
+        queries = self.without_means(queries.float())
         total = torch.zeros(self.heads, self.keys + 1, device=queries.device)
-        for weights, places in zip(self.calls, self.places, strict=True):
+        for number, (weights, places) in enumerate(zip(self.calls, self.places, strict=True)):
             factors = queries[places.queries.clamp(min=0)] * (places.queries >= 0)  # (W, N)
             for windows, rows in _pieces(weights.shape, factors != 0):
                 piece, factor = weights.rows(windows, rows).float(), factors[windows, rows]
+                piece = piece if change is None else change(number, windows, rows, piece)
                 if places.keys.shape[1] == 1:
                     values = torch.einsum("whnm,wn->hwm", piece, factor)
                     index = places.keys[windows, 0]
@@ -151,6 +165,16 @@ class Reading:
                     1, _or_last(index, self.keys).flatten(), values.flatten(1)
                 )
         return total
+
+    def row_sums(self, change: Change) -> Tensor:
+        """The sum of each row of the map, in the mean over heads: (P + N,), 0 for queries without a row."""
+        total = torch.zeros(self.queries + 1, device=self.places[0].queries.device)
+        for number, (weights, places) in enumerate(zip(self.calls, self.places, strict=True)):
+            for windows, rows in _pieces(weights.shape, places.queries >= 0):
+                piece = change(number, windows, rows, weights.rows(windows, rows).float())
+                index = _or_last(places.queries[windows, rows], self.queries)
+                total.index_add_(0, index.flatten(), piece.sum(dim=(1, 3)).flatten() / self.heads)
+        return total[:-1]
 
     def rows(self, numbers: Tensor) -> Tensor:
         """Rows of the map.
@@ -190,16 +214,21 @@ class Reading:
         Returns:
             Those of cells (..., H, W), of extra tokens (..., P) and of padding (...). Their sum is that of `weights`.
         """
+        cells = self.on_tokens(weights)
+        if self.shares is not None:
+            cells = torch.einsum("...n,nhw->...hw", cells.flatten(-2), self.shares)
+        return cells, weights[..., : self.extra], weights[..., -1]
+
+    def on_tokens(self, weights: Tensor) -> Tensor:
+        """As `on_cells`, the image tokens alone and by the grid of the tokens: (..., H, W)."""
         cells, start = torch.zeros(*weights.shape[:-1], *self.size, device=weights.device), self.extra
         for grid in self.part.key_grids(self.size):
             count = math.prod(grid.size)
             cells += grid.on_cells(weights[..., start : start + count].unflatten(-1, grid.size))
             start += count
-        if self.shares is not None:
-            cells = torch.einsum("...n,nhw->...hw", cells.flatten(-2), self.shares)
-        return cells, weights[..., : self.extra], weights[..., -1]
+        return cells
 
-    def _without_mean(self, queries: Tensor) -> Tensor:
+    def without_means(self, queries: Tensor) -> Tensor:
         """Factors of extra tokens that get the mean of image tokens, as factors of these."""
         if not (self.part.extra_mean and self.extra):
             return queries

@@ -31,22 +31,28 @@ class Cell:
     lines: tuple[str, ...]
 
 
-def contact_sheet(cells: Sequence[Cell], columns: int) -> Image.Image:
-    """The cells row by row on white; images are scaled to the same longer side, long lines are cut."""
+def contact_sheet(cells: Sequence[Cell], columns: int, side: int = _SIDE) -> Image.Image:
+    """The cells row by row on white; images are scaled to the same longer side, long lines are cut.
+
+    Args:
+        cells: the images.
+        columns: number of images in a row.
+        side: longer side of an image in pixels.
+    """
     font = load_font(10)
-    height = _SIDE + _LINE * max(len(cell.lines) for cell in cells) + _GAP
+    height = side + _LINE * max(len(cell.lines) for cell in cells) + _GAP
     rows = -(-len(cells) // columns)
-    sheet = Image.new("RGB", (columns * (_SIDE + _GAP) + _GAP, rows * height + _GAP), "white")
+    sheet = Image.new("RGB", (columns * (side + _GAP) + _GAP, rows * height + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
     for place, cell in enumerate(cells):
-        left, top = _GAP + place % columns * (_SIDE + _GAP), _GAP + place // columns * height
-        picture = _scaled(to_rgb_for_display(cell.image))
-        sheet.paste(picture, (left + (_SIDE - picture.width) // 2, top + (_SIDE - picture.height) // 2))
+        left, top = _GAP + place % columns * (side + _GAP), _GAP + place // columns * height
+        picture = _scaled(to_rgb_for_display(cell.image), side)
+        sheet.paste(picture, (left + (side - picture.width) // 2, top + (side - picture.height) // 2))
         for number, line in enumerate(cell.lines):
             text = drawable(line)
-            while font.getlength(text) > _SIDE:
+            while font.getlength(text) > side:
                 text = text[:-2] + "…"
-            draw.text((left, top + _SIDE + number * _LINE), text, fill="black", font=font)
+            draw.text((left, top + side + number * _LINE), text, fill="black", font=font)
     return sheet
 
 
@@ -60,8 +66,8 @@ def input_as_picture(tensor: Tensor, spec: InputSpec) -> Image.Image:
     return picture
 
 
-def _scaled(image: Image.Image) -> Image.Image:
-    scale = _SIDE / max(image.size)
+def _scaled(image: Image.Image, side: int) -> Image.Image:
+    scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     # The pixels of small images stay visible.
     return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR)

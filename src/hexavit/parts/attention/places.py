@@ -59,7 +59,7 @@ class Places(NamedTuple):
 
 @dataclass(frozen=True)
 class KeyGrid:
-    """A grid of keys, and the cells of the map for which each stands, in equal shares.
+    """A grid of keys, and the cells of the map for which each stands.
 
     Attributes:
         rows: (h, H): the shares of the map's rows in a row of keys; None for one each.
@@ -85,12 +85,12 @@ class KeyGrid:
 
 
 def kernel_shares(kernel: int, stride: int, padding: int, count: Callable[[int], int]) -> Callable[[int], Tensor]:
-    """For a side of n cells the shares (count(n), n) of what a kernel reads: equal ones inside of the map."""
+    """For a side of n cells the shares (count(n), n) of what a kernel reads inside of the map (`shares_of`)."""
 
     def shares(n: int) -> Tensor:
         first = torch.arange(count(n))[:, None] * stride - padding
         at = torch.arange(n)
-        return in_equal_shares((at >= first) & (at < first + kernel))
+        return shares_of((at >= first) & (at < first + kernel))
 
     return shares
 
@@ -98,13 +98,14 @@ def kernel_shares(kernel: int, stride: int, padding: int, count: Callable[[int],
 def bin_shares(bins: int, n: int) -> Tensor:
     """The shares (bins, n) of adaptive average pooling."""
     number, at = torch.arange(bins)[:, None], torch.arange(n)
-    return in_equal_shares(((at + 1) * bins > number * n) & (at * bins < (number + 1) * n))
+    return shares_of(((at + 1) * bins > number * n) & (at * bins < (number + 1) * n))
 
 
-def in_equal_shares(inside: Tensor) -> Tensor:
-    """Rows of booleans as rows that sum to 1, or to 0 where nothing is inside."""
-    shares = inside.float()
-    return shares / shares.sum(dim=1, keepdim=True).clamp(min=1)
+def shares_of(inside: Tensor) -> Tensor:
+    """Whether each key reads each cell, (h, H), as shares in inverse proportion to the number of keys that read a cell:
+    keys of equal weight then give cells of equal weight. Rows sum to 1, or to 0 where nothing is inside."""
+    shares = inside / inside.sum(dim=0).clamp(min=1)
+    return shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-12)
 
 
 def every(count: int) -> Tensor:
