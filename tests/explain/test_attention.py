@@ -92,8 +92,8 @@ def test_keys_are_spread_over_the_cells_for_which_they_stand(image: Tensor) -> N
 
 @torch.no_grad()
 def test_overlapping_kernels_share_their_cells(image: Tensor) -> None:
-    """Keys of a 3 x 3 kernel of stride 2: key i reads rows 2 i - 1 to 2 i + 1, without row -1. Odd rows but the last are
-    read by two keys, and count half in each."""
+    """Keys of a 3 x 3 kernel of stride 2: key i reads rows 2 i - 1 to 2 i + 1, without row -1. Odd rows but the last
+    are read by two keys, and count half in each."""
     model = one_block(Part("conv_projection", heads=1, stride_kv=2))
     part = model.stages[0].blocks[0].attention
     grid = entering(model, image).T.reshape(1, 8, 8, 8)
