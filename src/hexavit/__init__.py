@@ -67,7 +67,7 @@ _PACKAGES = {
     "parts": ("PartModule", "Tokens", "record_attention", "register_part"),
     "profiling": ("Profile", "profile"),
 }
-_ABOVE = {"Study": "studies", "explain": "explain", "load_predictor": "inference"}
+_ABOVE = {"Study": "studies", "explain": "explain", "export_model": "export", "load_predictor": "inference"}
 """Names from packages above this one, which is below them for imports, and such packages: given when they are asked
 for."""
 _PACKAGE_OF = {name: package for package, names in _PACKAGES.items() for name in names}

@@ -32,6 +32,7 @@ COMMANDS = {
     "study": "train variants of a model with several seeds and compare them",
     "predict": "predict the classes of images",
     "explain": "show what a model looks at in images: attention, rollout, class activation maps",
+    "export": "write a model for ONNX Runtime, OpenVINO or torch.export",
     "app": "show models, runs and studies in the browser",
 }
 

@@ -134,7 +134,7 @@ def optimize(model: M, *, batch_size: int = 8, img_size: int | Size | None = Non
             )
     size = model.architecture.img_size if img_size is None else image_size(img_size)
     images = torch.randn(batch_size, model.architecture.in_chans, *size, generator=torch.Generator().manual_seed(0))
-    original, fast = _inference_copy(model), _inference_copy(model)
+    original, fast = inference_copy(model), inference_copy(model)
     swaps: list[Swap] = []
     with torch.inference_mode(False), torch.no_grad():
         for change, replace in CHANGES:
@@ -148,7 +148,7 @@ def optimize(model: M, *, batch_size: int = 8, img_size: int | Size | None = Non
     return fast
 
 
-def _inference_copy(model: M) -> M:
+def inference_copy(model: M) -> M:
     """A copy in evaluation mode that shares the values of the weights and does not learn."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
     memo.update({id(b): b for b in model.buffers()})

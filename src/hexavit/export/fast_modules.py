@@ -121,6 +121,11 @@ class FixedBias(_PartWrapper):
         super().__init__(part)
         self._known: dict[Size, Tensor] = {}
 
+    @property
+    def values(self) -> int:
+        """How many numbers are kept."""
+        return sum(bias.numel() for bias in self._known.values())
+
     def forward(self, scope: Size, queries: Tensor | None = None, key_scope: Size | None = None) -> Tensor:
         """The bias of that scope."""
         if scope not in self._known:

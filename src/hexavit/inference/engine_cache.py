@@ -57,8 +57,6 @@ def cached_export(loaded: LoadedModel, engine: EngineName, *, features: bool, ma
     folder = cache_folder() / "engines"
     if not make and not folder.is_dir():  # saves the checksum
         return None
-    if not hasattr(hexavit, "export_model"):
-        raise RunError("this version of hexavit does not export")
     place = folder / _key(loaded, engine, features)
     file = place / f"model{_SUFFIXES[engine]}"
     if (known := _known(place, file)) is not None or not make:
