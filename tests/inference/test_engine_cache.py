@@ -1,6 +1,8 @@
 """Runs are exported once, whole, by one of several; what cannot be exported is computed by PyTorch, with a sentence."""
 
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -175,3 +177,22 @@ def test_the_folder_is_that_of_the_environment(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert engine_cache.cache_folder() == Path(expected)
+
+
+@pytest.mark.slow
+def test_one_of_several_processes_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEXAVIT_CACHE", str(tmp_path))
+    program = """
+import sys, torch, hexavit
+torch.set_num_threads(1)
+predictor = hexavit.load_predictor(sys.argv[1])
+print(predictor.engine, predictor(sys.argv[2]).top[0][0], predictor.notes[0])
+"""
+    call = [sys.executable, "-c", program, str(trained().path), str(FILES[0])]
+    running = [subprocess.Popen(call, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    printed = {each.communicate(timeout=1200)[0] for each in running}
+    expected = hexavit.load_predictor(trained().path, engine="torch")(FILES[0]).top[0][0]
+    assert len(printed) == 1
+    assert printed.pop().startswith(f"openvino {expected} computing with OpenVINO ")
+    (place,) = (each for each in (tmp_path / "engines").iterdir() if each.is_dir())
+    assert sorted(each.name for each in place.iterdir()) == ["model.bin", "model.xml"]

@@ -14,7 +14,7 @@ from hexavit.errors import HexavitError, RunError, nearest
 
 if TYPE_CHECKING:
     from hexavit.architecture import Architecture
-    from hexavit.inference import LoadedModel
+    from hexavit.inference import LoadedModel, Predictor
 
 MODEL = "model name, as in `hexavit list`; run folder; or saved model folder"
 """Help of an argument that :func:`architecture_of` reads."""
@@ -255,6 +255,9 @@ def add_model_source(parser: Parser, *, batches: bool = True) -> None:
         help="what computes: PyTorch, or an engine that the model is exported for once; by default, for 2,000 images "
         "and more on a CPU, OpenVINO or ONNX Runtime if installed",
     )
+    parser.add_argument(
+        "--allow-compiled", action="store_true", help="open a .pt2 that holds machine code, which runs unchecked"
+    )
     parser.add_argument("--model", default=None, metavar="NAME", help="model to which a weight file belongs")
     parser.add_argument("--untrained", action="store_true", help="allow a model with random weights")
     parser.add_argument("--weights", type=Weights, default="best", help="weights of a run: best or last epoch")
@@ -302,14 +305,14 @@ def load_source(args: argparse.Namespace, *, headless: bool = False) -> LoadedMo
     return loaded
 
 
-def load_model_or_file(args: argparse.Namespace, *, headless: bool = False) -> LoadedModel | str:
-    """As :func:`load_source`, but an exported file stays a path; its engine opens it."""
-    from hexavit.inference.exported_file import check_exported, is_exported
+def load_model_or_file(args: argparse.Namespace, *, headless: bool = False) -> LoadedModel | Predictor:
+    """As :func:`load_source`, but an exported file is opened in its engine."""
+    from hexavit.inference.exported_file import is_exported
+    from hexavit.inference.predictor import as_predictor
 
     if not is_exported(args.run) or args.model is not None:
         return load_source(args, headless=headless)
-    check_exported(args.run)
-    return str(args.run)
+    return as_predictor(args.run, engine=args.engine, allow_compiled=args.allow_compiled)
 
 
 def note(sentence: str) -> None:

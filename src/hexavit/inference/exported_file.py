@@ -17,6 +17,7 @@ from torch import Tensor
 from hexavit.errors import DataError, HexavitError
 from hexavit.export.description import ExportDescription, read_description
 from hexavit.inference.engines import TITLES, EngineChoice, EngineName, check_engine, import_engine, title
+from hexavit.inference.exported_program import is_compiled, open_program
 from hexavit.inference.model_info import ModelInfo
 from hexavit.inference.outputs import Outputs
 
@@ -36,15 +37,6 @@ def is_exported(source: object) -> bool:
     return isinstance(source, str | Path) and Path(source).suffix.lower() in ENGINE_OF
 
 
-def check_exported(source: str | Path) -> None:
-    """Check that an exported file is there and describes itself, and that its engine is installed.
-
-    Raises:
-        HexavitError: with what is wrong.
-    """
-    OpenFile.of(source)
-
-
 @dataclass(frozen=True)
 class OpenFile:
     """Opens an exported file in its engine.
@@ -53,16 +45,18 @@ class OpenFile:
         path: the file.
         engine: its engine.
         about: what the file says of itself.
+        allow_compiled: whether a `.pt2` may hold machine code.
     """
 
     path: Path
     engine: EngineName
     about: ExportDescription
+    allow_compiled: bool = False
 
     device = torch.device("cpu")
 
     @classmethod
-    def of(cls, path: str | Path, engine: EngineChoice = "auto") -> OpenFile:
+    def of(cls, path: str | Path, engine: EngineChoice = "auto", *, allow_compiled: bool = False) -> OpenFile:
         """Read what a file says of itself.
 
         Raises:
@@ -74,10 +68,10 @@ class OpenFile:
             raise HexavitError(f"{path}: files of this kind run in {own}, not in {engine}; export the model for it")
         check_engine(own)
         about = read_description(path)
-        return cls(path, own, about)
+        return cls(path, own, about, allow_compiled)
 
     def __call__(self) -> FileEngine:
-        return FileEngine(self.path, self.engine, self.about)
+        return FileEngine(self.path, self.engine, self.about, allow_compiled=self.allow_compiled)
 
     def checksum(self) -> str:
         """Of the file; weights beside a `.xml` are in another file of its name."""
@@ -131,6 +125,7 @@ class FileEngine:
         path: the file.
         engine: its engine.
         about: what the file says of itself.
+        allow_compiled: whether a `.pt2` may hold machine code, which runs unchecked.
 
     Raises:
         HexavitError: the engine is not installed, or cannot read the file.
@@ -138,9 +133,12 @@ class FileEngine:
 
     device = torch.device("cpu")
 
-    def __init__(self, path: Path, engine: EngineName, about: ExportDescription) -> None:
+    def __init__(
+        self, path: Path, engine: EngineName, about: ExportDescription, *, allow_compiled: bool = False
+    ) -> None:
         self.path, self.about, self.spec = path, about, about.input_spec
-        opened = _OPENERS[engine](path, about)
+        compiled = allow_compiled and engine == "torch" and is_compiled(path)
+        opened = _open_compiled(path, about) if compiled else _OPENERS[engine](path, about)
         self._compute, self.shape = opened.compute, opened.shape
         self.title = title(engine)
 
@@ -218,8 +216,7 @@ def _open_onnxruntime(path: Path, about: ExportDescription) -> OpenedFile:
 def _open_openvino(path: Path, about: ExportDescription) -> OpenedFile:
     ov = import_engine("openvino")
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
-    if about.precision == "float32":  # on processors with bfloat16, OpenVINO would compute in that
-        settings["INFERENCE_PRECISION_HINT"] = "f32"
+    settings["INFERENCE_PRECISION_HINT"] = "f32"  # else bfloat16 on processors that have it
     compiled = _opened(path, "openvino", lambda: ov.Core().compile_model(str(path), "CPU", settings))
     local = threading.local()  # a request belongs to one thread
 
@@ -234,17 +231,23 @@ def _open_openvino(path: Path, about: ExportDescription) -> OpenedFile:
 
 
 def _open_exported_program(path: Path, about: ExportDescription) -> OpenedFile:
-    from hexavit.inference.exported_program import open_program
-
     program = open_program(path)
-    shape = program.shape
+    return OpenedFile(_of_tensors(program.module), program.shape)
 
+
+def _open_compiled(path: Path, about: ExportDescription) -> OpenedFile:
+    """Machine code of AOTInductor; its size of a batch is 1 unless any is accepted."""
+    program = _opened(path, "torch", lambda: torch._inductor.aoti_load_package(str(path)))
+    return OpenedFile(_of_tensors(program), (None if "batch" in about.dynamic else 1,))
+
+
+def _of_tensors(program: Callable[[Tensor], Tensor]) -> Compute:
     @torch.inference_mode()
     def compute(values: NDArray[Any]) -> NDArray[Any]:
-        result: NDArray[Any] = program.module(torch.from_numpy(values)).float().numpy()
+        result: NDArray[Any] = program(torch.from_numpy(values)).float().numpy()
         return result
 
-    return OpenedFile(compute, shape)
+    return compute
 
 
 _OPENERS: dict[EngineName, Callable[[Path, ExportDescription], OpenedFile]] = {

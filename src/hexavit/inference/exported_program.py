@@ -11,6 +11,7 @@ import ast
 import io
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,12 +98,18 @@ def open_program(path: Path) -> Program:
     return Program(program.module(), tuple(each if isinstance(each, int) else None for each in value.shape))
 
 
+def is_compiled(path: Path) -> bool:
+    """Whether a `.pt2` file holds machine code of AOTInductor."""
+    with zipfile.ZipFile(path) as archive:
+        return any(f"/{_COMPILED}" in name for name in archive.namelist())
+
+
 def _check(archive: Any) -> None:
     names = list(archive.get_file_names())
     if any(name.startswith(_COMPILED) for name in names):
         raise CheckpointError(
-            "this file holds compiled code, which would run unchecked; open it with torch._inductor.aoti_load_package "
-            "if you made it yourself, or export without compilation"
+            "this file holds compiled code, which runs unchecked; pass --allow-compiled (allow_compiled=True) if you "
+            "trust its origin, or export without --aot"
         )
     for name in names:
         if not _ENTRIES.fullmatch(name):

@@ -213,8 +213,6 @@ class Predictor:
         """
         opener = self._opener
         if not isinstance(opener, OpenModel):
-            if optimize:
-                raise HexavitError(f"optimize is for models in PyTorch, and this one is in {opener.engine}")
             return
         if not optimize:
             self._try_engines(opener, images >= FROM_IMAGES, notify)
@@ -252,7 +250,7 @@ class Predictor:
         with self._lock:
             self._opener, self._engine = OpenFile.of(file), None
         self.device = self._opener.device
-        self._note(f"computing with {title(engine)} (exported to {file.parent}); --engine torch does not", notify)
+        self._note(f"computing with {title(engine)} (exported to {file.parent}); --engine torch uses PyTorch", notify)
 
     def _note(self, sentence: str, notify: Notify | None) -> None:
         self.notes.append(sentence)
@@ -337,6 +335,7 @@ def load_predictor(
     weights: Weights = "best",
     untrained: bool = False,
     features: bool = False,
+    allow_compiled: bool = False,
     device: Device = "auto",
 ) -> Predictor:
     """Load a model or an exported file to predict with.
@@ -357,6 +356,7 @@ def load_predictor(
         weights: of a run, those of the best or of the last epoch.
         untrained: allow a model with random weights.
         features: compute features instead of classes; a model without a classifier is allowed.
+        allow_compiled: allow machine code of AOTInductor in a ``.pt2``, which runs unchecked.
         device: where PyTorch computes; other engines use the CPU.
 
     Raises:
@@ -364,7 +364,9 @@ def load_predictor(
     """
     wanted: Wanted = "features" if features else "classes"
     options: dict[str, Any] = {"model": model, "weights": weights, "untrained": untrained}
-    predictor = as_predictor(source, engine=engine, device=device, wanted=wanted, **options)
+    predictor = as_predictor(
+        source, engine=engine, device=device, wanted=wanted, allow_compiled=allow_compiled, **options
+    )
     predictor.prepare(FROM_IMAGES, batch_size=1, optimize=False)
     return predictor
 
@@ -376,6 +378,7 @@ def as_predictor(
     device: Device = "auto",
     wanted: Wanted = "classes",
     optimize: bool | None = None,
+    allow_compiled: bool = False,
     notify: Notify | None = None,
     **options: Any,
 ) -> Predictor:
@@ -386,21 +389,24 @@ def as_predictor(
         engine: as in `load_predictor`; ``auto`` is decided by `Predictor.prepare`.
         device: where PyTorch computes.
         wanted: what is to be computed; for features, a model without a classifier is allowed.
-        optimize: True for `hexavit.optimize`, and therefore for PyTorch.
+        optimize: True for `hexavit.optimize`, and therefore for a model in PyTorch.
+        allow_compiled: as in `load_predictor`.
         notify: called with sentences about the engine.
         options: of `load_model`, for a source that it loads.
 
     Raises:
         HexavitError: as `load_predictor`.
     """
-    if isinstance(source, Predictor):
-        return source
     check_engine(engine)
-    if is_exported(source):
-        file = OpenFile.of(str(source), engine)
+    if isinstance(source, Predictor) or is_exported(source):
+        if optimize:
+            raise HexavitError("optimize is for a model in PyTorch, and this one is in an engine already")
+        if isinstance(source, Predictor):
+            return source
+        file = OpenFile.of(str(source), engine, allow_compiled=allow_compiled)
         return Predictor(file.info(), file)
     if optimize and engine not in {"auto", "torch"}:
-        raise HexavitError(f"optimize is for models in PyTorch, and this one is in {engine}")
+        raise HexavitError(f"optimize is for a model in PyTorch, and this one would be in {engine}")
     other = None if engine in {"auto", "torch"} else cast("EngineName", engine)
     place = pick_device("cpu" if other and device == "auto" else device)
     if other and place.type != "cpu":
