@@ -6,10 +6,12 @@ import importlib.util
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -229,3 +231,16 @@ def test_sixteen_clients_and_hostile_ones() -> None:
     finally:
         server.terminate()
         server.wait(60)
+
+
+def test_the_image_is_built_from_files_that_are_there() -> None:
+    root = EXAMPLE.parents[1]
+    lines = (EXAMPLE.parent / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = [
+        name for line in lines if line.startswith("COPY ") and "--from" not in line for name in line.split()[1:-1]
+    ]
+    assert "pyproject.toml" in copied
+    assert not [name for name in copied if not (root / name).exists()]
+    extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    (installed,) = (re.search(r"whl\)\[([\w,]+)\]", line)[1] for line in lines if "hexavit-*.whl" in line)
+    assert set(installed.split(",")) <= set(extras)

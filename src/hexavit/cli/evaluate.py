@@ -1,4 +1,7 @@
-"""Evaluate a trained model on labelled images: accuracy, calibration, and precision and recall of each class."""
+"""Evaluate a trained model on labelled images: accuracy, calibration, and precision and recall of each class.
+
+For example: hexavit evaluate runs/flowers --data flowers; or flowers.onnx in place of the run.
+"""
 
 from __future__ import annotations
 

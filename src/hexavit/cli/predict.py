@@ -1,4 +1,7 @@
-"""Predict the classes of image files, and of all images in folders, with a trained model."""
+"""Predict the classes of image files, and of all images in folders, with a trained model.
+
+For example: hexavit predict runs/flowers photos --out predictions.csv; or flowers.onnx in place of the run.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Evaluate frozen features: k nearest neighbours and a linear classifier, fitted to the training images."""
+"""Evaluate frozen features: k nearest neighbours and a linear classifier, fitted to the training images.
+
+For example: hexavit probe cvt_13.in1k --data flowers; or a file exported with --features in place of the model.
+"""
 
 from __future__ import annotations
 
