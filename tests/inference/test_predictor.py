@@ -82,7 +82,7 @@ def test_features_of_a_file_are_probed() -> None:
     assert run.dimension == 128
 
 
-@pytest.mark.parametrize("ending", [".onnx", ".xml", SLOW])
+@pytest.mark.parametrize("ending", [".onnx", pytest.param(".xml", marks=pytest.mark.slow), SLOW])
 def test_a_fixed_batch_size_is_filled_up(ending: str) -> None:
     predictor = hexavit.load_predictor(exported(ending, batch=4))
     np.testing.assert_allclose(predictor.logits(FILES[:6]), of_torch()[:6], atol=1e-4)
@@ -174,7 +174,7 @@ def test_a_file_that_contradicts_itself_is_an_error(tmp_path: Path) -> None:
         hexavit.load_predictor(path)(FILES[0])
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", [".onnx", ".xml", SLOW])
 def test_wrong_requests_are_one_sentence(ending: str, tmp_path: Path) -> None:
     (tmp_path / f"broken{ending}").write_bytes(exported(ending).read_bytes()[:200])
     other = {".onnx": "openvino", ".xml": "torch", ".pt2": "onnxruntime"}[ending]
