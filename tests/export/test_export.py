@@ -99,6 +99,15 @@ def test_any_size_is_right_or_not_offered(name: str, tmp_path: Path) -> None:
             assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_grids_of_one_cell_are_exported_with_any_size(tmp_path: Path) -> None:
+    """At 32 pixels the last keys of a CvT are one cell, which PyTorch's exporter would take for one at every size."""
+    given = loaded("cvt_nano")
+    assert export_model(given, tmp_path / "model.onnx", dynamic=("batch", "size"), img_size=32).difference < 1e-4
+    with pytest.raises(HexavitError, match=r"fails on 2 images of 32 x 32 .*; leave size out of dynamic, or choose"):
+        export_model(given, tmp_path / "model.pt2", dynamic=("batch", "size"), img_size=32)
+
+
 def test_a_size_at_which_the_graph_would_be_wrong_is_not_offered(tmp_path: Path) -> None:
     with pytest.raises(HexavitError, match=r"exported at one size, as a graph keeps .*windows.*stages\.0\.blocks"):
         export_model(loaded("swin_nano"), tmp_path / "model.onnx", dynamic=("size",))
