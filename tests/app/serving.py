@@ -81,9 +81,9 @@ class Watched:
 
     def upload(self, name: str, content: bytes) -> None:
         """Give a file to the upload field."""
-        clear = self.page.get_by_label("Clear")
-        if clear.is_visible():
-            clear.click()
+        field = self.page.locator("#upload")
+        if field.locator("input[type=file]").count() == 0:
+            field.get_by_label("Clear").click()
         files = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
         self.page.locator("#upload input[type=file]").set_input_files(files)
 

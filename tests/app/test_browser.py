@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.app.serving import Watched, browser, needs_browser, served
+from tests.app.test_pictures import HOSTILE
 from tests.using import trained
 
 pytestmark = needs_browser
@@ -37,6 +38,17 @@ def swap_a_part(watched: Watched) -> None:
     assert page.locator("#macs .hx-fill-b").count() >= 5
 
 
+def click_a_pixel(watched: Watched) -> None:
+    page = watched.page
+    page.wait_for_selector("#attention figure")
+    box = page.locator("#picture img").bounding_box()
+    assert box is not None
+    page.locator("#picture img").click(position={"x": box["width"] * 0.8, "y": box["height"] * 0.3})
+    page.wait_for_function("document.querySelector('#pixel-x input').value == 25")  # of 32 pixels
+    assert page.locator("#pixel-y input").input_value() == "9"
+    assert page.locator("#attention figure").count() == 3
+
+
 def show_an_error(watched: Watched) -> None:
     page = watched.page
     page.locator("#edits-b textarea").fill("head=messengers")
@@ -55,6 +67,92 @@ def test_a_visit(address: str) -> None:
         before = page.locator("#picture img").get_attribute("src")
         watched.upload("noise.png", png())
         page.wait_for_function("before => document.querySelector('#picture img').src != before", arg=before)
+        click_a_pixel(watched)
         swap_a_part(watched)
         show_an_error(watched)
+        watched.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (400, "light")])
+def test_every_view(address: str, width: int, scheme: str) -> None:
+    """Nothing is wider than the window, and nothing comes from elsewhere."""
+    with browser(address, width, scheme) as watched:
+        watched.open()
+        page = watched.page
+        page.wait_for_selector("#attention figure")
+        filled = {
+            "Compare": "#columns table",
+            "Survey": "#survey table",
+            "Runs": "#run-figures table",
+            "See": "#maps img",
+        }
+        for name, selector in filled.items():
+            watched.tab(name)
+            page.wait_for_selector(selector)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        watched.tab("Studies")
+        page.get_by_text("No study was given").wait_for()
+        watched.check()
+
+
+@pytest.mark.slow
+def test_filters_and_evaluation(address: str) -> None:
+    with browser(address) as watched:
+        watched.open()
+        page = watched.page
+        watched.tab("Survey")
+        watched.pick("filter-system", "CvT")
+        page.wait_for_function("document.querySelectorAll('#survey tbody tr').length < 10")
+        assert set(page.locator("#survey tbody tr td:first-child").all_inner_texts()) == {"CvT"}
+        watched.tab("Runs")
+        page.wait_for_selector("#plot-loss canvas, #plot-loss svg")
+        page.locator("#evaluate").click()
+        page.wait_for_selector("#confusion img")
+        assert "images (val) are right" in page.locator("#evaluation").inner_text()
+        watched.check()
+
+
+@pytest.mark.slow
+def test_random_weights_are_named_on_the_page(address: str) -> None:
+    with browser(address) as watched:
+        watched.open()
+        watched.pick("model", "cvt_nano")
+        watched.page.get_by_text("Random weights: the classes and the maps of cvt_nano mean nothing").wait_for()
+        watched.check()
+
+
+@pytest.mark.slow
+def test_the_page_is_used_by_keyboard(address: str) -> None:
+    with browser(address) as watched:
+        watched.open()
+        page = watched.page
+        page.get_by_role("tab", name="See", exact=True).focus()
+        page.keyboard.press("Tab")
+        page.locator("#pixel-x input").focus()
+        page.keyboard.press("Control+A")
+        page.keyboard.type("5")
+        before = page.locator("#attention").inner_html()
+        page.keyboard.press("Enter")
+        page.wait_for_function("before => document.querySelector('#attention').innerHTML != before", arg=before)
+        page.locator("#samples button").nth(1).focus()
+        before = page.locator("#picture img").get_attribute("src")
+        page.keyboard.press("Enter")
+        page.wait_for_function("before => document.querySelector('#picture img').src != before", arg=before)
+        page.get_by_role("tab", name="Compare", exact=True).focus()
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#columns table")
+        watched.check()
+
+
+@pytest.mark.slow
+def test_hostile_uploads_end_in_a_sentence(address: str) -> None:
+    with browser(address) as watched:
+        watched.open()
+        page = watched.page
+        for name, content in HOSTILE.items():
+            watched.upload(name, content)
+            page.locator("#see-error", has_text=f"{name}: ").wait_for()
+        watched.upload("noise.png", png())
+        page.wait_for_selector("#see-error", state="hidden")
         watched.check()

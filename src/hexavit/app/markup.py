@@ -53,7 +53,7 @@ def figures(pictures: Iterable[tuple[Image.Image, str]], kind: str = "") -> str:
 
     Args:
         pictures: each with its caption.
-        kind: `pixels` to enlarge without interpolation, so that each pixel is seen; `plots` for large ones on white.
+        kind: `pixels` to enlarge without interpolation, so that each pixel is seen; `large`; `plots`, larger, on white.
     """
     found = []
     for picture, caption in pictures:

@@ -8,11 +8,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from hexavit.app.sources import ShownModel
 from hexavit.errors import HexavitError
+from hexavit.explain import attention_maps
 from hexavit.images.contact_sheet import input_as_picture
 from hexavit.images.multichannel import Picture
 
@@ -71,6 +72,49 @@ def see(shown: ShownModel, image: Picture, *, top: int = 5) -> Seen:
     picture = enlarged(input_as_picture(batch[0], spec))
     index = best.indices.tolist()[0] if classes else 0
     return Seen(shown, batch, picture, classes, index, tuple(_feature_maps(model, batch)))
+
+
+def attention_from(seen: Seen, row: int, column: int) -> list[tuple[Image.Image, str]]:
+    """Attention from a pixel of the input, of the last attention part of each stage, mean over heads, over the input.
+
+    Args:
+        seen: the image and the model.
+        row: of the pixel.
+        column: of the pixel.
+
+    Raises:
+        HexavitError: the model has no attention part, or the pixel is outside the input.
+    """
+    found = attention_maps(seen.shown.loaded.model, seen.image[0], query=(column, row))
+    last = {each.stage: each for each in found}
+    pictures = []
+    for each in last.values():
+        height, width = each.cells.shape[1:]
+        elsewhere = float(each.extra.sum() + each.padding.sum())
+        words = f"stage {each.stage}, block {each.block}: {height} x {width} cells"
+        words += f"; {elsewhere:.0%} on extra tokens or padding" if elsewhere > 0.005 else ""
+        picture = over(seen.picture, each.cells[0])
+        pictures.append((_with_point(picture, row, column, seen.size), words))
+    return pictures
+
+
+def over(picture: Image.Image, cells: NDArray[np.float32]) -> Image.Image:
+    """A map (h, w) over the input, from dark (least) to yellow (most); negative values are drawn as 0."""
+    from matplotlib import colormaps
+
+    values = np.clip(cells, 0, None)
+    values = values / max(float(values.max()), 1e-30)
+    colours = Image.fromarray((colormaps["inferno"](values)[..., :3] * 255).astype(np.uint8))
+    grey = picture.convert("L").convert("RGB")
+    return Image.blend(grey, colours.resize(grey.size, Image.Resampling.NEAREST), 0.65)
+
+
+def _with_point(picture: Image.Image, row: int, column: int, size: tuple[int, int]) -> Image.Image:
+    """The picture with a ring around a pixel of the input."""
+    x, y = (column + 0.5) * picture.width / size[1], (row + 0.5) * picture.height / size[0]
+    radius = SIDE / 40
+    ImageDraw.Draw(picture).ellipse((x - radius, y - radius, x + radius, y + radius), outline="cyan", width=3)
+    return picture
 
 
 def enlarged(picture: Image.Image) -> Image.Image:

@@ -2,11 +2,12 @@
 
 Gradio's analytics are off, and every response has a content security policy under which a browser loads nothing from
 another server. Requests whose `Host` is another name are rejected, so that no web site reaches the page by a name of
-its own that it resolves to 127.0.0.1.
+its own that it resolves to 127.0.0.1. Events may name no file but an upload.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import tempfile
@@ -28,6 +29,7 @@ POLICY = (
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
 """Of the content; Gradio's own scripts are inline, and its plots compile theirs."""
+_MAX_BODY = 2**20  # bytes of an event
 _HEADERS = (
     (b"content-security-policy", POLICY.encode()),
     (b"referrer-policy", b"no-referrer"),
@@ -71,6 +73,7 @@ def bound(port: int | None) -> Iterator[socket.socket]:
         for number in range(PORT, PORT + _TRIED) if port is None else (port,):
             try:
                 listening.bind((HOST, number))
+                listening.listen(128)  # before the address is printed
                 break
             except (OSError, OverflowError) as error:
                 reason = error
@@ -105,19 +108,30 @@ def application(given: Sequence[str | Path] = ()) -> Iterator[Any]:
 
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
-        app.add_middleware(_Headers)
+        app.add_middleware(_Guard, folder=folder)
+        blocks = page.build_page(sources)
+        blocks.has_launched = blocks.is_running = True  # without these, Gradio does not check the files of events
         yield gr.mount_gradio_app(
-            app, page.build_page(sources), path="/", server_name=HOST, footer_links=[], run_history=False,
+            app, blocks, path="/", server_name=HOST, footer_links=[], run_history=False,
             allowed_paths=[], max_file_size=MAX_UPLOAD, ssr_mode=False, show_error=False, enable_monitoring=False,
             pwa=False, mcp_server=False, theme=page.theme(), css_paths=page.STYLE,
         )  # fmt: skip
 
 
-class _Headers:
-    """Middleware that adds the headers to every response."""
+class _Guard:
+    """Middleware that adds the headers to every response, and rejects events that name a file outside the uploads.
 
-    def __init__(self, app: Any) -> None:
+    Gradio takes a file of an event by its path, and a page that is mounted in an application does not check the path:
+    a forged request could make the page read any image of the disk, or fetch an address.
+
+    Args:
+        app: the application.
+        folder: of the uploads.
+    """
+
+    def __init__(self, app: Any, folder: str) -> None:
         self._app = app
+        self._folder = Path(folder).resolve()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         async def with_headers(message: Any) -> None:
@@ -125,4 +139,60 @@ class _Headers:
                 message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
             await send(message)
 
+        if scope["type"] == "http" and scope["method"] == "POST" and not scope["path"].endswith("/upload"):
+            body = await _body(receive)
+            if body is None or not self._allowed(body):
+                await with_headers({"type": "http.response.start", "status": 403, "headers": []})
+                await send({"type": "http.response.body", "body": b"this request names a file that was not uploaded"})
+                return
+            receive = _replay(body, receive)
         await self._app(scope, receive, with_headers)
+
+    def _allowed(self, body: bytes) -> bool:
+        """Whether every `path` in a JSON body is that of an upload."""
+        try:
+            waiting = [json.loads(body)] if body.strip() else []
+        except (ValueError, RecursionError):
+            return False
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, dict):
+                waiting += value.values()
+                path = value.get("path", self._folder)
+                if not isinstance(path, str | Path) or not self._is_upload(path):
+                    return False
+            elif isinstance(value, list):
+                waiting += value
+        return True
+
+    def _is_upload(self, path: str | Path) -> bool:
+        try:
+            return Path(path).is_absolute() and Path(path).resolve().is_relative_to(self._folder)
+        except (OSError, ValueError, RuntimeError):  # such as a null byte, or a loop of links
+            return False
+
+
+async def _body(receive: Any) -> bytes | None:
+    """The body of a request; None if it is larger than any event of the page, or if the client has gone."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if message["type"] != "http.request" or len(body) > _MAX_BODY:
+            return None
+        if not message.get("more_body"):
+            return body
+
+
+def _replay(body: bytes, receive: Any) -> Any:
+    """A `receive` that gives the body first."""
+    given = False
+
+    async def again() -> Any:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

@@ -99,11 +99,11 @@ def build(sources: Sources) -> tuple[Start, Start]:
         _MENUS,
     )
     for widget in sides:
-        widget.change(start.function, start.inputs, start.outputs, **_COMPARE)
+        start.listen(widget.change)
     for widget in (other, other_edits):
         widget.change(menu.function, menu.inputs, [gr.State(), *menu.outputs[1:]], **_MENUS)
     for widget in (stage, kind):
-        widget.input(menu.function, menu.inputs, menu.outputs, **_MENUS)
+        menu.listen(widget.input)
     part.input(guarded(swap, 1), [other_edits, stage, kind, part], [error, other_edits], **PRIVATE)
     option.input(guarded(show_value, 1), [other, other_edits, stage, kind, option], [error, value], **PRIVATE)
     value.submit(guarded(set_option, 1), [other_edits, stage, kind, option, value], [error, other_edits], **PRIVATE)

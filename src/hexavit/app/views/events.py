@@ -65,19 +65,21 @@ def message_update(sentence: str, kind: str = "note") -> Any:
 
 @dataclass(frozen=True)
 class Start:
-    """What fills a view when it is opened for the first time.
+    """What fills a view, or a part of it.
 
     Attributes:
         function: of `guarded`.
         inputs: its inputs.
         outputs: its outputs.
         options: of the event.
+        next: what is filled after it.
     """
 
     function: Callable[..., tuple[Any, ...]]
     inputs: list[Any]
     outputs: list[Any]
     options: dict[str, Any] = field(default_factory=lambda: dict(PRIVATE))
+    next: Start | None = None
 
     def on(self, event: Any) -> None:
         """Fill the view at the first occurrence of an event."""
@@ -88,4 +90,13 @@ class Start:
                 return (gr.skip(),) * (1 + len(self.outputs))
             return True, *self.function(*values)
 
-        event(run, [done, *self.inputs], [done, *self.outputs], **self.options)
+        self.then(event(run, [done, *self.inputs], [done, *self.outputs], **self.options))
+
+    def listen(self, event: Any) -> None:
+        """Fill the view at each occurrence of an event."""
+        self.then(event(self.function, self.inputs, self.outputs, **self.options))
+
+    def then(self, listener: Any) -> None:
+        """Fill what is next after a listener."""
+        if self.next is not None:
+            listener.then(self.next.function, self.next.inputs, self.next.outputs, **self.next.options)

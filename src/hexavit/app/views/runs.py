@@ -55,7 +55,7 @@ def build(sources: Sources) -> Start | None:
 
     evaluation = [sentence, confusion, confused]
     start = Start(guarded(show, 6), [run], [error, figures, *plots, *evaluation])
-    run.input(start.function, start.inputs, start.outputs, **start.options)
+    start.listen(run.input)
     button.click(guarded(evaluate, 3), run, [error, *evaluation], **{**HEAVY, "show_progress": "full"})
     return start
 
@@ -75,7 +75,7 @@ def build_studies(sources: Sources) -> Start | None:
         return (text, _figures([(curves, "Accuracy by epoch"), (pareto, "Accuracy against cost")]))
 
     start = Start(guarded(show, 2), [study], [error, report, pictures], {**PRIVATE, "show_progress": "full"})
-    study.input(start.function, start.inputs, start.outputs, **start.options)
+    start.listen(study.input)
     return start
 
 

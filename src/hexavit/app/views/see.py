@@ -8,7 +8,7 @@ import gradio as gr
 
 from hexavit.app.markup import bars, figures, note
 from hexavit.app.pictures import photographs, read_upload, run_images
-from hexavit.app.seeing import see
+from hexavit.app.seeing import Seen, attention_from, see
 from hexavit.app.sources import Sources
 from hexavit.app.views.events import HEAVY, Start, guarded, html, message, message_update
 from hexavit.errors import HexavitError
@@ -47,6 +47,12 @@ def build(sources: Sources) -> Start:
         with gr.Column(scale=2, min_width=280):
             gr.Markdown("**Classes** with their certainty")
             classes = html("classes")
+    gr.Markdown("### Attention\nWhere the pixel looks: the last attention of each stage, mean over heads.")
+    with gr.Row():
+        x = gr.Number(0, label="x of the pixel (Enter applies)", precision=0, min_width=140, elem_id="pixel-x")
+        y = gr.Number(0, label="y of the pixel (Enter applies)", precision=0, min_width=140, elem_id="pixel-y")
+    pixel_error = message("pixel-error")
+    attention = html("attention")
     gr.Markdown("### Feature maps\nThe first three principal components of each map, as red, green and blue.")
     maps = html("maps")
 
@@ -73,19 +79,42 @@ def build(sources: Sources) -> Start:
     def take_upload(path: Any, label: str) -> tuple[Any, ...]:
         return (gr.skip(),) * len(results) if path is None else look(label, read_upload(path))
 
+    def look_from(found: Seen | None, column: float | None, row: float | None) -> tuple[str]:
+        if found is None or row is None or column is None:
+            raise HexavitError("choose an image and a pixel first")
+        return (figures(attention_from(found, int(row), int(column)), "large"),)
+
+    def look_from_middle(found: Seen | None) -> tuple[Any, ...]:
+        if found is None:
+            raise HexavitError("choose an image first")
+        row, column = (side // 2 for side in found.size)
+        return (column, row, *look_from(found, column, row))
+
+    def click(found: Seen | None, _: str, where: Any) -> tuple[Any, ...]:
+        if found is None:
+            raise HexavitError("choose an image first")
+        row, column = found.pixel(where[0], where[1])
+        return (column, row, *look_from(found, column, row))
+
     results = [picture, seen, weights, shown, classes, maps]
-    start = Start(guarded(choose_model, 9), [model, picture], [error, remark, *results, samples, gallery], HEAVY)
-    model.input(start.function, start.inputs, start.outputs, **HEAVY)
-    upload.change(guarded(take_upload, 6), [upload, model], [error, *results], **HEAVY)
-    gallery.select(_with_event(guarded(choose_sample, 6)), [samples, model], [error, *results], **HEAVY)
+    start = Start(
+        guarded(choose_model, 9), [model, picture], [error, remark, *results, samples, gallery], HEAVY,
+        Start(guarded(look_from_middle, 3), [seen], [pixel_error, x, y, attention], HEAVY),
+    )  # fmt: skip
+    start.listen(model.input)
+    start.then(upload.change(guarded(take_upload, 6), [upload, model], [error, *results], **HEAVY))
+    start.then(gallery.select(_with_event(guarded(choose_sample, 6)), [samples, model], [error, *results], **HEAVY))
+    shown.select(_with_event(guarded(click, 3)), [seen, model], [pixel_error, x, y, attention], **HEAVY)
+    for number in (x, y):
+        number.submit(guarded(look_from, 1), [seen, x, y], [pixel_error, attention], **HEAVY)
     return start
 
 
 def _with_event(function: Any) -> Any:
-    """Gradio passes an event to an argument by its annotation, which wrappers hide."""
+    """A function of two inputs and what was selected. Gradio finds the argument of an event by its annotation."""
 
-    def run(*values: Any, event: gr.SelectData) -> Any:
-        return function(*values, event.index)
+    def run(first: Any, second: Any, event: gr.SelectData) -> Any:
+        return function(first, second, event.index)
 
     return run
 
