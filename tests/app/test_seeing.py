@@ -1,12 +1,14 @@
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tests.using import trained
 
 from hexavit.app.pictures import photographs, run_images
-from hexavit.app.seeing import SIDE, principal_colours, see
+from hexavit.app.seeing import SIDE, attention_from, depends_on, principal_colours, see
 from hexavit.app.sources import Sources
 from hexavit.errors import HexavitError
+from hexavit.explain import attribute
 from hexavit.inference import predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,6 +44,39 @@ def test_a_click_is_a_pixel_of_the_input() -> None:
     assert found.pixel(SIDE - 1, 0) == (0, 31)
     assert found.pixel(SIDE / 2, SIDE / 4) == (8, 16)
     assert found.pixel(10 * SIDE, -5) == (0, 31)
+
+
+def test_attention_has_a_map_for_each_stage_with_the_pixel_in_it() -> None:
+    found = see(Sources().load("cvt_nano"), photographs()["china"])
+    pictures = attention_from(found, 8, 24)
+    assert [words.partition(":")[0] for _, words in pictures] == [
+        "stage 0, block 0",
+        "stage 1, block 0",
+        "stage 2, block 1",
+    ]
+    x, y = 24.5 * SIDE / 32, 8.5 * SIDE / 32
+    ring = (round(x + SIDE / 40) - 1, round(y))
+    assert all(picture.getpixel(ring) == (0, 255, 255) for picture, _ in pictures)
+    with pytest.raises(HexavitError, match="there is no pixel"):
+        attention_from(found, 40, 0)
+
+
+def test_an_unknown_method_is_an_error() -> None:
+    found = see(Sources().load("cvt_nano"), photographs()["china"])
+    with pytest.raises(HexavitError, match="there is no method"):
+        depends_on(found, "guess", None)
+
+
+def test_grad_cam_is_that_of_explain() -> None:
+    found = see(Sources().load("cvt_nano"), photographs()["china"])
+    model = found.shown.loaded.model
+    expected = attribute(model, found.image[0], "gradcam", target=found.indices[1])
+    ((picture, words),) = depends_on(found, "gradcam", found.indices[1])
+    assert words == f"gradcam, {found.classes[1][0]}"
+    row, column = np.unravel_index(expected.pixels().argmax(), expected.image_size)
+    brightest = np.asarray(picture).astype(int).sum(axis=2)
+    scale = SIDE // 32
+    assert brightest[row * scale + scale // 2, column * scale + scale // 2] > brightest.mean()
 
 
 def test_principal_colours_separate_two_areas() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hexavit.app.sources import ShownModel
 from hexavit.errors import HexavitError
-from hexavit.explain import attention_maps
+from hexavit.explain import attention_maps, attribute, overlay
 from hexavit.images.contact_sheet import input_as_picture
 from hexavit.images.multichannel import Picture
 
@@ -31,7 +31,7 @@ class Seen:
         image: its input (1, C, H, W), normalised.
         picture: the input as a picture; its longer side has `SIDE` pixels.
         classes: names with probabilities, most probable first.
-        top: index of the most probable class.
+        indices: of these classes.
         maps: pictures of feature maps, each with a sentence.
     """
 
@@ -39,7 +39,7 @@ class Seen:
     image: Tensor
     picture: Image.Image
     classes: tuple[tuple[str, float], ...]
-    top: int
+    indices: tuple[int, ...]
     maps: tuple[tuple[Image.Image, str], ...]
 
     @property
@@ -54,7 +54,7 @@ class Seen:
         return min(max(row, 0), height - 1), min(max(column, 0), width - 1)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def see(shown: ShownModel, image: Picture, *, top: int = 5) -> Seen:
     """Run a model on one image.
 
@@ -70,8 +70,7 @@ def see(shown: ShownModel, image: Picture, *, top: int = 5) -> Seen:
         (loaded.classes[i], value) for i, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     )
     picture = enlarged(input_as_picture(batch[0], spec))
-    index = best.indices.tolist()[0] if classes else 0
-    return Seen(shown, batch, picture, classes, index, tuple(_feature_maps(model, batch)))
+    return Seen(shown, batch, picture, classes, tuple(best.indices.tolist()), tuple(_feature_maps(model, batch)))
 
 
 def attention_from(seen: Seen, row: int, column: int) -> list[tuple[Image.Image, str]]:
@@ -93,20 +92,26 @@ def attention_from(seen: Seen, row: int, column: int) -> list[tuple[Image.Image,
         elsewhere = float(each.extra.sum() + each.padding.sum())
         words = f"stage {each.stage}, block {each.block}: {height} x {width} cells"
         words += f"; {elsewhere:.0%} on extra tokens or padding" if elsewhere > 0.005 else ""
-        picture = over(seen.picture, each.cells[0])
+        picture = enlarged(overlay(seen.picture, each.pixels()[0]))
         pictures.append((_with_point(picture, row, column, seen.size), words))
     return pictures
 
 
-def over(picture: Image.Image, cells: NDArray[np.float32]) -> Image.Image:
-    """A map (h, w) over the input, from dark (least) to yellow (most); negative values are drawn as 0."""
-    from matplotlib import colormaps
+def depends_on(seen: Seen, method: str, target: int | None) -> list[tuple[Image.Image, str]]:
+    """What a prediction depends on, over the input.
 
-    values = np.clip(cells, 0, None)
-    values = values / max(float(values.max()), 1e-30)
-    colours = Image.fromarray((colormaps["inferno"](values)[..., :3] * 255).astype(np.uint8))
-    grey = picture.convert("L").convert("RGB")
-    return Image.blend(grey, colours.resize(grey.size, Image.Resampling.NEAREST), 0.65)
+    Args:
+        seen: the image and the model.
+        method: a key of `hexavit.explain.METHODS`.
+        target: index of the class; None for the most probable.
+
+    Raises:
+        HexavitError: an unknown method or class, or a library that is not installed.
+    """
+    target = seen.indices[0] if target is None else target
+    found = attribute(seen.shown.loaded.model, seen.image[0], method, target=target)
+    words = method if found.target is None else f"{method}, {seen.shown.loaded.classes[target]}"
+    return [(enlarged(overlay(seen.picture, found.pixels())), words)]
 
 
 def _with_point(picture: Image.Image, row: int, column: int, size: tuple[int, int]) -> Image.Image:

@@ -99,4 +99,5 @@ class Start:
     def then(self, listener: Any) -> None:
         """Fill what is next after a listener."""
         if self.next is not None:
-            listener.then(self.next.function, self.next.inputs, self.next.outputs, **self.next.options)
+            following = self.next
+            following.then(listener.then(following.function, following.inputs, following.outputs, **following.options))

@@ -8,10 +8,11 @@ import gradio as gr
 
 from hexavit.app.markup import bars, figures, note
 from hexavit.app.pictures import photographs, read_upload, run_images
-from hexavit.app.seeing import Seen, attention_from, see
+from hexavit.app.seeing import Seen, attention_from, depends_on, see
 from hexavit.app.sources import Sources
 from hexavit.app.views.events import HEAVY, Start, guarded, html, message, message_update
 from hexavit.errors import HexavitError
+from hexavit.explain import METHODS
 from hexavit.images.decode import to_rgb_for_display
 from hexavit.images.multichannel import Picture
 
@@ -47,6 +48,12 @@ def build(sources: Sources) -> Start:
         with gr.Column(scale=2, min_width=280):
             gr.Markdown("**Classes** with their certainty")
             classes = html("classes")
+            gr.Markdown("**What the prediction depends on**")
+            with gr.Row():
+                method = gr.Dropdown(list(METHODS), value="gradcam", label="Method", min_width=120, elem_id="method")
+                target = gr.Dropdown([], label="Class", min_width=120, elem_id="target")
+            cam_error = message("cam-error")
+            cam = html("cam")
     gr.Markdown("### Attention\nWhere the pixel looks: the last attention of each stage, mean over heads.")
     with gr.Row():
         x = gr.Number(0, label="x of the pixel (Enter applies)", precision=0, min_width=140, elem_id="pixel-x")
@@ -90,6 +97,17 @@ def build(sources: Sources) -> Start:
         row, column = (side // 2 for side in found.size)
         return (column, row, *look_from(found, column, row))
 
+    def explain(found: Seen | None, name: str, index: int | None) -> tuple[str]:
+        if found is None:
+            raise HexavitError("choose an image first")
+        return (figures(depends_on(found, name, index), "large"),)
+
+    def explain_first(found: Seen | None, name: str) -> tuple[Any, ...]:
+        if found is None:
+            raise HexavitError("choose an image first")
+        menu = [(label, index) for (label, _), index in zip(found.classes, found.indices, strict=True)]
+        return (gr.update(choices=menu, value=found.indices[0]), *explain(found, name, None))
+
     def click(found: Seen | None, _: str, where: Any) -> tuple[Any, ...]:
         if found is None:
             raise HexavitError("choose an image first")
@@ -97,14 +115,16 @@ def build(sources: Sources) -> Start:
         return (column, row, *look_from(found, column, row))
 
     results = [picture, seen, weights, shown, classes, maps]
-    start = Start(
-        guarded(choose_model, 9), [model, picture], [error, remark, *results, samples, gallery], HEAVY,
-        Start(guarded(look_from_middle, 3), [seen], [pixel_error, x, y, attention], HEAVY),
-    )  # fmt: skip
+    last = Start(guarded(explain_first, 2), [seen, method], [cam_error, target, cam], HEAVY)
+    after = Start(guarded(look_from_middle, 3), [seen], [pixel_error, x, y, attention], HEAVY, last)
+    outputs = [error, remark, *results, samples, gallery]
+    start = Start(guarded(choose_model, 9), [model, picture], outputs, HEAVY, after)
     start.listen(model.input)
     start.then(upload.change(guarded(take_upload, 6), [upload, model], [error, *results], **HEAVY))
     start.then(gallery.select(_with_event(guarded(choose_sample, 6)), [samples, model], [error, *results], **HEAVY))
     shown.select(_with_event(guarded(click, 3)), [seen, model], [pixel_error, x, y, attention], **HEAVY)
+    for menu in (method, target):
+        menu.input(guarded(explain, 1), [seen, method, target], [cam_error, cam], **HEAVY)
     for number in (x, y):
         number.submit(guarded(look_from, 1), [seen, x, y], [pixel_error, attention], **HEAVY)
     return start
