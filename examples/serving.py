@@ -19,6 +19,8 @@ import base64
 import binascii
 import io
 import json
+import os
+import signal
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -206,6 +208,18 @@ def make_server(source: str, asked: argparse.Namespace) -> litserve.LitServer:
     )
 
 
+def _stop_at_sigterm() -> None:
+    """End all processes of the server after a SIGTERM, too: LitServe does so after an interrupt alone."""
+    own = os.getpid()
+
+    def stop(*_: object) -> None:
+        if os.getpid() == own:
+            raise KeyboardInterrupt
+        os._exit(143)  # a process that was forked from this one
+
+    signal.signal(signal.SIGTERM, stop)
+
+
 def main() -> None:
     """Serve until a signal."""
     parser = argparse.ArgumentParser(description="Serve a classifier over HTTP.")
@@ -221,6 +235,7 @@ def main() -> None:
     parser.add_argument("--max-requests", type=int, default=64, help="requests at once; more get the status 503")
     parser.add_argument("--upload-seconds", type=float, default=30.0, help="time for a request to arrive")
     asked = parser.parse_args()
+    _stop_at_sigterm()
     server = make_server(asked.source, asked)
     server.run(
         host=asked.host,

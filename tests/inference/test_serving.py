@@ -2,11 +2,13 @@
 
 import asyncio
 import base64
+import contextlib
 import importlib.util
 import io
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -188,6 +190,17 @@ def resident(process: int) -> int:
     return own + sum(resident(int(each)) for each in below)
 
 
+def members(group: int) -> list[int]:
+    """The processes of a group that have not ended."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, of_group = place.read_text().rpartition(")")[2].split()[:3]
+            if int(of_group) == group and state != "Z":
+                found.append(int(place.parent.name))
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from Linux's /proc")
 def test_sixteen_clients_and_hostile_ones() -> None:
@@ -196,7 +209,7 @@ def test_sixteen_clients_and_hostile_ones() -> None:
         port = free.getsockname()[1]
     limits = ["--max-bytes", str(LIMIT), "--max-pixels", "10000000", "--engine", "torch"]
     call = [sys.executable, str(EXAMPLE), str(trained().path), "--port", str(port), *limits]
-    server = subprocess.Popen(call, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    server = subprocess.Popen(call, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)
     try:
         for _ in range(600):
             try:
@@ -228,9 +241,16 @@ def test_sixteen_clients_and_hostile_ones() -> None:
             assert resident(server.pid) - before < 200 * 2**20
         assert request(port, *form(png()))[0] == 200
         assert server.poll() is None
-    finally:
         server.terminate()
-        server.wait(60)
+        server.wait(120)
+        for _ in range(100):
+            if not members(server.pid):
+                break
+            time.sleep(0.2)
+        assert members(server.pid) == []
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
 
 
 def test_the_image_is_built_from_files_that_are_there() -> None:
