@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hexavit.data import Source, open_source
 from hexavit.errors import DataError, HexavitError, RunError
+from hexavit.evaluation.run_split import choose_part
 from hexavit.export import export_model
 from hexavit.export.description import ExportDescription
 from hexavit.export.export import written_whole
@@ -100,8 +101,8 @@ def export_int8(
     Args:
         loaded: the model.
         path: the `.onnx` or `.xml` file to write.
-        calibrate: a data set as in ``hexavit train``, or a folder of images without labels. Parts named ``train`` or
-            ``val`` calibrate, others are compared.
+        calibrate: a data set as in ``hexavit train``, or a folder of images without labels. The images that `evaluate`
+            takes are compared, others calibrate.
         overwrite: replace a file that is there.
         options: of :func:`hexavit.export_model`: `dynamic`, `img_size`.
 
@@ -150,7 +151,7 @@ class _Data:
     """Images, with the labels that are classes of the model."""
 
     def __init__(self, given: str, loaded: LoadedModel) -> None:
-        self._given, self._spec = given, loaded.input_spec
+        self._given, self._record = given, loaded.split
         self._numbers = {**loaded.synonyms, **{name: i for i, name in enumerate(loaded.classes)}}
         self._source: Source | None = None
         self._files: list[Path] = []
@@ -168,18 +169,32 @@ class _Data:
         )
 
     def split(self) -> tuple[list[int], list[int]]:
-        """Numbers of the images that calibrate, and of those that are compared."""
-        parts = self._source.parts if self._source is not None else {}
+        """Numbers of the images that calibrate, and of those that are compared.
+
+        Raises:
+            DataError: there are no images.
+        """
         count = len(self._files) if self._source is None else len(self._source.names)
-        tested = set(parts.get("test", parts.get("val", ())))
+        if not count:
+            raise DataError(f"{self._given}: there are no images to calibrate on")
         every = list(range(count))
         random.Random(0).shuffle(every)
-        calibrating = [n for n in every if n not in tested][: min(CALIBRATION, max(1, count // 2))]
+        evaluated = set(self._evaluated())
+        others = [number for number in every if number not in evaluated]
+        calibrating = (others or every)[: min(CALIBRATION, max(1, count // 2))]
         used = set(calibrating)
-        compared = [n for n in every if (n in tested if tested else n not in used)][:EVALUATION]
-        if not every:
-            raise DataError(f"{self._given}: there are no images to calibrate on")
+        compared = [n for n in every if n not in used and (n in evaluated or not evaluated)][:EVALUATION]
         return calibrating, compared or calibrating
+
+    def _evaluated(self) -> Sequence[int]:
+        """The images that `hexavit evaluate` takes, if these are not all."""
+        if self._source is None:
+            return ()
+        try:
+            chosen = choose_part(self._record, self._source, "auto")
+        except DataError:  # all are training images of the run
+            return ()
+        return chosen.numbers if len(chosen.numbers) < len(self._source.names) else ()
 
     def batches(self, numbers: Sequence[int], about: ExportDescription, size: int) -> Iterator[NDArray[np.float32]]:
         """Normalised images (size, C, H, W); the last batch may be smaller."""

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,13 +51,21 @@ def write(program: ExportedProgram, path: Path, about: ExportDescription, *, aot
     Raises:
         HexavitError: the format cannot hold the program.
     """
-    if path.suffix == ".pt2":
-        _write_program(program, path, about, aot)
-    else:
-        {".onnx": _write_onnx, ".xml": _write_openvino}[path.suffix](program, path, about)
+    try:
+        if path.suffix == ".pt2":
+            _write_program(program, path, about, aot)
+        else:
+            {".onnx": _write_onnx, ".xml": _write_openvino}[path.suffix](program, path, about)
+    except (HexavitError, OSError):
+        raise
+    except Exception as error:  # exporters raise many types
+        reason = " ".join(str(error).split())[:300]
+        raise HexavitError(f"{about.model or 'this model'} cannot be written as {path.suffix} ({reason})") from error
 
 
 def _write_onnx(program: ExportedProgram, path: Path, about: ExportDescription) -> None:
+    for package in ("onnx", "onnxscript"):
+        require(package, "onnx")
     weights = sum(t.numel() * t.element_size() for t in (*program.state_dict.values(), *program.constants.values()))
     if weights >= _ONNX_LIMIT:
         raise HexavitError(
@@ -74,8 +83,12 @@ def _write_onnx(program: ExportedProgram, path: Path, about: ExportDescription) 
 
 def _write_openvino(program: ExportedProgram, path: Path, about: ExportDescription) -> None:
     openvino = require("openvino", "openvino")
-    with quiet():
-        model = openvino.convert_model(program)
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        try:
+            model = openvino.convert_model(program)
+        except openvino.frontend.OpConversionFailure:  # arithmetic on sizes that it reads from ONNX alone
+            _write_onnx(program, Path(folder) / "model.onnx", about)
+            model = openvino.convert_model(f"{folder}/model.onnx")
     model.inputs[0].get_tensor().set_names({about.input})
     model.outputs[0].get_tensor().set_names({about.output})
     save_openvino(model, path, about)
@@ -137,12 +150,14 @@ def open_run(path: Path, about: ExportDescription, *, aot: bool = False) -> Run:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without the notes of exporters on their own operators, which a user cannot act on."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.utils.cpp_extension")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
