@@ -186,8 +186,17 @@ def test_the_loopback_interface_alone(address: str) -> None:
 def test_a_port_that_is_taken_is_an_error() -> None:
     with bound(0) as listening:
         again = bound(listening.getsockname()[1])
-        with pytest.raises(HexavitError, match=r"is free on 127\.0\.0\.1 .*: another program has it"):
+        with pytest.raises(HexavitError, match=r"is not free on 127\.0\.0\.1 .*: choose another with --port"):
             again.__enter__()
+
+
+@needs_gradio
+@pytest.mark.slow
+def test_uploads_are_removed_at_the_end() -> None:
+    with served("cvt_nano") as address:
+        (path,) = json.loads(upload(address, "a.jpg", jpeg())[1])
+        assert Path(path).is_file()
+    assert not Path(path).parent.parent.exists()
 
 
 @pytest.mark.slow

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,7 +60,15 @@ def serve(given: Sequence[str | Path] = (), *, port: int | None = None, open_bro
             import webbrowser
 
             webbrowser.open(address)
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on")).run(sockets=[listening])
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _exit)  # uvicorn raises the signal again; without this, uploads would stay
+        # An open page keeps a connection, which is cut after a second; uvicorn would log that as an error.
+        config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _exit(*_: object) -> None:
+    sys.exit(143)
 
 
 @contextmanager
@@ -78,9 +89,8 @@ def bound(port: int | None) -> Iterator[socket.socket]:
             except (OSError, OverflowError) as error:
                 reason = error
         else:
-            which = f"no port from {PORT} to {PORT + _TRIED - 1}" if port is None else f"port {port} not"
-            hint = "another program has it; choose one with --port"
-            raise HexavitError(f"{which} is free on {HOST} ({reason}): {hint}") from reason
+            which = f"no port from {PORT} to {PORT + _TRIED - 1} is" if port is None else f"port {port} is not"
+            raise HexavitError(f"{which} free on {HOST} ({reason}): choose another with --port") from reason
         yield listening
     finally:
         listening.close()
