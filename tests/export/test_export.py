@@ -58,7 +58,7 @@ def test_float16_weights_halve_the_file(ending: str, tmp_path: Path) -> None:
     wide = LoadedModel(hexavit.create_model("deit_nano", num_classes=5), tuple("abcde"), loaded().input_spec, "best")
     sizes = {half: export_model(wide, tmp_path / f"{half}{ending}", half=half).bytes for half in (False, True)}
     matrices = sum(p.numel() for p in wide.model.parameters() if p.ndim > 1)
-    assert sizes[False] - sizes[True] > 0.9 * 2 * matrices  # the graph itself is not halved
+    assert sizes[False] - sizes[True] > 0.8 * 2 * matrices  # the graph gets larger by casts
     assert read_description(tmp_path / f"True{ending}").precision == "float16"
 
 
