@@ -5,8 +5,8 @@
 Scenes are 64 x 64 grey images of noise and bars with one handwritten digit of 24 x 24 pixels (scikit-learn's) at a
 random place; the class is the digit, so the evidence is known. A small model of each family is trained on them, from
 digits that no test scene has. The table has the share of each map's positive part inside the digit's square, in the
-mean over correctly classified test scenes; an even map has 14 %. Each family takes about a minute of
-one core.
+mean over correctly classified test scenes; an even map has 14 %. Each family takes one to two
+minutes of one core.
 """
 
 from __future__ import annotations
