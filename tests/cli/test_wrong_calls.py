@@ -14,7 +14,7 @@ WRONG = {
     "train --epocs 3": "hexavit train has no option '--epocs': did you mean '--epochs'?",
     "train --epochs ten": "--epochs takes a whole number, not 'ten'",
     "train --epochs": "--epochs needs a value",
-    "train --augment much": "--augment takes one of auto, none, shift, flip, crop, rand, not 'much'",
+    "train --augment much": "--augment takes one of auto, none, mirror, shift, flip, crop, rand, not 'much'",
     "train --model cvt_nano": "training needs data: pass --data",
     "train --model cvt_nano --data digits --lr -1": "lr is above 0, not -1.0",
     "train --model cvt_nan --data digits --out OUT": "there is no model 'cvt_nan': did you mean 'cvt_nano'?",

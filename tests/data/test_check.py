@@ -135,7 +135,7 @@ def test_the_sheet_shows_the_augmentation_that_train_chooses(tmp_path: Path, mon
     assert main(["data", "check", data, "--sheet", str(tmp_path / "a.png")]) == 0
     config, _ = choose_settings(gather_facts({"data": data}), {"data": data})
     assert drawn == {"augment": config.augment, "magnitude": config.magnitude, "erasing": config.erasing}
-    assert drawn["augment"] == "flip"  # small images: light augmentation, not the data's own RandAugment
+    assert drawn["augment"] == "mirror"  # small images: light augmentation, not the data's own RandAugment
     assert main(["data", "check", data, "--sheet", str(tmp_path / "b.png"), "--augment", "rand"]) == 0
     assert drawn["augment"] == "rand"
 

@@ -105,7 +105,8 @@ def test_sixteen_bits_a_colour_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["LAB", "YCbCr", "RGBX", "CMYK", "1", "LA", "I;16B"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_modes_of_tiff_become_the_requested_channels(tmp_path: Path, mode: str, channels: int) -> None:
-    Image.new(mode, (6, 6)).save(tmp_path / "a.tif")
+    # Pillow 12.3 writes YCbCr without compression as a file that it cannot read.
+    Image.new(mode, (6, 6)).save(tmp_path / "a.tif", compression="tiff_lzw" if mode == "YCbCr" else None)
     assert len(to_channels(read_image(tmp_path / "a.tif"), channels).getbands()) == channels
 
 

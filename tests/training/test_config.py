@@ -35,7 +35,7 @@ def test_a_number_without_a_point_is_read_as_one(tmp_path: Path) -> None:
         ({"epochs": True}, "epochs is a whole number, not True"),
         ({"lr": "fast"}, "lr is a number, not 'fast'"),
         ({"img_size": [1, 2, 3]}, "img_size is one whole number or two, not [1, 2, 3]"),
-        ({"augment": "much"}, "augment is one of auto, none, shift, flip, crop, rand, not 'much'"),
+        ({"augment": "much"}, "augment is one of auto, none, mirror, shift, flip, crop, rand, not 'much'"),
         ({"overrides": "head=pool"}, "overrides is a list of text, not 'head=pool'"),
         ({"model": None}, "model is text, not None"),
         ({"epochs": 0}, "epochs is at least 1, not 0"),
