@@ -84,11 +84,12 @@ def _write_onnx(program: ExportedProgram, path: Path, about: ExportDescription) 
 def _write_openvino(program: ExportedProgram, path: Path, about: ExportDescription) -> None:
     openvino = require("openvino", "openvino")
     with quiet(), tempfile.TemporaryDirectory() as folder:
-        try:
-            model = openvino.convert_model(program)
-        except openvino.frontend.OpConversionFailure:  # arithmetic on sizes that it reads from ONNX alone
+        if "size" in about.dynamic:
+            # Its PyTorch frontend lacks powers of sizes, and resizes tables to smaller grids by other weights.
             _write_onnx(program, Path(folder) / "model.onnx", about)
             model = openvino.convert_model(f"{folder}/model.onnx")
+        else:
+            model = openvino.convert_model(program)
     model.inputs[0].get_tensor().set_names({about.input})
     model.outputs[0].get_tensor().set_names({about.output})
     save_openvino(model, path, about)
