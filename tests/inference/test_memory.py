@@ -53,6 +53,7 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory
 
 
 @LINUX
+@pytest.mark.slow
 def test_it_is_flat() -> None:
     from tests.using import trained
 
