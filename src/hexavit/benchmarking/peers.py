@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import hexavit
 from hexavit.errors import HexavitError
-from hexavit.models import LAYOUTS, list_models, model_entry
+from hexavit.models import LAYOUTS, list_models, model_entry, resolve
 
 OURS = "hexavit"
 
@@ -48,10 +48,9 @@ def from_timm(name: str, size: tuple[int, int]) -> nn.Module:
 def from_transformers(name: str, size: tuple[int, int]) -> nn.Module:
     """transformers' model, from the configuration that hexavit writes when it converts weights."""
     transformers: Any = import_module("transformers")  # a package of the user's own
-    architecture = hexavit.create_model(name, img_size=size).architecture
     layout = next(each for each in LAYOUTS if each.config and each.family == model_entry(name).family)
     assert layout.config is not None
-    config = layout.config(architecture)
+    config = layout.config(resolve(name, img_size=size))
     (kind,) = config.pop("architectures")
     made: Any = getattr(transformers, kind)(transformers.AutoConfig.for_model(config.pop("model_type"), **config))
     return LogitsOnly(made)

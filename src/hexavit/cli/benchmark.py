@@ -10,7 +10,6 @@ Examples:
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 from argparse import Namespace
@@ -141,6 +140,7 @@ def _check(args: Namespace, engines: tuple[str, ...]) -> None:
     import torch
 
     from hexavit.benchmarking.engines import DTYPES, OF_CPU, TRAINING
+    from hexavit.inference.engines import check_engine
 
     if args.rounds < 1 or (args.threads is not None and args.threads < 1):
         raise UsageError("--rounds and --threads are at least 1")
@@ -155,8 +155,5 @@ def _check(args: Namespace, engines: tuple[str, ...]) -> None:
             raise UsageError(f"--train is measured with the engines {' and '.join(TRAINING)}, not {engine}")
         if engine in OF_CPU and (args.device, args.dtype) != ("cpu", "float32"):
             raise UsageError(f"the engine {engine} is measured with --device cpu and --dtype float32 alone")
-        if engine in ("onnxruntime", "openvino") and importlib.util.find_spec(engine) is None:
-            raise UsageError(f"the engine {engine} is not installed: pip install 'hexavit[{_EXTRAS[engine]}]'")
-
-
-_EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
+        if engine in ("onnxruntime", "openvino"):
+            check_engine(engine)

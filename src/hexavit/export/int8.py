@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hexavit.errors import HexavitError
 from hexavit.export.description import KEY, ExportDescription, read_description, require
 from hexavit.export.writers import Run, quiet, save_openvino
+from hexavit.profiling.measure import interleaved
 
 _DOT_PRODUCTS = re.compile(r"\b(avx512_vnni|avx_vnni|avx_vnni_int8|amx_int8|asimddp|i8mm)\b")
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -108,11 +109,5 @@ def has_dot_products() -> bool | None:
 
 def images_per_second(runs: Sequence[Run], batch: NDArray[np.float32]) -> list[float]:
     """Images per second of each function, measured in turn: the median of seven calls after a warm-up."""
-    found: list[list[float]] = [[] for _ in runs]
-    for i in range(_ROUNDS + 1):
-        for run, seconds in zip(runs, found, strict=True):
-            begun = time.perf_counter()
-            run(batch)
-            if i:
-                seconds.append(time.perf_counter() - begun)
-    return [len(batch) / median(seconds) for seconds in found]
+    seconds = interleaved({str(number): partial(run, batch) for number, run in enumerate(runs)}, _ROUNDS)
+    return [len(batch) / median(each) for each in seconds.values()]
