@@ -124,6 +124,17 @@ def test_a_failed_export_is_not_tried_again(
     assert "error: the exported file differs from PyTorch" in capsys.readouterr().err
 
 
+def test_a_missing_package_is_not_remembered_as_a_failed_export(
+    exports: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as missing:
+        missing.setitem(sys.modules, "onnxscript", None)
+        with pytest.raises(HexavitError, match=r"^onnxscript is not installed: pip install 'hexavit\[onnx\]'$"):
+            hexavit.load_predictor(trained().path, engine="onnxruntime")
+    assert hexavit.load_predictor(trained().path, engine="onnxruntime").engine == "onnxruntime"
+    assert len(exports) == 1
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(exports: list[Path], tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     found = hexavit.load_predictor(trained().path)

@@ -13,14 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hexavit
+from hexavit.export.writers import open_run
 
 Run = Callable[[], object]
 
 ENGINES = ("torch", "optimize", "compile", "onnxruntime", "openvino")
-"""`torch` is the plain model, `optimize` is `hexavit.optimize`, `compile` is `torch.compile`; the others run the model
-exported to ONNX."""
+"""`torch` is the plain model, `optimize` is `hexavit.optimize`, `compile` is `torch.compile`; the others run a file: of
+hexavit's models the one of `hexavit.export_model`, of others the one of `torch.onnx.export`."""
+FILES = {"onnxruntime": ".onnx", "openvino": ".xml"}
 TRAINING = ("torch", "compile")
-OF_CPU = ("optimize", "onnxruntime", "openvino")
+OF_CPU = ("optimize", *FILES)
 """Engines that are measured on CPUs in float32 alone."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -28,7 +30,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def inference(model: nn.Module, images: Tensor, engine: str, threads: int) -> Run:
     """A forward pass of a batch."""
     model.eval()
-    if engine in ("onnxruntime", "openvino"):
+    if engine in FILES:
         return _exported(model, images, engine, threads)
     if engine == "optimize":
         if not isinstance(model, hexavit.Backbone):
@@ -71,18 +73,24 @@ def _finished(outputs: object, images: Tensor) -> object:
 
 
 def _exported(model: nn.Module, images: Tensor, engine: str, threads: int) -> Run:
+    """A forward pass of the file that `hexavit.export_model` writes, or of a peer's model written as ONNX."""
+    inputs = images.numpy()
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        path = Path(folder) / "model.onnx"
-        torch.onnx.export(model, (images,), path, dynamo=True, input_names=["image"], verbose=False)
-        inputs = images.numpy()
+        path = Path(folder) / f"model{FILES[engine]}"
+        if isinstance(model, hexavit.Backbone):
+            report = hexavit.export_model(model, path, img_size=(images.shape[2], images.shape[3]))
+            run = open_run(path, report.description)
+            return lambda: run(inputs)
+        onnx = path.with_suffix(".onnx")
+        torch.onnx.export(model, (images,), onnx, dynamo=True, input_names=["image"], verbose=False)
         if engine == "onnxruntime":
             onnxruntime: Any = import_module("onnxruntime")  # neither of the two has types
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads
-            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            return lambda: session.run(None, {"image": inputs})
+            session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+            return lambda: session.run(None, {"image": inputs})[0]
         openvino: Any = import_module("openvino")
         compiled = openvino.Core().compile_model(
-            openvino.convert_model(path), "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+            openvino.convert_model(onnx), "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
         )
-    return lambda: compiled(inputs)
+    return lambda: compiled(inputs)[0]

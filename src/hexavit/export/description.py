@@ -185,7 +185,7 @@ def require(module: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        raise HexavitError(f"{module} is not installed; install it with pip install 'hexavit[{extra}]'") from None
+        raise HexavitError(f"{module} is not installed: pip install 'hexavit[{extra}]'") from None
 
 
 def _of_onnx(path: Path) -> str | None:

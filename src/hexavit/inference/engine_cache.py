@@ -13,8 +13,9 @@ from filelock import FileLock, Timeout
 
 import hexavit
 from hexavit.errors import HexavitError, RunError
+from hexavit.export.writers import check_installed
 from hexavit.inference.checksum import model_checksum
-from hexavit.inference.engines import EngineName, import_engine
+from hexavit.inference.engines import EngineName
 from hexavit.inference.load_model import LoadedModel
 
 CACHE = "HEXAVIT_CACHE"
@@ -50,10 +51,10 @@ def cached_export(loaded: LoadedModel, engine: EngineName, *, features: bool, ma
         The path, or None for a model that is not in the cache if `make` is False.
 
     Raises:
-        HexavitError: the engine is not installed, the model cannot be exported or fails the check after it, or the
-            folder cannot be written.
+        HexavitError: a package of the engine is not installed, the model cannot be exported or fails the check after
+            it, or the folder cannot be written.
     """
-    import_engine(engine)
+    check_installed(_SUFFIXES[engine])
     folder = cache_folder() / "engines"
     if not make and not folder.is_dir():  # saves the checksum
         return None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hexavit.errors import HexavitError
+from hexavit.export.description import require
 from hexavit.images.preprocess import InputSpec
 from hexavit.inference.outputs import Outputs
 
@@ -55,11 +56,7 @@ def import_engine(engine: EngineName) -> Any:
     Raises:
         HexavitError: it is not installed.
     """
-    try:
-        return import_module(engine)
-    except ImportError as error:
-        extra = _EXTRAS[engine]
-        raise HexavitError(f"{TITLES[engine]} is not installed: pip install 'hexavit[{extra}]'") from error
+    return require(engine, _EXTRAS[engine])
 
 
 def title(engine: EngineName) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from hexavit.images.multichannel import MultichannelImage, Picture, from_array
 from hexavit.images.prefetch import cores, work_ahead
 from hexavit.images.preprocess import Transform, stacked
 from hexavit.inference.acceleration import FROM_IMAGES, optimized
-from hexavit.inference.checksum import model_checksum
 from hexavit.inference.device import Device, pick_device
 from hexavit.inference.engines import (
     AUTO,
@@ -35,15 +34,14 @@ from hexavit.inference.engines import (
     title,
 )
 from hexavit.inference.exported_file import OpenFile, is_exported
-from hexavit.inference.load_model import LoadedModel, ModelSource, as_loaded, load_model
+from hexavit.inference.load_model import ModelSource, as_loaded, load_model
 from hexavit.inference.model_info import ModelInfo
+from hexavit.inference.open_model import OpenModel, Wanted
 from hexavit.inference.outputs import Outputs, Prediction, predictions
 from hexavit.run_paths import Weights
 
 Input = str | Path | Image.Image | NDArray[Any] | MultichannelImage
 """An image file, a Pillow image, or an array (H, W) or (H, W, C)."""
-Wanted = Literal["classes", "features", "both"]
-"""What is to be computed; an engine other than PyTorch computes one of them."""
 Notify = Callable[[str], None]
 """Called with each sentence about the engine that the user should read."""
 
@@ -264,67 +262,6 @@ class Predictor:
             if self._engine is None:
                 self._engine = self._opener()
             return self._engine
-
-
-class OpenModel:
-    """Opens a model in PyTorch.
-
-    Args:
-        loaded: the model.
-        device: where it computes.
-        wanted: the outputs for which another engine may take its place; None for PyTorch alone.
-        reload: loads it again in another process; None to send the weights there.
-    """
-
-    engine: EngineName = "torch"
-    preprocesses = False
-
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        device: torch.device,
-        wanted: Wanted | None = None,
-        reload: Callable[[], LoadedModel] | None = None,
-    ) -> None:
-        self.device, self.wanted = device, wanted
-        self._loaded: LoadedModel | None = loaded
-        self._reload = reload
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_loaded": self._loaded if self._reload is None else None}
-
-    def __call__(self) -> TorchEngine:
-        loaded = self.loaded()
-        return TorchEngine(loaded.model.to(self.device), loaded.input_spec, self.device)
-
-    def loaded(self) -> LoadedModel:
-        """The model, loaded again if need be."""
-        if self._loaded is None:
-            assert self._reload is not None  # else it was sent
-            self._loaded = self._reload()
-        return self._loaded
-
-    def checksum(self) -> str:
-        """Of the weights."""
-        return model_checksum(self.loaded().model)
-
-    def export(self, engine: EngineName, *, make: bool = True) -> Path | None:
-        """The file for another engine, as `cached_export` gives it; None where no engine can take its place."""
-        from hexavit.inference.engine_cache import cached_export
-
-        loaded = self.loaded()
-        if self.wanted == "both" and loaded.classes:
-            raise HexavitError("an engine computes classes or features, not both; use the engine torch")
-        return cached_export(loaded, engine, features=self.wanted != "classes", make=make)
-
-    def replaceable(self) -> bool:
-        """Whether another engine may compute it: a float32 model of hexavit on a CPU, for one output."""
-        from hexavit import Backbone
-
-        loaded = self.loaded()
-        in_float32 = all(each.dtype == torch.float32 for each in loaded.model.parameters())
-        one_output = self.wanted is not None and not (self.wanted == "both" and loaded.classes)
-        return self.device.type == "cpu" and isinstance(loaded.model, Backbone) and in_float32 and one_output
 
 
 def load_predictor(
