@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hexavit
+from hexavit.export.packages import openvino_core
 from hexavit.export.writers import open_run
 
 Run = Callable[[], object]
@@ -90,7 +91,7 @@ def _exported(model: nn.Module, images: Tensor, engine: str, threads: int) -> Ru
             session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
             return lambda: session.run(None, {"image": inputs})[0]
         openvino: Any = import_module("openvino")
-        compiled = openvino.Core().compile_model(
+        compiled = openvino_core().compile_model(
             openvino.convert_model(onnx), "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
         )
     return lambda: compiled(inputs)[0]

@@ -7,12 +7,12 @@ import math
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hexavit.errors import HexavitError
+from hexavit.export.packages import openvino_core, require
 from hexavit.files import check_ending
 from hexavit.images.decode import WHITE
 from hexavit.images.preprocess import InputSpec
@@ -176,18 +176,6 @@ def read_description(path: str | Path) -> ExportDescription:
     return ExportDescription.from_json(text, path)
 
 
-def require(module: str, extra: str) -> Any:
-    """Import a package of an extra.
-
-    Raises:
-        HexavitError: it is not installed; the sentence says what to install.
-    """
-    try:
-        return import_module(module)
-    except ImportError:
-        raise HexavitError(f"{module} is not installed: pip install 'hexavit[{extra}]'") from None
-
-
 def _of_onnx(path: Path) -> str | None:
     onnx = require("onnx", "onnx")
     try:
@@ -198,9 +186,9 @@ def _of_onnx(path: Path) -> str | None:
 
 
 def _of_openvino(path: Path) -> str | None:
-    openvino = require("openvino", "openvino")
+    core = openvino_core()
     try:
-        model = openvino.Core().read_model(path)
+        model = core.read_model(path)
     except RuntimeError as error:
         first = next(iter(str(error).strip().splitlines()[-1:]), "")
         raise HexavitError(f"{path}: this is not a valid OpenVINO model with its .bin file ({first})") from None

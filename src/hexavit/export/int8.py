@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hexavit.errors import HexavitError
-from hexavit.export.description import KEY, ExportDescription, read_description, require
+from hexavit.export.description import KEY, ExportDescription, read_description
+from hexavit.export.packages import openvino_core, require
 from hexavit.export.writers import Run, quiet, save_openvino
 from hexavit.profiling.measure import interleaved
 
@@ -87,9 +88,9 @@ def _quantize_onnx(file: Path, out: Path, batches: Sequence[NDArray[np.float32]]
 
 
 def _quantize_openvino(file: Path, out: Path, batches: Sequence[NDArray[np.float32]], about: ExportDescription) -> None:
-    openvino, nncf = require("openvino", "openvino"), require("nncf", "int8")
+    nncf = require("nncf", "int8")
     nncf.set_log_level(logging.ERROR)
-    model = openvino.Core().read_model(file)
+    model = openvino_core().read_model(file)
     made = nncf.quantize(
         model,
         nncf.Dataset(batches),

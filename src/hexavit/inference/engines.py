@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hexavit.errors import HexavitError
-from hexavit.export.description import require
+from hexavit.export.packages import require
 from hexavit.images.preprocess import InputSpec
 from hexavit.inference.outputs import Outputs
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hexavit.errors import DataError, HexavitError
 from hexavit.export.description import ExportDescription, read_description
+from hexavit.export.packages import openvino_core
 from hexavit.inference.engines import TITLES, EngineChoice, EngineName, check_engine, import_engine, title
 from hexavit.inference.exported_program import is_compiled, open_program
 from hexavit.inference.model_info import ModelInfo
@@ -214,10 +215,9 @@ def _open_onnxruntime(path: Path, about: ExportDescription) -> OpenedFile:
 
 
 def _open_openvino(path: Path, about: ExportDescription) -> OpenedFile:
-    ov = import_engine("openvino")
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
     settings["INFERENCE_PRECISION_HINT"] = "f32"  # else bfloat16 on processors that have it
-    compiled = _opened(path, "openvino", lambda: ov.Core().compile_model(str(path), "CPU", settings))
+    compiled = _opened(path, "openvino", lambda: openvino_core().compile_model(str(path), "CPU", settings))
     local = threading.local()  # a request belongs to one thread
 
     def compute(values: NDArray[Any]) -> NDArray[Any]:

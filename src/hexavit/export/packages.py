@@ -1,0 +1,35 @@
+"""Packages of extras, imported where they are needed."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from hexavit.errors import HexavitError
+
+
+def require(module: str, extra: str) -> Any:
+    """Import a package of an extra.
+
+    Raises:
+        HexavitError: it is not installed; the sentence says what to install.
+    """
+    try:
+        return import_module(module)
+    except ImportError:
+        raise HexavitError(f"{module} is not installed: pip install 'hexavit[{extra}]'") from None
+
+
+@cache
+def openvino_core() -> Any:
+    """The process's `openvino.Core`, which is never destroyed.
+
+    The CPU plugin of each core installs a stack for signal handlers and restores the one before it when it ends. Cores
+    that end in another order than the reverse leave a stack that is unmapped, and the next signal with a handler of
+    Python's, such as SIGCHLD with PyTorch's data loaders, kills the process.
+
+    Raises:
+        HexavitError: OpenVINO is not installed.
+    """
+    return require("openvino", "openvino").Core()
