@@ -14,6 +14,8 @@ from hexavit.models import LAYOUTS, model_entry, resolve
 from hexavit.models.layouts import Layout
 
 NAMES = hexavit.list_models()
+QUICK = {model_entry(name).family: name for name in reversed(NAMES)}.values()
+"""The first model of each family; all nano models are quick, too."""
 
 
 def state_of(architecture: Architecture) -> dict[str, Tensor]:
@@ -44,7 +46,10 @@ def written(architecture: Architecture, name: str) -> dict[str, Tensor]:
     return layout.to_theirs(state_of(architecture), heads, architecture).state
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK or name.endswith("_nano") else pytest.mark.slow) for name in NAMES],
+)
 def test_a_file_of_its_authors_is_known_again(name: str) -> None:
     theirs = written(model_entry(name).architecture, name)
     origin = find_origin(theirs, "a file")

@@ -40,6 +40,10 @@ class Case:
     def __str__(self) -> str:
         return self.names[0]
 
+    @property
+    def is_nano(self) -> bool:
+        return any(name.endswith("_nano") for name in self.names)
+
 
 # Options that are sizes, with their values in tiny models.
 SIZES: dict[str, Any] = {
@@ -114,8 +118,10 @@ class ModelContract:
         if "case" in metafunc.fixturenames:
             cases = self.cases
             if metafunc.function.__name__ in self.nanos_alone:
-                cases = tuple(case for case in cases if any(name.endswith("_nano") for name in case.names))
-            quick = covering(cases) if "exported" in metafunc.function.__name__ else cases
+                cases = tuple(case for case in cases if case.is_nano)
+            quick = covering(cases)
+            if "exported" not in metafunc.function.__name__:
+                quick += tuple(case for case in cases if case.is_nano)
             made = [pytest.param(case, id=str(case), marks=() if case in quick else pytest.mark.slow) for case in cases]
             metafunc.parametrize("case", made)
 

@@ -5,7 +5,7 @@ from itertools import combinations, product
 
 import pytest
 import torch
-from tests.models.contract import Case, every_model
+from tests.models.contract import Case, covering, every_model
 from tests.parts.contract import REQUIRED, every_output, stages_around
 
 import hexavit
@@ -25,6 +25,8 @@ PLAIN = {
     "residual": Part("pre_norm"),
     "head": Part("class_token"),
 }
+CASES = tuple(every_model())
+QUICK = covering(CASES)
 SMALL = {"token_dim": 8, "ratio": 1.0, "patch": 2, "word_dim": 4, "region": 2}
 
 
@@ -144,7 +146,9 @@ def swaps(whole: Architecture, kind: str) -> Iterator[Architecture]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("case", list(every_model()), ids=str)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=str(case), marks=() if case in QUICK else pytest.mark.slow) for case in CASES]
+)
 def test_a_swap_keeps_the_weights_of_the_other_columns(case: Case, kind: str) -> None:
     for swapped in swaps(case.tiny, kind):
         try:
