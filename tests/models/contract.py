@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from tests.models.nano import FEW
 from timm.optim import param_groups_layer_decay
 
 import hexavit
@@ -112,16 +113,14 @@ class ModelContract:
 
     cases: tuple[Case, ...] = ()
     nanos_alone = ("test_captured_as_one_graph", "test_exported_with_any_batch_and_size")
-    """Tests of the nano models' first and last stage. Exports are slow, but for nano models that hold every part."""
+    """Tests of the nano models' first and last stage. They are slow, but for a few."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "case" in metafunc.fixturenames:
-            cases = self.cases
+            cases, nanos = self.cases, tuple(case for case in self.cases if case.is_nano)
+            quick = nanos + covering(cases)
             if metafunc.function.__name__ in self.nanos_alone:
-                cases = tuple(case for case in cases if case.is_nano)
-            quick = covering(cases)
-            if "exported" not in metafunc.function.__name__:
-                quick += tuple(case for case in cases if case.is_nano)
+                cases, quick = nanos, tuple(case for case in nanos if set(case.names) & set(FEW))
             made = [pytest.param(case, id=str(case), marks=() if case in quick else pytest.mark.slow) for case in cases]
             metafunc.parametrize("case", made)
 

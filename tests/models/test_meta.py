@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.models.nano import mostly_slow
 from torch import nn
 
 import hexavit
@@ -68,6 +69,7 @@ def test_filled_by_hand(source: Backbone, blank: Backbone) -> None:
     assert_same(blank, source)
 
 
+@mostly_slow("source")
 def test_accelerate_dispatches_an_empty_model(source: Backbone, tmp_path: Path) -> None:
     accelerate = pytest.importorskip("accelerate")
     save_file(source.state_dict(), tmp_path / "model.safetensors", metadata={"format": "pt"})

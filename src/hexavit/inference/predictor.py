@@ -36,7 +36,7 @@ from hexavit.inference.engines import (
 from hexavit.inference.exported_file import OpenFile, is_exported
 from hexavit.inference.load_model import ModelSource, as_loaded, load_model
 from hexavit.inference.model_info import ModelInfo
-from hexavit.inference.open_model import OpenModel, Wanted
+from hexavit.inference.model_opener import OpenModel, Wanted
 from hexavit.inference.outputs import Outputs, Prediction, predictions
 from hexavit.run_paths import Weights
 
