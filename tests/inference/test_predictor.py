@@ -20,6 +20,7 @@ from hexavit.evaluation.evaluate import evaluate
 from hexavit.evaluation.probing import probe
 from hexavit.images.decode import read_image
 from hexavit.inference import load_model, predict
+from hexavit.inference.exported_file import OFTEN, OpenFile
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SLOW = pytest.param(".pt2", marks=pytest.mark.slow)  # seconds to be exported or opened
@@ -251,3 +252,23 @@ def test_what_hexavit_exports_is_predicted_the_same(ending: str, tmp_path: Path)
         30,
         pytest.approx(evaluate(trained(), str(digits_folder()), part="all").loss, abs=0.05),
     )
+
+
+def test_a_size_of_batches_that_comes_often_has_a_graph_of_its_own_in_openvino() -> None:
+    file = OpenFile.of(exported(".xml"))
+    engine, about = file(), file.about
+    images = np.random.default_rng(0).standard_normal((5, about.in_chans, *about.image_size)).astype(np.float32)
+    with torch.inference_mode():
+        expected = trained().model().eval()(torch.from_numpy(images)).numpy()
+
+    def check(size: int) -> None:
+        np.testing.assert_allclose(engine.run(images[:size]), expected[:size], atol=1e-4)
+
+    own = []
+    for size in (5, 2, 5, *[5] * OFTEN, 1, 5, *[3] * OFTEN, 5, 3):
+        check(size)
+        own.append(engine._compute._own_shape)  # type: ignore[attr-defined]
+    assert own.index(images.shape) == 1 + OFTEN
+    assert own[-1] == images[:3].shape
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(check, [1, 2, 3, 4, 5] * OFTEN))

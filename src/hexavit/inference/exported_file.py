@@ -29,6 +29,8 @@ _OTHERWISE = {
     "logits": "export the model with --features, or use its run",
     "features": "export the model without --features, or use its run",
 }
+OFTEN = 8
+"""So many batches of one size in turn get a graph of their own in OpenVINO."""
 Compute = Callable[[NDArray[Any]], NDArray[Any]]
 """From a batch of images to a batch of logits or features."""
 
@@ -214,20 +216,56 @@ def _open_onnxruntime(path: Path, about: ExportDescription) -> OpenedFile:
     return OpenedFile(lambda values: session.run([about.output], {about.input: values})[0], shape)
 
 
-def _open_openvino(path: Path, about: ExportDescription) -> OpenedFile:
-    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
-    settings["INFERENCE_PRECISION_HINT"] = "f32"  # else bfloat16 on processors that have it
-    compiled = _opened(path, "openvino", lambda: openvino_core().compile_model(str(path), "CPU", settings))
-    local = threading.local()  # a request belongs to one thread
+class _OpenVino:
+    """A file in OpenVINO. A size of batches that comes often gets a graph of its own, in which all sizes are known.
 
-    def compute(values: NDArray[Any]) -> NDArray[Any]:
-        if not hasattr(local, "request"):
-            local.request = compiled.create_infer_request()
-        result: NDArray[Any] = local.request.infer({about.input: values})[about.output]
+    Args:
+        path: an `.xml`.
+        about: what it says of itself.
+    """
+
+    def __init__(self, path: Path, about: ExportDescription) -> None:
+        self._about, self._local, self._lock = about, threading.local(), threading.Lock()
+        self._model = openvino_core().read_model(str(path))
+        self._any = self._own = self._compile(self._model)
+        self._own_shape: tuple[int, ...] | None = None
+        self._last: tuple[int, ...] = ()
+        self._times = 0
+        sizes = self._any.input(about.input).partial_shape
+        self.shape = tuple(None if each.is_dynamic else each.get_length() for each in sizes)
+
+    def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
+        compiled = self._for(values.shape)
+        if getattr(self._local, "compiled", None) is not compiled:  # a request belongs to one thread
+            self._local.compiled, self._local.request = compiled, compiled.create_infer_request()
+        result: NDArray[Any] = self._local.request.infer({self._about.input: values})[self._about.output]
         return result
 
-    sizes = compiled.input(about.input).partial_shape
-    return OpenedFile(compute, tuple(None if each.is_dynamic else each.get_length() for each in sizes))
+    def _for(self, shape: tuple[int, ...]) -> Any:
+        """The graph for a shape of the input."""
+        if None in self.shape[1:] or None not in self.shape:
+            return self._any
+        with self._lock:
+            if shape != self._own_shape:
+                self._times = self._times + 1 if shape == self._last else 1
+                self._last = shape
+                if self._times < OFTEN:
+                    return self._any
+                model = self._model.clone()
+                model.reshape(list(shape))
+                self._own, self._own_shape = self._compile(model), shape
+            return self._own
+
+    def _compile(self, model: Any) -> Any:
+        settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+        settings["INFERENCE_PRECISION_HINT"] = "f32"  # else bfloat16 on processors that have it
+        return openvino_core().compile_model(model, "CPU", settings)
+
+
+def _open_openvino(path: Path, about: ExportDescription) -> OpenedFile:
+    import_engine("openvino")
+    model = _opened(path, "openvino", lambda: _OpenVino(path, about))
+    return OpenedFile(model, model.shape)
 
 
 def _open_exported_program(path: Path, about: ExportDescription) -> OpenedFile:
