@@ -147,7 +147,8 @@ def _speeds(case: Case) -> dict[str, Any]:
     for library, engine in case.contenders:
         try:
             run = _ready(case, library, engine)
-            run()
+            for _ in range(engines.WARM_UPS.get(engine, 1)):
+                run()
         except Exception as error:  # of any library: the others are still measured
             errors.append(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}")
         else:
