@@ -272,3 +272,17 @@ def test_a_size_of_batches_that_comes_often_has_a_graph_of_its_own_in_openvino()
     assert own[-1] == images[:3].shape
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(check, [1, 2, 3, 4, 5] * OFTEN))
+
+
+def test_an_exported_model_gets_a_graph_of_its_own_in_openvino(tmp_path: Path) -> None:
+    """The files of OpenVINO's converter name no size of the input."""
+    pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    model = hexavit.create_model("pvt_v2_nano", num_classes=5).eval()
+    hexavit.export_model(model, tmp_path / "model.xml")
+    engine, images = OpenFile.of(tmp_path / "model.xml")(), torch.randn(2, 3, *model.architecture.img_size)
+    for _ in range(OFTEN):
+        found = engine.run(images.numpy())
+    assert engine._compute._own_shape == images.shape  # type: ignore[attr-defined]
+    with torch.no_grad():
+        np.testing.assert_allclose(found, model(images).numpy(), atol=1e-5)

@@ -243,7 +243,7 @@ class _OpenVino:
 
     def _for(self, shape: tuple[int, ...]) -> Any:
         """The graph for a shape of the input."""
-        if None in self.shape[1:] or None not in self.shape:
+        if self._about.dynamic != ("batch",) or self._about.preprocessing == "graph":
             return self._any
         with self._lock:
             if shape != self._own_shape:
