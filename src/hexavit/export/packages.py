@@ -6,6 +6,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+import torch
+
 from hexavit.errors import HexavitError
 
 
@@ -33,3 +35,10 @@ def openvino_core() -> Any:
         HexavitError: OpenVINO is not installed.
     """
     return require("openvino", "openvino").Core()
+
+
+def compile_openvino(model: Any) -> Any:
+    """Compile a model, or the file at a path, for the CPU in float32 with as many threads as PyTorch has."""
+    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+    settings["INFERENCE_PRECISION_HINT"] = "f32"  # else bfloat16 on processors that have it
+    return openvino_core().compile_model(model, "CPU", settings)

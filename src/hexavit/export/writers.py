@@ -20,7 +20,7 @@ from torch.export import ExportedProgram
 
 from hexavit.errors import HexavitError
 from hexavit.export.description import EXTRA_FILE, KEY, ExportDescription
-from hexavit.export.packages import openvino_core, require
+from hexavit.export.packages import compile_openvino, require
 
 Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 """From a batch of images to the output."""
@@ -134,9 +134,7 @@ def open_run(path: Path, about: ExportDescription, *, aot: bool = False) -> Run:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         return lambda image: session.run([about.output], {about.input: image})[0]
     if path.suffix == ".xml":
-        settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
-        settings["INFERENCE_PRECISION_HINT"] = "f32"  # else bfloat16 on processors that have it
-        compiled = openvino_core().compile_model(path, "CPU", settings)
+        compiled = compile_openvino(path)
         return lambda image: np.array(compiled({about.input: image})[about.output])
     program: Any = torch._inductor.aoti_load_package(str(path)) if aot else torch.export.load(path).module()
 

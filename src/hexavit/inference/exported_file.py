@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hexavit.errors import DataError, HexavitError
 from hexavit.export.description import ExportDescription, read_description
-from hexavit.export.packages import openvino_core
+from hexavit.export.packages import compile_openvino, openvino_core
 from hexavit.inference.engines import TITLES, EngineChoice, EngineName, check_engine, import_engine, title
 from hexavit.inference.exported_program import is_compiled, open_program
 from hexavit.inference.model_info import ModelInfo
@@ -227,7 +227,7 @@ class _OpenVino:
     def __init__(self, path: Path, about: ExportDescription) -> None:
         self._about, self._local, self._lock = about, threading.local(), threading.Lock()
         self._model = openvino_core().read_model(str(path))
-        self._any = self._own = self._compile(self._model)
+        self._any = self._own = compile_openvino(self._model)
         self._own_shape: tuple[int, ...] | None = None
         self._last: tuple[int, ...] = ()
         self._times = 0
@@ -253,13 +253,8 @@ class _OpenVino:
                     return self._any
                 model = self._model.clone()
                 model.reshape(list(shape))
-                self._own, self._own_shape = self._compile(model), shape
+                self._own, self._own_shape = compile_openvino(model), shape
             return self._own
-
-    def _compile(self, model: Any) -> Any:
-        settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
-        settings["INFERENCE_PRECISION_HINT"] = "f32"  # else bfloat16 on processors that have it
-        return openvino_core().compile_model(model, "CPU", settings)
 
 
 def _open_openvino(path: Path, about: ExportDescription) -> OpenedFile:
