@@ -169,8 +169,18 @@ def test_some_of_the_training_images_are_taken_by_class_and_nested() -> None:
             assert abs(sum(source.labels[n] == label for n in numbers) - share * len(numbers)) <= 1
     other = take_images(source, split, 100, 1)
     assert set(other["train"]) != taken[1]
-    assert other["val"] == split["val"]
     assert take_images(source, split, None, 0) == split
+
+
+def test_validation_images_are_taken_in_the_proportion_of_the_training_images() -> None:
+    source = Digits()
+    split = make_split(source, 0.2, 0)  # 1,438 and 359 images
+    taken = [set(take_images(source, split, count, 0)["val"]) for count in (10, 100, 719)]
+    assert [len(each) for each in taken] == [10, 25, 180]
+    assert taken[0] < taken[1] < taken[2] < set(split["val"])
+    assert {source.labels[number] for number in taken[0]} == set(range(10))
+    source.parts = {**split}
+    assert take_images(source, split, 100, 0)["val"] == split["val"]
 
 
 @pytest.mark.parametrize("count", [9, 1439])

@@ -36,25 +36,34 @@ def make_split(source: Source, fraction: float, seed: int) -> Split:
 def take_images(source: Source, split: Split, count: int | None, seed: int) -> Split:
     """A split with ``count`` of its training images, the same share of each class; None for all of them.
 
-    Which images are taken depends on their names and the seed alone, and a larger count takes them too.
+    Validation images that were split from the training images are taken in the same proportion; the data's own ``val``
+    part stays whole. Which images are taken depends on their names and the seed alone, and a larger count takes them
+    too.
 
     Raises:
         DataError: there are fewer training images, or more classes than ``count``.
     """
     if count is None:
         return split
-    by_class: dict[int, list[int]] = defaultdict(list)
-    for number in sorted(split["train"], key=lambda number: derive(seed, "take", source.names[number])):
-        by_class[source.labels[number]].append(number)
-    if not len(by_class) <= count <= len(split["train"]):
+    train, val = split["train"], split["val"]
+    classes = len({source.labels[number] for number in train})
+    if not classes <= count <= len(train):
         raise DataError(
-            f"{source.place}: train_images is from {len(by_class)}, one of each class, to {len(split['train'])}, "
-            f"not {count}"
+            f"{source.place}: train_images is from {classes}, one of each class, to {len(train)}, not {count}"
         )
+    if "val" not in source.parts:
+        val = _some_of_each_class(source, val, max(classes, round(count / len(train) * len(val))), seed)
+    return {**split, "train": _some_of_each_class(source, train, count, seed), "val": val}
+
+
+def _some_of_each_class(source: Source, numbers: tuple[int, ...], count: int, seed: int) -> tuple[int, ...]:
+    by_class: dict[int, list[int]] = defaultdict(list)
+    for number in sorted(numbers, key=lambda number: derive(seed, "take", source.names[number])):
+        by_class[source.labels[number]].append(number)
     # Each image has its place in its class, as a share of the class: the smallest shares come first.
     places = {n: (i / len(members), label) for label, members in by_class.items() for i, n in enumerate(members)}
     taken = set(sorted(places, key=lambda number: places[number])[:count])
-    return {**split, "train": tuple(number for number in split["train"] if number in taken)}
+    return tuple(number for number in numbers if number in taken)
 
 
 def check_fraction(fraction: float) -> None:

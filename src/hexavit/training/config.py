@@ -6,6 +6,7 @@ import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -133,9 +134,10 @@ class TrainConfig:
     mix_token: Annotated[bool, "mix the tokens of two images (MixToken), for a model with head=token_labels"] = False
     val_fraction: Annotated[float, "share of each class used for validation, where the data has no val part"] = 0.2
     split_seed: Annotated[int, "seed of that split; `seed` does not change it"] = 0
-    train_images: Annotated[int | None, "number of training images, the same share of each class; by default all"] = (
-        None
-    )
+    train_images: Annotated[
+        int | None,
+        "number of training images, the same share of each class, and of validation images in proportion; by default all",
+    ] = None
     on_bad_image: Annotated[
         OnBadImage, "whether broken images, found before training starts, are an error or left out"
     ] = "error"
@@ -251,14 +253,15 @@ class Setting:
     default: Any
 
 
-def settings() -> dict[str, Setting]:
+@cache  # resolving the annotations takes milliseconds, and each value is checked
+def settings() -> Mapping[str, Setting]:
     """The settings by name, in the order of :class:`TrainConfig`."""
     hints = get_type_hints(TrainConfig, include_extras=True)
     found = {}
     for each in fields(TrainConfig):
         kind, text = get_args(hints[each.name])
         found[each.name] = Setting(each.name, kind, text, each.default)
-    return found
+    return types.MappingProxyType(found)
 
 
 RECIPES = Path(__file__).parent.parent / "recipes"
