@@ -4,6 +4,7 @@ from functools import cache
 
 import pytest
 import torch
+from tests.slow import mostly_slow
 from torch import Tensor
 
 import hexavit
@@ -46,10 +47,7 @@ def written(architecture: Architecture, name: str) -> dict[str, Tensor]:
     return layout.to_theirs(state_of(architecture), heads, architecture).state
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name in QUICK or name.endswith("_nano") else pytest.mark.slow) for name in NAMES],
-)
+@pytest.mark.parametrize("name", mostly_slow(NAMES, lambda name: name in QUICK or name.endswith("_nano")))
 def test_a_file_of_its_authors_is_known_again(name: str) -> None:
     theirs = written(model_entry(name).architecture, name)
     origin = find_origin(theirs, "a file")

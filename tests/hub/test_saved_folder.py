@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.hub.local_hub import Hub
+from tests.slow import few_nanos
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -251,13 +252,7 @@ def test_a_model_that_differs_from_its_architecture_is_not_saved(
     assert not (tmp_path / "saved").exists()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in ("cvt_nano", "deit_nano", "swin_nano") else pytest.mark.slow)
-        for name in hexavit.list_models("*_nano")
-    ],
-)
+@pytest.mark.parametrize("name", few_nanos())
 def test_what_the_library_itself_changes_is_saved(tmp_path: Path, name: str) -> None:
     """Another dtype, classifier, image size and dropout leave a model that its architecture describes."""
     model = hexavit.create_model(name, drop_rate=0.1, drop_path_rate=0.1).half()

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from tests.models.nano import FEW
+from tests.slow import FEW, mostly_slow
 from timm.optim import param_groups_layer_decay
 
 import hexavit
@@ -113,7 +113,7 @@ class ModelContract:
 
     cases: tuple[Case, ...] = ()
     nanos_alone = ("test_captured_as_one_graph", "test_exported_with_any_batch_and_size")
-    """Tests of the nano models' first and last stage. They are slow, but for a few."""
+    """Tests of the nano models alone, of which a few are quick."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "case" in metafunc.fixturenames:
@@ -121,8 +121,7 @@ class ModelContract:
             quick = nanos + covering(cases)
             if metafunc.function.__name__ in self.nanos_alone:
                 cases, quick = nanos, tuple(case for case in nanos if set(case.names) & set(FEW))
-            made = [pytest.param(case, id=str(case), marks=() if case in quick else pytest.mark.slow) for case in cases]
-            metafunc.parametrize("case", made)
+            metafunc.parametrize("case", mostly_slow(cases, quick.__contains__))
 
     @pytest.fixture
     def model(self, case: Case) -> Backbone:

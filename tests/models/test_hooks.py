@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.models.nano import mostly_slow
+from tests.slow import few_nanos
 
 import hexavit
 from hexavit import Backbone, Tokens
@@ -72,7 +72,7 @@ def test_a_hook_sees_the_same_values_with_and_without_gradients(model: Backbone,
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-@mostly_slow("model")
+@pytest.mark.parametrize("model", few_nanos(), indirect=True)
 def test_a_script_is_traced_in_the_default_gradient_mode(model: Backbone, images: torch.Tensor) -> None:
     script = torch.jit.trace(model, images)  # type: ignore[no-untyped-call]
     for given in (images, torch.cat((images, images))):  # the batch is not fixed

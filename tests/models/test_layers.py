@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tests.models.nano import mostly_slow
+from tests.slow import few_nanos
 from torch import nn
 from torch.nn import functional as F
 
@@ -75,7 +75,7 @@ def test_every_module_with_parameters_is_called(model: Backbone, images: torch.T
     assert not [name for name in owners if not found[name]]
 
 
-@mostly_slow("model")
+@pytest.mark.parametrize("model", few_nanos(), indirect=True)
 def test_a_hook_can_replace_the_output_of_every_layer(model: Backbone, images: torch.Tensor) -> None:
     """What a layer returns is what is used: adapters and quantisers add to it."""
     with torch.no_grad():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.models.nano import mostly_slow
+from tests.slow import few_nanos
 from torch import nn
 
 import hexavit
@@ -69,7 +69,7 @@ def test_filled_by_hand(source: Backbone, blank: Backbone) -> None:
     assert_same(blank, source)
 
 
-@mostly_slow("source")
+@pytest.mark.parametrize("source", few_nanos(), indirect=True)
 def test_accelerate_dispatches_an_empty_model(source: Backbone, tmp_path: Path) -> None:
     accelerate = pytest.importorskip("accelerate")
     save_file(source.state_dict(), tmp_path / "model.safetensors", metadata={"format": "pt"})

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from tests.parity import golden
+from tests.slow import mostly_slow
 from torch import Tensor, nn
 
 import hexavit
@@ -212,9 +213,7 @@ def test_large_records_are_there() -> None:
     assert set(MODELS) >= LARGE
 
 
-@pytest.mark.parametrize(
-    "variant", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in MODELS]
-)
+@pytest.mark.parametrize("variant", mostly_slow(MODELS, lambda name: name not in LARGE))
 def test_same_outputs_as_the_authors(variant: str) -> None:
     record = MODELS[variant]
     model, report = loaded(record)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tests.models.contract import Case, covering, every_model
 from tests.parts.contract import REQUIRED, every_output, stages_around
+from tests.slow import mostly_slow
 
 import hexavit
 from hexavit import Architecture, Backbone, HexavitError, Part, Stage
@@ -146,9 +147,7 @@ def swaps(whole: Architecture, kind: str) -> Iterator[Architecture]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, id=str(case), marks=() if case in QUICK else pytest.mark.slow) for case in CASES]
-)
+@pytest.mark.parametrize("case", mostly_slow(CASES, QUICK.__contains__))
 def test_a_swap_keeps_the_weights_of_the_other_columns(case: Case, kind: str) -> None:
     for swapped in swaps(case.tiny, kind):
         try:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from tests.slow import few_nanos
 from torch import nn
 
 import hexavit
@@ -206,7 +207,7 @@ def test_sine_tables_are_named_as_constants() -> None:
     assert part_class("position", "sine_cosine").constants == ("table",)
 
 
-@pytest.mark.parametrize("name", hexavit.list_models("*_nano"))
+@pytest.mark.parametrize("name", few_nanos())
 def test_formulas_give_what_is_counted(name: str) -> None:
     model = hexavit.create_model(name)
     counted = profile(model)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.slow import mostly_slow
 from tests.using import digits_folder, trained
 
 from hexavit.cli import main
@@ -44,7 +45,7 @@ def test_a_recipe_of_a_paper_leaves_nothing_to_choose(name: str) -> None:
     assert read_recipe(name).keys() >= AUTOMATIC_SETTINGS
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NAMES])
+@pytest.mark.parametrize("name", mostly_slow(NAMES, QUICK.__contains__))
 @pytest.mark.usefixtures("one_thread")
 def test_a_recipe_takes_two_steps(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe, out = read_recipe(name), tmp_path / "run"

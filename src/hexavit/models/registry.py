@@ -188,8 +188,7 @@ def _values(weight: Weight, key: str) -> tuple[str, ...]:
 
 
 def _matches(entry: Entry, filters: Mapping[str, str]) -> bool:
-    used = {*parts_of(entry.architecture), ("family", entry.family)}
-    return all(item in used for item in filters.items())
+    return not filters or {("family", entry.family), *parts_of(entry.architecture)} >= filters.items()
 
 
 def parts_of(architecture: Architecture) -> dict[tuple[str, str], None]:

@@ -136,7 +136,7 @@ class TrainConfig:
     split_seed: Annotated[int, "seed of that split; `seed` does not change it"] = 0
     train_images: Annotated[
         int | None,
-        "number of training images, the same share of each class, and of validation images in proportion; by default all",
+        "number of training images, the same share of each class, with validation images in proportion; by default all",
     ] = None
     on_bad_image: Annotated[
         OnBadImage, "whether broken images, found before training starts, are an error or left out"
