@@ -78,7 +78,7 @@ class Bench:
         torch.manual_seed(0)
         self.model: Any = hexavit.create_model(asked.model, num_classes=CLASSES, img_size=asked.img_size)
         self.spec = InputSpec.of_model(self.model)
-        self.loaded = LoadedModel(self.model, tuple(map(str, range(CLASSES))), self.spec, "untrained")
+        self.loaded = LoadedModel(tuple(map(str, range(CLASSES))), self.spec, "untrained", model=self.model)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
         source = open_source(str(folder))
         images = Images(source, range(len(source.names)), training_transform(self.spec, asked.augment), seed=0)

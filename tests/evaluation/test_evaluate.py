@@ -106,11 +106,11 @@ def test_a_model_of_imagenet_22k_is_evaluated_on_1k(tmp_path: Path) -> None:
     for name, number in folders.items():
         (data / name).rename(data / number)
     ready = LoadedModel(
-        hexavit.create_model("cvt_nano", num_classes=21841).eval(),
         imagenet_classes(21841),
         trained().input_spec(),
         "made up",
         {number: i for i, number in enumerate(imagenet_numbers(21841))},
+        model=hexavit.create_model("cvt_nano", num_classes=21841).eval(),
     )
     result = evaluate_with_predictions(ready, str(data), among="data", device="cpu")
     assert list(result.classes) == ["tench", "tabby (n02123045)"]

@@ -27,7 +27,7 @@ def ready() -> LoadedModel:
     """An untrained model without a head: its features separate digits better than chance."""
     torch.manual_seed(0)
     model = hexavit.create_model("deit_nano", num_classes=0, in_chans=1, img_size=32).eval()
-    return LoadedModel(model, (), Digits().hints.suited(InputSpec.of_model(model)), "untrained")
+    return LoadedModel((), Digits().hints.suited(InputSpec.of_model(model)), "untrained", model=model)
 
 
 def test_both_classifiers_are_scikit_learns_on_the_features(ready: LoadedModel, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ each_ending = pytest.mark.parametrize("ending", [".onnx", ".xml", ".pt2"])
 def loaded(name: str = "deit_nano", **options: Any) -> LoadedModel:
     model = build(tiny(resolve(name), last=1))
     spec = InputSpec((64, 64), 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bicubic", 0.875, "center")
-    return LoadedModel(model, tuple("abcde"), spec, "best", **options)
+    return LoadedModel(tuple("abcde"), spec, "best", **options, model=model)
 
 
 @pytest.mark.slow
@@ -55,7 +55,9 @@ def test_a_file_describes_itself_and_is_checked_on_every_axis(ending: str, tmp_p
 @pytest.mark.slow
 @each_ending
 def test_float16_weights_halve_the_file(ending: str, tmp_path: Path) -> None:
-    wide = LoadedModel(hexavit.create_model("deit_nano", num_classes=5), tuple("abcde"), loaded().input_spec, "best")
+    wide = LoadedModel(
+        tuple("abcde"), loaded().input_spec, "best", model=hexavit.create_model("deit_nano", num_classes=5)
+    )
     sizes = {half: export_model(wide, tmp_path / f"{half}{ending}", half=half).bytes for half in (False, True)}
     matrices = sum(p.numel() for p in wide.model.parameters() if p.ndim > 1)
     assert sizes[False] - sizes[True] > 0.8 * 2 * matrices  # the graph gets larger by casts

@@ -80,15 +80,11 @@ def test_other_weights_classes_or_sizes_are_other_files(exports: list[Path]) -> 
     with torch.no_grad():
         next(again.model.parameters())[0] += 1
     assert cached_export(again, "onnxruntime", features=False) != first
-    other = type(loaded)(loaded.model, ("a", "b", "c"), loaded.input_spec, "best")
+    other = type(loaded)(("a", "b", "c"), loaded.input_spec, "best", model=loaded.model)
     assert cached_export(other, "onnxruntime", features=False) != first
     assert len(exports) == 3
-    assert (
-        cached_export(
-            type(loaded)(loaded.model, ("x",) * 3, loaded.input_spec, ""), "openvino", features=False, make=False
-        )
-        is None
-    )
+    third = type(loaded)(("x",) * 3, loaded.input_spec, "", model=loaded.model)
+    assert cached_export(third, "openvino", features=False, make=False) is None
 
 
 def test_one_of_several_exports(exports: list[Path]) -> None:

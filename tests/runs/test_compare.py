@@ -55,6 +55,22 @@ def test_runs_are_found_and_sorted(place: Path) -> None:
     assert all("\n" not in problem for problem in problems.values())
 
 
+def test_runs_of_images_with_several_classes_are_compared_by_map(tmp_path: Path) -> None:
+    """The best epoch and the best run are those of the highest mAP, not those with most images all right."""
+    rows = {"low": [(0.9, 0.5)], "high": [(0.3, 0.8), (0.6, 0.7)]}  # (accuracy, mAP) of each epoch
+    for name, epochs in rows.items():
+        shutil.copytree(trained().path, tmp_path / name)
+        (tmp_path / name / "metrics.json").unlink()
+        lines = [f"{n},{accuracy},{score},0.1,1,5" for n, (accuracy, score) in enumerate(epochs, 1)]
+        text = "\n".join(["epoch,accuracy,map,loss,seconds,images_per_second", *lines])
+        (tmp_path / name / "metrics.csv").write_text(text + "\n")
+    found = find_runs(tmp_path)
+    assert [(each.name, each.accuracy, each.map) for each in found] == [("high", 0.3, 0.8), ("low", 0.9, 0.5)]
+    console = Console(file=io.StringIO(), width=200)
+    console.print(as_table(found, 200))
+    assert "mAP 80.00%" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_figures_are_those_of_the_runs(place: Path) -> None:
     found = {each.name: each for each in find_runs(place)}
     metrics = json.loads(trained().metrics.read_text())

@@ -69,7 +69,7 @@ def test_the_key_of_a_teacher_has_its_weights_classes_and_preprocessing(tmp_path
     def teacher(seed: int = 0, classes: str = "ab", spec: InputSpec = SPEC) -> Teacher:
         torch.manual_seed(seed)
         model = hexavit.create_model("cvt_nano", num_classes=3, img_size=32, overrides=["stages.*.depth=1"])
-        return Teacher(LoadedModel(model, ("a", "b", "c"), SPEC, "best"), classes, spec, "it", tmp_path)
+        return Teacher(LoadedModel(("a", "b", "c"), SPEC, "best", model=model), classes, spec, "it", tmp_path)
 
     def key(of: Teacher) -> bytes:
         assert of.cache is not None

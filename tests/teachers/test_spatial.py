@@ -15,7 +15,7 @@ from hexavit.teachers.spatial import SpatialClassifier
 
 def loaded(model: nn.Module, size: tuple[int, int], count: int = 5) -> LoadedModel:
     spec = InputSpec(size, 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9, "center")
-    return LoadedModel(model.eval(), tuple(map(str, range(count))), spec, "file", source="it")
+    return LoadedModel(tuple(map(str, range(count))), spec, "file", source="it", model=model.eval())
 
 
 def built(name: str) -> nn.Module:

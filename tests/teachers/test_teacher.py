@@ -16,7 +16,7 @@ SPEC = InputSpec((32, 32), 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9, "center")
 def untrained(classes: tuple[str, ...], spec: InputSpec = SPEC) -> LoadedModel:
     torch.manual_seed(0)
     model = hexavit.create_model("cvt_nano", num_classes=len(classes), in_chans=spec.channels, img_size=spec.size)
-    return LoadedModel(model, classes, spec, "best")
+    return LoadedModel(classes, spec, "best", model=model)
 
 
 def test_logits_are_in_the_order_of_the_data() -> None:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from tests.using import digits_folder, silent, tiny, trained
 
+import hexavit
 from hexavit.cli import main
 from hexavit.data import ImageTable
 from hexavit.data.check import check_data
@@ -71,6 +72,14 @@ def test_train_evaluate_and_predict(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert {name: set(row["classes"].split("|")) for name, row in rows.items()} == {
         name: set(labels.split("|")) for name, labels in truths.items()
     }
+    saved = hexavit.save_pretrained(hexavit.from_pretrained(run.path), tmp_path / "saved")
+    one, other = (next(predict(each, [data.parent / "1.png"], device="cpu")) for each in (saved, run))
+    assert one == other
+    assert one.classes is not None
+    config = saved / "config.json"
+    config.write_text(config.read_text().replace('"thresholds": [', '"thresholds": [1,'))
+    with pytest.raises(HexavitError, match=r"thresholds in .*config.json: these are not 2 numbers"):
+        hexavit.from_pretrained(saved)
     # Thresholds decide what is predicted: none is reached above 1, all are at 0.
     for value, expected in ((1.1, set()), (0.0, {"above", "below"})):
         run.thresholds_file.write_text(json.dumps({"best": [value] * 2}))

@@ -39,9 +39,10 @@ def save_pretrained(
 ) -> Path:
     """Save a model as a folder, from which `from_pretrained` restores it exactly.
 
-    Writes `architecture.json`, `model.safetensors`, `config.json` (preprocessing, class names, checksums of the other
-    two) and a model card, `README.md`. Each file is written atomically and `config.json` last, so that
-    `from_pretrained` detects an interrupted save. A model card that you have edited is kept.
+    Writes `architecture.json`, `model.safetensors`, `config.json` (preprocessing, class names, thresholds of a model of
+    images with several classes, checksums of the other two) and a model card, `README.md`. Each file is written
+    atomically and `config.json` last, so that `from_pretrained` detects an interrupted save. A model card that you have
+    edited is kept.
 
     Args:
         model: a model of `create_model`.
@@ -67,6 +68,8 @@ def save_pretrained(
     names = class_names if class_names is not None else model.pretrained_cfg.get("label_names")
     if names is not None and (len(names) != model.num_classes or len(set(names)) != len(names)):
         raise HexavitError(f"{model.num_classes} classes need as many names, all different, not {len(names)}")
+    if (thresholds := model.pretrained_cfg.get("thresholds")) is not None and len(thresholds) != model.num_classes:
+        thresholds = None  # of the classifier before
     cfg = _cfg_to_save(place, model, license)
     write_text(model.architecture.to_json() + "\n", place / ARCHITECTURE)
     write_state(model.state_dict(), place / WEIGHTS)
@@ -79,6 +82,7 @@ def save_pretrained(
         "num_classes": model.num_classes,
         "pretrained_cfg": cfg,
         **({} if names is None else {"label_names": list(names)}),
+        **({} if thresholds is None else {"thresholds": list(thresholds)}),
         "sha256": {file: sha256_of(place / file) for file in (ARCHITECTURE, WEIGHTS)},
     }
     write_json(config, place / CONFIG)
@@ -94,8 +98,8 @@ def from_pretrained(path_or_repo_id: str | Path, *, revision: str | None = None)
         revision: branch, tag or commit of the repository.
 
     Returns:
-        The model in evaluation mode. Its `pretrained_cfg` holds the preprocessing, and the class names under
-        `label_names` if they are known.
+        The model in evaluation mode. Its `pretrained_cfg` holds the preprocessing, the class names under `label_names`
+        if they are known, and `thresholds` if images have several classes.
 
     Raises:
         CheckpointError: the folder or repository does not exist, belongs to another library, or has files that do not
@@ -147,6 +151,7 @@ def _load(where: str, file: Callable[[str], Path]) -> Backbone:
     load_checkpoint(model, paths[WEIGHTS])
     model.pretrained_cfg = _checked_cfg(f"pretrained_cfg in {where}/{CONFIG}", config, model.pretrained_cfg)
     _set_label_names(model, f"label_names in {where}/{CONFIG}", config.get("label_names"))
+    _set_thresholds(model, f"thresholds in {where}/{CONFIG}", config.get("thresholds"))
     return model.eval()
 
 
@@ -160,6 +165,8 @@ def _load_run(run: RunPaths) -> Backbone:
     given = {"pretrained_cfg": {key: stored[key] for key in _PREPROCESSING if key in stored}}
     model.pretrained_cfg = _checked_cfg(str(run.input_file), given, model.pretrained_cfg)
     _set_label_names(model, str(run.classes_file), _read(run.classes_file))
+    if run.thresholds_file.is_file():
+        _set_thresholds(model, str(run.thresholds_file), _read_json(run.thresholds_file).get("best", ()))
     return model.eval()
 
 
@@ -236,6 +243,15 @@ def _set_label_names(model: Backbone, where: str, names: Any) -> None:
     if not texts or len(names) != model.num_classes or len(set(names)) != len(names):
         raise CheckpointError(f"{where}: these are not {model.num_classes} different names")
     model.pretrained_cfg["label_names"] = tuple(names)
+
+
+def _set_thresholds(model: Backbone, where: str, values: Any) -> None:
+    if values is None:
+        return
+    numbers = isinstance(values, list) and all(map(_is_number, values))
+    if not numbers or len(values) != model.num_classes:
+        raise CheckpointError(f"{where}: these are not {model.num_classes} numbers")
+    model.pretrained_cfg["thresholds"] = tuple(map(float, values))
 
 
 def _is_number(value: Any) -> bool:

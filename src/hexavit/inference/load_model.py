@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 import hexavit
 from hexavit._deprecated import renamed
@@ -36,31 +36,18 @@ __getattr__ = renamed(
 
 
 @dataclass(frozen=True)
-class LoadedModel:
+class LoadedModel(ModelInfo):
     """A model with its classes and preprocessing.
 
     Attributes:
         model: in evaluation mode, on the CPU.
-        classes: names in the order of the logits; empty for a model without a head.
-        input_spec: preprocessing of images.
-        weights: ``best`` or ``last`` of a run, a published name, or a file.
-        synonyms: other names of the classes, such as WordNet numbers, with their indices.
-        split: ``split.json`` of the run; None if the model is not from a run.
-        notes: sentences that the user should read.
-        source: what the model was loaded from; empty if unknown.
-        thresholds: for each class the probability from which it is predicted, for a model that predicts several classes
-            per image or none; None for one class per image.
     """
 
-    model: nn.Module
-    classes: tuple[str, ...]
-    input_spec: InputSpec
-    weights: str
-    synonyms: Mapping[str, int] = field(default_factory=dict)
-    split: Mapping[str, Any] | None = None
-    notes: tuple[str, ...] = ()
-    source: str = ""
-    thresholds: tuple[float, ...] | None = None
+    model: nn.Module = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        described = getattr(self.model, "architecture", None)
+        object.__setattr__(self, "architecture_name", str(getattr(described, "name", "")))
 
     @classmethod
     def of_run(cls, run: Run, weights: Weights = "best") -> LoadedModel:
@@ -71,22 +58,13 @@ class LoadedModel:
         """
         classes, spec, model = run.classes(), run.input_spec(), run.model(weights)
         thresholds = run.thresholds(weights)
-        return cls(model, classes, spec, weights, split=run.split_record(), source=str(run.path), thresholds=thresholds)
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Of the classes, from logits (B, K) to float32 (B, K): by softmax, or by sigmoid where there are several."""
-        return self.info.probabilities(logits)
+        split, source = run.split_record(), str(run.path)
+        return cls(classes, spec, weights, split=split, source=source, thresholds=thresholds, model=model)
 
     @property
     def info(self) -> ModelInfo:
         """The same facts without the model."""
-        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "model"}
-        return ModelInfo(**values, architecture_name=self.architecture_name)
-
-    @property
-    def architecture_name(self) -> str:
-        """Name of the model's architecture; empty if it has none."""
-        return str(getattr(getattr(self.model, "architecture", None), "name", ""))
+        return ModelInfo(**{each.name: getattr(self, each.name) for each in fields(ModelInfo)})
 
 
 ModelSource = Run | LoadedModel | str | Path
@@ -270,4 +248,5 @@ def _with_classes(model: Any, weights: str, *, notes: tuple[str, ...] = (), head
     if names is None and is_imagenet(count):
         names, synonyms = imagenet_classes(count), {number: i for i, number in enumerate(imagenet_numbers(count))}
     classes = tuple(names) if names is not None else tuple(f"class {i}" for i in range(count))
-    return LoadedModel(model, classes, InputSpec.of_model(model), weights, synonyms, notes=notes)
+    spec, thresholds = InputSpec.of_model(model), model.pretrained_cfg.get("thresholds")
+    return LoadedModel(classes, spec, weights, synonyms, notes=notes, thresholds=thresholds, model=model)

@@ -36,7 +36,9 @@ class RunSummary:
         state: `finished`, `unfinished` (running, or interrupted), or `broken`.
         problem: what is wrong with a broken run.
         settings: all settings of ``config.yaml``.
-        accuracy: validation accuracy of the best epoch, a fraction of 1.
+        accuracy: validation accuracy of the best epoch, a fraction of 1. Where images have several classes, it is the
+            share of images with all classes right, and the best epoch is that of the highest `map`.
+        map: mean average precision of the best epoch, where images have several classes.
         last_accuracy: validation accuracy of the last epoch.
         loss: validation loss of the best epoch.
         epochs: number of finished epochs.
@@ -51,6 +53,7 @@ class RunSummary:
     problem: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     accuracy: float | None = None
+    map: float | None = None
     last_accuracy: float | None = None
     loss: float | None = None
     epochs: int = 0
@@ -64,9 +67,14 @@ class RunSummary:
         """The data set, as given to training."""
         return str(self.settings.get("data", ""))
 
+    @property
+    def score(self) -> float | None:
+        """What runs are compared by: `map`, or the accuracy."""
+        return self.accuracy if self.map is None else self.map
+
 
 def find_runs(folder: str | Path) -> list[RunSummary]:
-    """The runs in a folder and its subfolders, by data set, the best validation accuracy first, broken runs last.
+    """The runs in a folder and its subfolders, by data set, the best validation score first, broken runs last.
 
     Raises:
         RunError: there is no such folder, or no run in it.
@@ -77,7 +85,7 @@ def find_runs(folder: str | Path) -> list[RunSummary]:
     found = [_summary(path, place) for path in _run_folders(place)]
     if not found:
         raise RunError(f"{shown(place)}: there is no run in or below this folder")
-    return sorted(found, key=lambda each: (each.state == "broken", each.data, -(each.accuracy or 0.0), each.name))
+    return sorted(found, key=lambda each: (each.state == "broken", each.data, -(each.score or 0.0), each.name))
 
 
 def _run_folders(place: Path) -> list[Path]:
@@ -133,14 +141,15 @@ def _figures(metrics: dict[str, float], history: Sequence[dict[str, float]]) -> 
     """Figures from the metrics of a finished run, else from its history."""
     if metrics:
         whole = {"epochs", "parameters"}
-        names = ("accuracy", "last_accuracy", "loss", "epochs", "parameters", "images_per_second", "seconds")
+        names = ("accuracy", "map", "last_accuracy", "loss", "epochs", "parameters", "images_per_second", "seconds")
         return {name: int(metrics[name]) if name in whole else metrics[name] for name in names if name in metrics}
     if not history:
         return {}
-    best, last = max(history, key=lambda row: row["accuracy"]), history[-1]
+    best, last = max(history, key=lambda row: row.get("map", row["accuracy"])), history[-1]
     seconds = sum(row["seconds"] for row in history)
     return {
         "accuracy": best["accuracy"],
+        "map": best.get("map"),
         "last_accuracy": last["accuracy"],
         "loss": best["loss"],
         "epochs": int(last["epoch"]),
@@ -167,6 +176,7 @@ def as_records(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
             "model": run.settings.get("model"),
             **{name: run.settings.get(name) for name in names},
             "accuracy": run.accuracy,
+            "map": run.map,
             "last_accuracy": run.last_accuracy,
             "loss": run.loss,
             "epochs": run.epochs,
@@ -197,7 +207,7 @@ class SeedGroup:
 
     Attributes:
         runs: the runs, two or more.
-        mean: mean of their best validation accuracies.
+        mean: mean of their best validation scores.
         spread: sample standard deviation of these.
     """
 
@@ -210,14 +220,14 @@ def seed_groups(runs: Sequence[RunSummary]) -> list[SeedGroup]:
     """Groups of finished runs with equal settings but for `seed` and `split_seed`, the best mean first."""
     groups: dict[str, list[RunSummary]] = {}
     for run in runs:
-        if run.state == "finished" and run.accuracy is not None:
+        if run.state == "finished" and run.score is not None:
             same = {name: value for name, value in run.settings.items() if name not in _SEEDS}
             groups.setdefault(repr(sorted(same.items())), []).append(run)
     found = []
     for members in groups.values():
-        accuracies = [run.accuracy for run in members if run.accuracy is not None]
+        scores = [run.score for run in members if run.score is not None]
         if len({repr([run.settings.get(name) for name in sorted(_SEEDS)]) for run in members}) > 1:
-            found.append(SeedGroup(tuple(members), statistics.mean(accuracies), statistics.stdev(accuracies)))
+            found.append(SeedGroup(tuple(members), statistics.mean(scores), statistics.stdev(scores)))
     return sorted(found, key=lambda group: (group.runs[0].data, -group.mean))
 
 
@@ -269,7 +279,7 @@ def as_table(runs: Sequence[RunSummary], columns: int = _WIDE, title: str | None
     for run in runs:
         differs = ", ".join(f"{name} {_written(run.settings.get(name))}" for name in names)
         cells = (
-            _or_dash(run.accuracy, "{:.2%}"),
+            _or_dash(run.accuracy, "{:.2%}") if run.map is None else f"mAP {run.map:.2%}",
             _or_dash(run.last_accuracy, "{:.2%}"),
             _or_dash(run.loss, "{:.3f}"),
             f"{run.epochs}/{run.settings['epochs']}" if "epochs" in run.settings else "–",

@@ -148,7 +148,7 @@ def _loaded(source: _Source, model: nn.Module, count: int, spec: InputSpec, name
     if names is None and is_imagenet(count):
         names, synonyms = imagenet_classes(count), {number: i for i, number in enumerate(imagenet_numbers(count))}
     classes = tuple(names) if names is not None else tuple(f"class {i}" for i in range(count))
-    return LoadedModel(model.eval(), classes, spec, source.text, synonyms)
+    return LoadedModel(classes, spec, source.text, synonyms, model=model.eval())
 
 
 def _downloaded(source: _Source, build: Callable[[], nn.Module]) -> nn.Module:
