@@ -14,7 +14,8 @@ def reshaped(x: Tensor, first: Sequence[int], *rest: int) -> Tensor:
     the quotients, so that every view makes all later sizes longer. It keeps sizes as given where one dimension becomes
     two. `first` and `rest` are chosen so that each divides from the left without a quotient of two unknown sizes.
     """
-    return x.reshape(-1).view(_product(first), _product(rest)).view(*first, *rest)
+    halves = x.reshape(-1).view(_product(first), _product(rest))
+    return halves if len(first) == len(rest) == 1 else halves.view(*first, *rest)
 
 
 def _product(sizes: Sequence[int]) -> int:

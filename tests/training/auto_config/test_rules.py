@@ -72,7 +72,7 @@ def test_small_images_get_a_small_model_at_their_size() -> None:
 def test_small_objects_are_mirrored_and_in_longer_runs_shifted_but_not_cropped() -> None:
     config = chosen(SMALL_OBJECTS, CPU)
     assert (config.model, config.img_size, config.in_chans) == ("cvt_fine_nano", (32, 32), 1)
-    assert (config.augment, config.erasing, config.mixup, config.cutmix) == ("mirror", 0, 0, 0)
+    assert (config.augment, config.erasing, config.mixup, config.cutmix) == ("mirror", 0.25, 0.2, 0)
     assert config.epochs == 10
     assert chosen(replace(SMALL_OBJECTS, images=60_000), CPU).augment == "flip"
     assert chosen(replace(SMALL_OBJECTS, images=60_000), GPU, epochs=300).augment == "rand"
@@ -226,8 +226,12 @@ def test_the_page_shows_the_values_of_the_tables() -> None:
     ]
     assert "`cvt_nano` for up to 2,000 images, else [`cvt_fine_nano`]" in page
     assert ((2_000, "cvt_nano"), (inf, "cvt_fine_nano")) == SMALL_MODELS
-    assert "`augment=mirror` up to 200,000 shown and `flip` up to 2,000,000" in page
-    assert [(most, values["augment"]) for most, _, values in SMALL_STRENGTHS] == [(2e5, "mirror"), (2e6, "flip")]
+    assert "get `augment=mirror` with erasing 0.25 and Mixup 0.2 up to 200,000 shown" in page
+    assert "and `flip` without both up to 2,000,000" in page
+    assert [(most, *(row.get(name) for name in names)) for most, _, row in SMALL_STRENGTHS] == [
+        (200_000, "mirror", None, 0.25, 0.2, 0, 0),
+        (2_000_000, "flip", None, 0, 0, 0, 0),
+    ]
     assert "at least ten times as many images as the rarest" in page
     assert UNBALANCED == 10
     assert "0.002 up to 2 M parameters, 0.0005 up to 10 M, else 0.00025" in page

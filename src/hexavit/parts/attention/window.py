@@ -15,6 +15,7 @@ from hexavit.parts.attention.places import Places, every, windows_of
 from hexavit.parts.contract import Scope, Size, Tokens
 from hexavit.parts.layers import is_tracing, known, without_autocast
 from hexavit.parts.registry import register_part
+from hexavit.parts.reshaping import reshaped
 
 Padding = Literal["end", "centre"]
 MASKED = -100.0
@@ -139,7 +140,7 @@ class WindowAttention(Attention):
         bias = None if self.position is None else self.position(window, queries).to(q.dtype)  # (h, N, N)
         of_queries = bias is not None and bias.ndim == 4  # (B W, h, N, N)
         if any(shift):
-            mask = shift_mask((rows, columns), window, shift, q)[:, None]  # (W, 1, N, N)
+            mask = shift_mask(counts, window, shift, q)[:, None]  # (W, 1, N, N)
             if bias is not None and not of_queries:
                 mask, bias = mask + bias, None
             mask = mask.expand(batch, *mask.shape).flatten(0, 1)
@@ -242,14 +243,15 @@ class WindowAttention(Attention):
         return windows + extra * inner * (4 * self.dim + 2 * (extra + math.prod(size)))
 
 
-def shift_mask(size: Size, window: Size, shift: Size, like: Tensor) -> Tensor:
-    """0 for pairs of tokens that were neighbours before the roll, else -100: (W, N, N) for a map of whole windows."""
+def shift_mask(counts: Size, window: Size, shift: Size, like: Tensor) -> Tensor:
+    """0 for pairs of tokens that were neighbours before the roll, else -100: (W, N, N) for `counts` windows down and
+    across."""
     region = [
         (torch.arange(n, device=like.device) >= n - side).int() + (torch.arange(n, device=like.device) >= n - by).int()
-        for n, side, by in zip(size, window, shift, strict=True)
+        for n, side, by in ((count * side, side, by) for count, side, by in zip(counts, window, shift, strict=True))
     ]
-    counts = size[0] // window[0], size[1] // window[1]
-    windows = cut_windows((3 * region[0][:, None] + region[1])[None], counts, window)
+    rows, columns = (each.view(count, side) for each, count, side in zip(region, counts, window, strict=True))
+    windows = reshaped(3 * rows[:, None, :, None] + columns[:, None], (counts[0] * counts[1],), window[0] * window[1])
     mask: Tensor = (windows[:, :, None] != windows[:, None]).to(like.dtype) * MASKED
     return mask
 
