@@ -54,7 +54,7 @@ def postgresql(folder: Path) -> Iterator[str]:
     programs = found[-1] if found else Path(shutil.which("initdb") or "").parent
     if not (programs / "initdb").exists():
         pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
-    pytest.importorskip("psycopg2")
+    pytest.importorskip("psycopg")
     as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
     data = folder / "data"
     folder.mkdir(mode=0o777)

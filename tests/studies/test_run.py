@@ -161,3 +161,12 @@ def test_the_command_sweeps_and_reports(tmp_path: Path, capsys: pytest.CaptureFi
     assert "needs a STUDY" in capsys.readouterr().err
     assert main(["study", "status"]) == 2
     assert "needs the FOLDER" in capsys.readouterr().err
+
+
+def test_a_missing_driver_of_postgresql_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StudyError) as error:
+        Queue("postgresql://somebody@host/studies", "study")
+    assert str(error.value) == (
+        "postgresql://host/studies: this storage cannot be used (it needs psycopg: pip install 'hexavit[postgresql]')"
+    )

@@ -248,6 +248,7 @@ def _no_sampler() -> Any:
 def _storage(url: str, heartbeat: int, grace: int) -> Any:
     from optuna.storages import JournalStorage, RDBStorage, RetryFailedTrialCallback
     from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy.pool import NullPool
 
     with _told(url), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # heartbeats count as experimental
@@ -255,8 +256,8 @@ def _storage(url: str, heartbeat: int, grace: int) -> Any:
             return JournalStorage(JournalFileBackend(url))
         connect = {"timeout": 60} if url.startswith("sqlite") else {}
         return RDBStorage(
-            url,
-            engine_kwargs={"connect_args": connect, "pool_pre_ping": True},
+            re.sub("^postgresql://", "postgresql+psycopg://", url),  # SQLAlchemy 2.0 would look for psycopg2
+            engine_kwargs={"connect_args": connect, "poolclass": NullPool},  # no connection is left open
             heartbeat_interval=heartbeat,
             grace_period=grace,
             heartbeat_stale_trial_callback=RetryFailedTrialCallback(),
@@ -272,4 +273,6 @@ def _told(url: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, ImportError, ValueError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        if isinstance(error, ImportError) and url.startswith("postgresql://"):
+            reason = "it needs psycopg: pip install 'hexavit[postgresql]'"
         raise StudyError(f"{re.sub(r'//[^@/]*@', '//', url)}: this storage cannot be used ({reason})") from error
