@@ -1,5 +1,6 @@
 """Parts of different columns beside each other: each pair builds and learns, or is an error of one sentence."""
 
+import random
 from collections.abc import Iterator
 from itertools import combinations, product
 
@@ -119,8 +120,10 @@ def test_each_shape_of_a_window_learns_beside_each_part(window: Part, kind: str)
 @pytest.mark.slow
 @pytest.mark.parametrize("head", list(every("head")), ids=str)
 @pytest.mark.parametrize("tokens", list(every("tokens")), ids=str)
-def test_the_full_product(tokens: Part, head: Part) -> None:
-    for parts in product(*(every(kind) for kind in COLUMNS[1:])):
+def test_a_sample_of_the_full_product(tokens: Part, head: Part) -> None:
+    """Of more than a million rows, the same 200 for these parts in every run."""
+    rows = list(product(*(every(kind) for kind in COLUMNS[1:])))
+    for parts in random.Random(f"{tokens} {head}").sample(rows, 200):
         raised = learns(row(tokens=tokens, head=head, **dict(zip(COLUMNS[1:], parts, strict=True))))
         assert raised is None or "\n" not in raised
 
