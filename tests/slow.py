@@ -7,7 +7,6 @@ import pytest
 
 import hexavit
 
-NANOS = hexavit.list_models("*_nano")
 FEW = ("cvt_nano", "deit_nano", "swin_nano", "pvt_v2_nano", "tnt_nano")
 """The nano models of the quick tests that take a second or more for each model."""
 
@@ -17,6 +16,6 @@ def mostly_slow(values: Iterable[Any], is_quick: Callable[[Any], bool]) -> list[
     return [pytest.param(each, id=str(each), marks=() if is_quick(each) else pytest.mark.slow) for each in values]
 
 
-def few_nanos(values: Iterable[str] = NANOS) -> list[Any]:
+def few_nanos() -> list[Any]:
     """All nano models, of which those of `FEW` are quick tests."""
-    return mostly_slow(values, FEW.__contains__)
+    return mostly_slow(hexavit.list_models("*_nano"), FEW.__contains__)

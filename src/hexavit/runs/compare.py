@@ -19,6 +19,7 @@ from rich.text import Text
 from hexavit.duration import in_words
 from hexavit.errors import HexavitError, RunError
 from hexavit.images.decode import shown
+from hexavit.runs.history import best_row
 from hexavit.runs.run_folder import Run
 
 State = Literal["finished", "unfinished", "broken"]
@@ -145,7 +146,7 @@ def _figures(metrics: dict[str, float], history: Sequence[dict[str, float]]) -> 
         return {name: int(metrics[name]) if name in whole else metrics[name] for name in names if name in metrics}
     if not history:
         return {}
-    best, last = max(history, key=lambda row: row.get("map", row["accuracy"])), history[-1]
+    best, last = best_row(history), history[-1]
     seconds = sum(row["seconds"] for row in history)
     return {
         "accuracy": best["accuracy"],

@@ -26,10 +26,10 @@ from hexavit.errors import DataError, RunError
 from hexavit.files import write_json, write_text
 from hexavit.inference.device import pick_device
 from hexavit.runs.curves import draw_curves
+from hexavit.runs.history import best_row, stopped_early
 from hexavit.runs.run_folder import Run, resumable_run
 from hexavit.training.config import TrainConfig, checked_value, read_recipe
 from hexavit.training.loop.distributed import Launch, restored_environment
-from hexavit.training.loop.history import best_row, stopped_early
 from hexavit.training.loop.listener import Listener
 from hexavit.training.loop.loggers import WandbLogger, import_wandb
 from hexavit.training.loop.loop import TrainingLoop, rounded

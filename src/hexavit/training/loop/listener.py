@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hexavit.training.loop.history import Row
+from hexavit.runs.history import Row
 from hexavit.training.loop.train_state import TrainState
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from hexavit.errors import HexavitError, RunError
 from hexavit.files import write_text
+from hexavit.runs.history import Row
 from hexavit.runs.run_folder import Run
 from hexavit.training.config import TrainConfig
-from hexavit.training.loop.history import Row
 from hexavit.training.loop.listener import Listener
 from hexavit.training.loop.train_state import TrainState
 

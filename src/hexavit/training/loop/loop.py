@@ -21,12 +21,12 @@ from hexavit.data.seeding import derive
 from hexavit.evaluation.metrics import accuracies, figure
 from hexavit.evaluation.multilabel import MultilabelMetrics
 from hexavit.processes import Processes
+from hexavit.runs.history import Row, stopped_early
 from hexavit.runs.run_folder import Run
 from hexavit.training.config import TrainConfig
 from hexavit.training.loop.accumulation import accumulate_gradients, batch_norm_state, largest_share, restore
 from hexavit.training.loop.checkpoints import Checkpoint, write_checkpoint
 from hexavit.training.loop.head_precision import compute_in_float32
-from hexavit.training.loop.history import Row, stopped_early
 from hexavit.training.loop.listener import Listener
 from hexavit.training.loop.non_finite import NotFiniteError
 from hexavit.training.loop.optimizer import freeze, frozen_stages, make_optimizer

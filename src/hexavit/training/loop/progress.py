@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hexavit.training.loop.history import Row
+from hexavit.runs.history import Row
 from hexavit.training.loop.listener import Listener
 from hexavit.training.loop.train_state import TrainState
 

@@ -14,8 +14,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from hexavit.errors import RunError
 from hexavit.files import replacing, write_text
+from hexavit.runs.history import Row, best_row
 from hexavit.runs.run_folder import Run, Weights
-from hexavit.training.loop.history import Row, best_row
 
 
 class RunWriter:
