@@ -36,6 +36,23 @@ def same(one: hexavit.Backbone, other: hexavit.Backbone) -> bool:
     )
 
 
+@pytest.mark.parametrize("classes", [3, 5])
+@pytest.mark.parametrize("change", ["reset", "own"])
+def test_a_new_classifier_has_neither_names_nor_thresholds(tmp_path: Path, change: str, classes: int) -> None:
+    model = made()
+    model.pretrained_cfg["thresholds"] = (0.1, 0.2, 0.3)
+    back = hexavit.from_pretrained(hexavit.save_pretrained(model, tmp_path / "saved", class_names=NAMES))
+    assert back.pretrained_cfg["label_names"] == NAMES
+    assert back.pretrained_cfg["thresholds"] == (0.1, 0.2, 0.3)
+    if change == "reset":
+        back.reset_classifier(classes)
+    else:
+        back.set_classifier(torch.nn.Linear(back.num_features, classes))
+    again = hexavit.from_pretrained(hexavit.save_pretrained(back, tmp_path / "again"))
+    assert again.num_classes == classes
+    assert not {"label_names", "thresholds"} & again.pretrained_cfg.keys()
+
+
 @pytest.mark.parametrize(
     "options",
     [{}, {"in_chans": 1, "img_size": (48, 64)}, {"overrides": ["head=pool", "stages.1.attention=global"]}],

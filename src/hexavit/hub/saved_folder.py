@@ -68,8 +68,7 @@ def save_pretrained(
     names = class_names if class_names is not None else model.pretrained_cfg.get("label_names")
     if names is not None and (len(names) != model.num_classes or len(set(names)) != len(names)):
         raise HexavitError(f"{model.num_classes} classes need as many names, all different, not {len(names)}")
-    if (thresholds := model.pretrained_cfg.get("thresholds")) is not None and len(thresholds) != model.num_classes:
-        thresholds = None  # of the classifier before
+    thresholds = model.pretrained_cfg.get("thresholds")
     cfg = _cfg_to_save(place, model, license)
     write_text(model.architecture.to_json() + "\n", place / ARCHITECTURE)
     write_state(model.state_dict(), place / WEIGHTS)

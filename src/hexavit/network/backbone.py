@@ -271,6 +271,8 @@ class Backbone(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: Literal["avg", "token", ""] | None = None) -> None:
         """Make a new last linear. Everything else keeps its mode, dtype, device and `requires_grad` flags.
 
+        `pretrained_cfg` loses the class names and thresholds of the classifier before.
+
         Args:
             num_classes: number of classes; 0 for pooled features.
             global_pool: how tokens become one vector: `avg` (the mean of the image tokens), `token` (the class token),
@@ -302,10 +304,12 @@ class Backbone(nn.Module):
             classifier = getattr(head, name)
             initialise_classifier(classifier, architecture.init)
             classifier.to(of_old.device, of_old.dtype).train(head.training)
-        self._describe(num_classes=num_classes)
+        self._describe_classes()
 
     def set_classifier(self, *classifiers: nn.Module) -> None:
         """Put in classifiers of your own in place of the last linear.
+
+        `pretrained_cfg` loses the class names and thresholds of the classifier before.
 
         Args:
             *classifiers: one module (B, C) to (B, K) for each of the head's classifiers; the second classifier of a
@@ -325,7 +329,7 @@ class Backbone(nn.Module):
             out = classifiers[0].eval()(torch.zeros(1, self.num_features, device=like.device, dtype=like.dtype))
         classifiers[0].train(mode)
         self.architecture = self.architecture.with_(num_classes=out.shape[-1])
-        self._describe(num_classes=out.shape[-1])
+        self._describe_classes()
 
     def set_distilled_training(self, enable: bool = True) -> None:
         """Whether a head with two classifiers gives both outputs in training (the default), or one, as in evaluation.
@@ -369,6 +373,11 @@ class Backbone(nn.Module):
     def _describe(self, **changes: Any) -> None:
         if self.pretrained_cfg:
             self.pretrained_cfg = {**self.pretrained_cfg, **changes}
+
+    def _describe_classes(self) -> None:
+        self._describe(num_classes=self.architecture.num_classes)
+        for key in ("label_names", "thresholds"):
+            self.pretrained_cfg.pop(key, None)
 
     # Parameter groups
 
