@@ -18,7 +18,7 @@ from hexavit.hub.saved_folder import is_pretrained
 from hexavit.images.preprocess import InputSpec
 from hexavit.inference.model_info import ModelInfo
 from hexavit.models import find_weight, list_models, model_entry
-from hexavit.models.imagenet import imagenet_classes, imagenet_numbers, is_imagenet
+from hexavit.models.imagenet import class_names, class_numbers
 from hexavit.runs.run_folder import Run, Weights
 
 _SAME = 0.9  # share of a model that weights of an equivalent model of another family (ViT, DeiT) fill
@@ -239,14 +239,10 @@ def _detected(path: Path) -> str:
 
 
 def _with_classes(model: Any, weights: str, *, notes: tuple[str, ...] = (), headless: bool = False) -> LoadedModel:
-    """Class names from the model, else from ImageNet if the number of classes is the same, else their indices."""
     count = model.num_classes
     if count == 0 and not headless:
         raise HexavitError(f"{weights}: this model has no head, so it names no classes")
-    names = model.pretrained_cfg.get("label_names")
-    synonyms: Mapping[str, int] = {}
-    if names is None and is_imagenet(count):
-        names, synonyms = imagenet_classes(count), {number: i for i, number in enumerate(imagenet_numbers(count))}
-    classes = tuple(names) if names is not None else tuple(f"class {i}" for i in range(count))
+    classes = class_names(count, model.pretrained_cfg.get("label_names"))
     spec, thresholds = InputSpec.of_model(model), model.pretrained_cfg.get("thresholds")
-    return LoadedModel(classes, spec, weights, synonyms, notes=notes, thresholds=thresholds, model=model)
+    numbers = class_numbers(classes)
+    return LoadedModel(classes, spec, weights, numbers, notes=notes, thresholds=thresholds, model=model)

@@ -14,7 +14,7 @@ from torch import nn
 from hexavit.errors import HexavitError, nearest
 from hexavit.images.preprocess import InputSpec
 from hexavit.inference.load_model import LoadedModel, load_model
-from hexavit.models.imagenet import imagenet_classes, imagenet_numbers, is_imagenet
+from hexavit.models.imagenet import class_names, class_numbers
 
 LIBRARIES = ("timm", "torchvision")
 _FOLDER = "local-dir:"
@@ -143,12 +143,8 @@ def _of_torchvision(source: _Source) -> LoadedModel:
 
 
 def _loaded(source: _Source, model: nn.Module, count: int, spec: InputSpec, names: Sequence[str] | None) -> LoadedModel:
-    """With the given class names, else ImageNet's for published weights of as many classes, else indices."""
-    synonyms: dict[str, int] = {}
-    if names is None and is_imagenet(count):
-        names, synonyms = imagenet_classes(count), {number: i for i, number in enumerate(imagenet_numbers(count))}
-    classes = tuple(names) if names is not None else tuple(f"class {i}" for i in range(count))
-    return LoadedModel(classes, spec, source.text, synonyms, model=model.eval())
+    classes = class_names(count, names)
+    return LoadedModel(classes, spec, source.text, class_numbers(classes), model=model.eval())
 
 
 def _downloaded(source: _Source, build: Callable[[], nn.Module]) -> nn.Module:
