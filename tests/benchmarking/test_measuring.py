@@ -55,7 +55,7 @@ def test_every_engine_gives_the_logits_of_the_model(engine: str) -> None:
     model = build("hexavit", "pvt_v2_nano", SIZE).eval()
     with torch.no_grad():
         expected = model(images)
-    found = torch.as_tensor(inference(model, images, engine, 1)())
+    found = torch.as_tensor(inference(model, images, engine)())
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hexavit
-from hexavit.export.packages import openvino_core
+from hexavit.export.packages import compile_openvino, open_onnx
 from hexavit.export.writers import open_run
 from hexavit.inference.exported_file import OFTEN, OpenFile
 
@@ -31,11 +31,11 @@ WARM_UPS = {"openvino": OFTEN}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def inference(model: nn.Module, images: Tensor, engine: str, threads: int) -> Run:
+def inference(model: nn.Module, images: Tensor, engine: str) -> Run:
     """A forward pass of a batch."""
     model.eval()
     if engine in FILES:
-        return _exported(model, images, engine, threads)
+        return _exported(model, images, engine)
     if engine == "optimize":
         if not isinstance(model, hexavit.Backbone):
             raise ValueError("hexavit.optimize takes models of hexavit alone")
@@ -76,7 +76,7 @@ def _finished(outputs: object, images: Tensor) -> object:
     return outputs
 
 
-def _exported(model: nn.Module, images: Tensor, engine: str, threads: int) -> Run:
+def _exported(model: nn.Module, images: Tensor, engine: str) -> Run:
     """A forward pass of the file that `hexavit.export_model` writes, or of a peer's model written as ONNX."""
     inputs = images.numpy()
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
@@ -88,13 +88,8 @@ def _exported(model: nn.Module, images: Tensor, engine: str, threads: int) -> Ru
         onnx = path.with_suffix(".onnx")
         torch.onnx.export(model, (images,), onnx, dynamo=True, input_names=["image"], verbose=False)
         if engine == "onnxruntime":
-            onnxruntime: Any = import_module("onnxruntime")  # neither of the two has types
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads
-            session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+            session = open_onnx(onnx)
             return lambda: session.run(None, {"image": inputs})[0]
-        openvino: Any = import_module("openvino")
-        compiled = openvino_core().compile_model(
-            openvino.convert_model(onnx), "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-        )
+        openvino: Any = import_module("openvino")  # it has no types
+        compiled = compile_openvino(openvino.convert_model(onnx))
     return lambda: compiled(inputs)[0]

@@ -138,7 +138,7 @@ def _ready(case: Case, library: str, engine: str) -> engines.Run:
         model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     if case.train:
         return engines.training(model, images, engine)
-    return engines.inference(model, images, engine, case.threads)
+    return engines.inference(model, images, engine)
 
 
 def _speeds(case: Case) -> dict[str, Any]:

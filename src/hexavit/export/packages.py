@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,25 @@ def require(module: str, extra: str) -> Any:
         return import_module(module)
     except ImportError:
         raise HexavitError(f"{module} is not installed: pip install 'hexavit[{extra}]'") from None
+
+
+def open_onnx(path: Path, *, spin: bool = True) -> Any:
+    """A session of ONNX Runtime on the CPU, with as many threads as PyTorch has.
+
+    Args:
+        path: a file `.onnx`.
+        spin: whether threads that wait for work keep their core busy: faster where nothing else needs the cores.
+
+    Raises:
+        HexavitError: ONNX Runtime is not installed.
+    """
+    ort = require("onnxruntime", "onnx")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # an error is raised, too
+    if not spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 @cache

@@ -20,7 +20,7 @@ from torch.export import ExportedProgram
 
 from hexavit.errors import HexavitError
 from hexavit.export.description import EXTRA_FILE, KEY, ExportDescription
-from hexavit.export.packages import compile_openvino, require
+from hexavit.export.packages import compile_openvino, open_onnx, require
 
 Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 """From a batch of images to the output."""
@@ -127,11 +127,7 @@ def open_run(path: Path, about: ExportDescription, *, aot: bool = False) -> Run:
         aot: whether it is compiled.
     """
     if path.suffix == ".onnx":
-        ort = require("onnxruntime", "onnx")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4  # an error is raised, too
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = open_onnx(path)
         return lambda image: session.run([about.output], {about.input: image})[0]
     if path.suffix == ".xml":
         compiled = compile_openvino(path)

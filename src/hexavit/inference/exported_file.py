@@ -16,11 +16,12 @@ from torch import Tensor
 
 from hexavit.errors import DataError, HexavitError
 from hexavit.export.description import ExportDescription, read_description
-from hexavit.export.packages import compile_openvino, openvino_core
+from hexavit.export.packages import compile_openvino, open_onnx, openvino_core
 from hexavit.inference.engines import TITLES, EngineChoice, EngineName, check_engine, import_engine, title
 from hexavit.inference.exported_program import is_compiled, open_program
 from hexavit.inference.model_info import ModelInfo
 from hexavit.inference.outputs import Outputs
+from hexavit.models.imagenet import class_numbers
 
 ENGINE_OF: dict[str, EngineName] = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch"}
 """The engine that runs a file of an ending."""
@@ -94,18 +95,8 @@ class OpenFile:
         """The classes and the preprocessing."""
         about = self.about
         classes = about.classes or ()
-        names = {} if len(classes) < 1000 else _imagenet_numbers(classes)
-        source = str(self.path)
-        return ModelInfo(classes, about.input_spec, source, names, None, (), source, about.thresholds, about.model)
-
-
-def _imagenet_numbers(classes: tuple[str, ...]) -> dict[str, int]:
-    """The WordNet numbers of ImageNet's classes, if these are they."""
-    from hexavit.models.imagenet import imagenet_classes, imagenet_numbers, is_imagenet
-
-    count = len(classes)
-    known = is_imagenet(count) and imagenet_classes(count) == classes
-    return {number: i for i, number in enumerate(imagenet_numbers(count))} if known else {}
+        source, numbers = str(self.path), class_numbers(classes)
+        return ModelInfo(classes, about.input_spec, source, numbers, None, (), source, about.thresholds, about.model)
 
 
 @dataclass(frozen=True)
@@ -204,14 +195,8 @@ class FileEngine:
 
 
 def _open_onnxruntime(path: Path, about: ExportDescription) -> OpenedFile:
-    ort = import_engine("onnxruntime")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores also decode images
-    options.log_severity_level = 3
-    session = _opened(
-        path, "onnxruntime", lambda: ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    )
+    import_engine("onnxruntime")
+    session = _opened(path, "onnxruntime", lambda: open_onnx(path, spin=False))  # the cores also decode images
     shape = tuple(each if isinstance(each, int) else None for each in session.get_inputs()[0].shape)
     return OpenedFile(lambda values: session.run([about.output], {about.input: values})[0], shape)
 
