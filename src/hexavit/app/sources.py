@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 
@@ -21,6 +21,7 @@ from hexavit.images.decode import shown
 from hexavit.inference import LoadedModel, load_model
 from hexavit.inference.load_model import HUB
 from hexavit.models import find_weight, list_models, resolve
+from hexavit.network.backbone import Backbone
 from hexavit.runs.compare import RunSummary, find_runs
 from hexavit.runs.run_folder import Run
 from hexavit.studies.run import DEFINITION
@@ -145,7 +146,8 @@ class Sources:
         if source.partition(".")[0] in self._named and not Path(source).is_dir():
             return resolve(source)
         if source.startswith(HUB):
-            return Architecture.from_json(self.load(label).loaded.model.architecture.to_json())  # type: ignore[union-attr,operator]
+            model = cast("Backbone", self.load(label).loaded.model)
+            return Architecture.from_json(model.architecture.to_json())
         file = Path(source) / "architecture.json"
         try:
             return Architecture.from_json(file.read_text(encoding="utf-8"))

@@ -223,6 +223,7 @@ def _metrics_only(detailed: Callable[P, DetailedEvaluation]) -> Callable[P, Eval
         """Evaluate a model on labelled images; the arguments are those of :func:`evaluate_with_predictions`."""
         return detailed(*args, **options).evaluation
 
+    # `inspect.signature` reads this attribute, which the type of a function does not declare.
     evaluate.__signature__ = signature(detailed).replace(  # type: ignore[attr-defined]
         return_annotation="Evaluation"
     )

@@ -89,7 +89,8 @@ class FeedforwardInPieces(_PartWrapper):
 
     def _by_rows(self, x: Tensor) -> Tensor:
         def transform(rows: Tensor) -> Tensor:
-            return self.part(Tokens(rows[None], (len(rows), 1), layout="set")).image[0]  # type: ignore[no-any-return]
+            mapped: Tokens = self.part(Tokens(rows[None], (len(rows), 1), layout="set"))
+            return mapped.image[0]
 
         out: Tensor = in_pieces(transform, x.flatten(0, 1), self.part.hidden).unflatten(0, x.shape[:2])
         return out

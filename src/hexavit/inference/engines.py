@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 import torch
 from torch import Tensor
@@ -74,7 +74,7 @@ def check_engine(engine: str) -> None:
     if engine not in get_args(EngineChoice):
         raise HexavitError(f"the engine is one of {', '.join(get_args(EngineChoice))}, not {engine!r}")
     if engine not in {"auto", "torch"}:
-        import_engine(engine)  # type: ignore[arg-type]
+        import_engine(cast(EngineName, engine))
 
 
 class TorchEngine:

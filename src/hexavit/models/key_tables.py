@@ -74,4 +74,5 @@ class Copies:
     ours: str
 
 
+Rows = dict[str | tuple[str, ...], str | As | Split | Join | Copies | None]
 Table = Mapping[str | tuple[str, ...], str | As | Split | Join | Copies | None]

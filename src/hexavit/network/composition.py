@@ -16,7 +16,10 @@ from hexavit.network.checks import acts_on, check_fits, head_entry
 from hexavit.network.stage import CLASS_TOKENS, StageModule
 from hexavit.parts.attention import Attention
 from hexavit.parts.contract import Layout, PartModule, Size, Tokens, halves
-from hexavit.parts.registry import build_part, context_of, part_class
+from hexavit.parts.registry import Kind, build_part, context_of, part_class
+
+SharedModules = Mapping[Kind, nn.ModuleDict]
+"""By column, the modules whose weights the blocks of a stage share."""
 
 __all__ = ["Block", "StageModule", "as_tokens", "check_fits", "compose", "head_entry"]
 
@@ -55,7 +58,7 @@ def compose(architecture: Architecture) -> tuple[list[StageModule], nn.Module]:
         position = _stage_position(stage, {**context, "size": size}, i)
         token = nn.Parameter(torch.zeros(1, entering, width)) if entering and i == enter else None
         blocks: list[Block] = []
-        shared = nn.ModuleDict({kind: nn.ModuleDict() for kind in COLUMNS[1:]})
+        shared: SharedModules = {kind: nn.ModuleDict() for kind in COLUMNS[1:]}
         for k in range(stage.depth):
             of_block = {**context, "size": size, "index": k}
             block, width = _build_block(stage, k, of_block, width, f"stages.{i}.blocks.{k}", shared, rates[k])
@@ -105,10 +108,10 @@ def _stage_position(stage: Stage, context: Mapping[str, Any], i: int) -> nn.Modu
     return _build("position", stage.position, context, f"stages.{i}.position")
 
 
-def _used(shared: nn.ModuleDict) -> nn.ModuleDict | None:
+def _used(shared: SharedModules) -> nn.ModuleDict | None:
     """What the blocks of a stage share, by kind of part; None if nothing."""
-    held = nn.ModuleDict({kind: held for kind, held in shared.items() if len(held)})  # type: ignore[arg-type]
-    return held if len(held) else None
+    used: dict[str, nn.Module] = {kind: modules for kind, modules in shared.items() if len(modules)}
+    return nn.ModuleDict(used) if used else None
 
 
 def _build_block(
@@ -117,7 +120,7 @@ def _build_block(
     context: Mapping[str, Any],
     width: int,
     where: str,
-    shared: nn.ModuleDict,
+    shared: SharedModules,
     rates: Sequence[float],
 ) -> tuple[Block, int]:
     """Block k of a stage, for tokens of a width; and the width of the tokens that come out.
@@ -198,7 +201,7 @@ def _lower_block(stage: Stage, k: int, r: int, context: Mapping[str, Any], where
                 f"{below}.{branch.module}={part} takes {', '.join(takes)}, which no lower resolution of "
                 f"tokens={stage.tokens} has"
             )
-    shared = nn.ModuleDict({kind: nn.ModuleDict() for kind in COLUMNS[1:]})
+    shared: SharedModules = {kind: nn.ModuleDict() for kind in COLUMNS[1:]}
     size = halves(context["size"], r)[-1]
     given = {**context, "dim": dim, "size": size, "extra": 0, "lower": (), "carried": {}}
     built, _ = _build_block(scaled, k, given, dim, below, shared, rates)

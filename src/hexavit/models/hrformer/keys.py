@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hexavit.models.key_tables import POINTWISE, As, Join, Table
+from hexavit.models.key_tables import POINTWISE, As, Join, Rows, Table
 from hexavit.models.layouts import Layout
 
 
@@ -15,7 +15,7 @@ def _normed(theirs: str, ours: str, numbers: range) -> Table:
     }
 
 
-def _layer(theirs: str, block: str, end: str) -> Table:
+def _layer(theirs: str, block: str, end: str) -> Rows:
     """One layer of a resolution; `end` is what the names of its parts end with."""
     attention, feedforward = f"{block}.attention{end}", f"{block}.feedforward{end}"
     inner = f"{theirs}.attn.attn"
@@ -38,14 +38,14 @@ def _layer(theirs: str, block: str, end: str) -> Table:
 def _stage(number: int) -> Table:
     """A stage with `number` resolutions."""
     theirs, ours = f"stage{number}.{{}}", f"stages.{number - 1}.blocks.{{}}"
-    table: dict[str | tuple[str, ...], str | As | Join | None] = {
+    table: Rows = {
         f"{theirs}.fuse_layers.{{}}.{{}}.{{}}.*": f"{ours}.fusion.paths.{{}}.{{}}.{{}}.*",
         f"{theirs}.fuse_layers.{{}}.{{}}.{{}}.{{}}.*": f"{ours}.fusion.paths.{{}}.{{}}.{{}}.{{}}.*",
         f"transition{number - 1}.{number - 1}.0.{{}}.*": f"stages.{number - 1}.tokens.new.{{}}.*",
     }
     for k, end in enumerate(("", "2")):  # of equal shape, the first row is read first: resolution 0 has no number here
-        table |= _layer(f"{theirs}.branches.0.{k}", ours, end)  # type: ignore[arg-type]
-        table |= _layer(f"{theirs}.branches.{{}}.{k}", f"{ours}.lower.{{}}", end)  # type: ignore[arg-type]
+        table |= _layer(f"{theirs}.branches.0.{k}", ours, end)
+        table |= _layer(f"{theirs}.branches.{{}}.{k}", f"{ours}.lower.{{}}", end)
     return table
 
 
