@@ -216,12 +216,22 @@ stage by stage."""
 PARITY = """The authors' code and hexavit get the same weights, which are computed from the key names
 (`tests/parity/golden.py`), in the authors' layout. The difference is the largest one in the first eight logits of two
 images, divided by the largest logit. `tests/parity/test_reference.py` keeps it below 2e-5, and compares intermediate
-features too."""
+features too.
+
+```
+python docs/tables.py parity.md         # writes this page
+python -m pytest tests/parity -m ''     # compares every record
+```"""
+PARTS = """## Parts and objectives
+
+Records of modules alone, with the tests that compare them. The difference is the largest one of the recorded values,
+divided by the largest of them; no number means that choices are compared, or that hexavit differs on purpose."""
 
 
 def parity_page() -> str:
     """Every reference record of a whole model: the largest difference of its logits, and the counts."""
     sys.path.insert(0, str(DOCS.parent))
+    from docs.records import compared_parts
     from tests.parity import golden
     from tests.parity.test_reference import MODELS, VARIANTS, loaded
 
@@ -239,6 +249,12 @@ def parity_page() -> str:
         theirs = f"{record['parameters']:,}" + (f"; {record['gmacs']}" if record["gmacs"] is not None else "")
         counts = f"{counted.parameters:,} | {counted.macs / 1e9:.4f} | {theirs}"
         lines.append(f"| {record['system']} | {variant} | {made} | {error:.1e} | {counts} |")
+    lines += ["", PARTS, "", "| system | record | difference | test |", "|---|---|---|---|"]
+    for path, compared in sorted(compared_parts().items()):
+        system, _, record = path.partition("/")
+        difference = "–" if compared.difference is None else f"{compared.difference:.1e}"
+        tests = "<br>".join(f"`{test}`" for test in compared.tests)
+        lines.append(f"| {system} | {record} | {difference} | {tests} |")
     return "\n".join(lines) + "\n"
 
 

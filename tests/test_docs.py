@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 import yaml
+from tests.parity.test_reference import RECORDS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -113,6 +114,13 @@ def tables() -> Iterator[ModuleType]:
 @pytest.mark.parametrize("page", ["parts.md", "gallery.md", "survey.md", "recipes.md"])
 def test_generated_pages_are_what_their_command_writes(tables: ModuleType, page: str) -> None:
     assert (DOCS / page).read_text(encoding="utf-8") == tables.PAGES[page](), "run `python docs/tables.py`"
+
+
+def test_the_parity_page_has_every_record() -> None:
+    lines = (DOCS / "parity.md").read_text(encoding="utf-8").splitlines()
+    listed = {line.split(" | ")[1] for line in lines if line.startswith("| ")}
+    records = {record["variant"] if "logits" in record else path.partition("/")[2] for path, record in RECORDS.items()}
+    assert listed >= records
 
 
 def test_the_readme_shows_the_gallery(tables: ModuleType) -> None:

@@ -255,7 +255,10 @@ def keys_of(part: Attention, size: tuple[int, int] = (4, 4)) -> list[list[int]]:
     return rows
 
 
-PATTERNS = RECORDS["SparseAttention/patterns"]
+def patterns() -> dict[str, Any]:
+    return RECORDS["SparseAttention/patterns"]  # type: ignore[no-any-return]
+
+
 SPARSE: dict[str, dict[str, Any]] = {
     "sparse_local_paper": {"patterns": ("local",), "wide": True, "causal": True},
     "sparse_local_code": {"patterns": ("local",), "causal": True},
@@ -270,8 +273,8 @@ SPARSE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", SPARSE)
 @pytest.mark.parametrize("size", [(4, 4), (16, 1)])
 def test_patterns_of_the_sparse_transformer(name: str, size: tuple[int, int]) -> None:
-    part = SparseAttention(8, heads=2, stride=PATTERNS[name]["l"], **SPARSE[name])
-    assert keys_of(part, size) == PATTERNS[name]["rows"]
+    part = SparseAttention(8, heads=2, stride=patterns()[name]["l"], **SPARSE[name])
+    assert keys_of(part, size) == patterns()[name]["rows"]
 
 
 @pytest.mark.parametrize(
@@ -279,17 +282,17 @@ def test_patterns_of_the_sparse_transformer(name: str, size: tuple[int, int]) ->
     [("sparse_local_code", "sparse_strided"), ("sparse_fixed_first", "sparse_fixed_second")],
 )
 def test_two_patterns_are_merged_or_of_heads(first: str, second: str) -> None:
-    patterns = SPARSE[first]["patterns"] + SPARSE[second]["patterns"]
-    merged = SparseAttention(8, heads=1, patterns=patterns, causal=True, stride=4)
-    one, other = PATTERNS[first]["rows"], PATTERNS[second]["rows"]
+    both = SPARSE[first]["patterns"] + SPARSE[second]["patterns"]
+    merged = SparseAttention(8, heads=1, patterns=both, causal=True, stride=4)
+    one, other = patterns()[first]["rows"], patterns()[second]["rows"]
     assert keys_of(merged) == [sorted({*a, *b}) for a, b in zip(one, other, strict=True)]
-    heads = SparseAttention(8, heads=4, patterns=patterns, merge=False, causal=True, stride=4)
+    heads = SparseAttention(8, heads=4, patterns=both, merge=False, causal=True, stride=4)
     assert keys_of(heads) == other  # of the last head
 
 
 @pytest.mark.parametrize("name", ["longformer_window", "longformer_dilated", "longformer_window_global"])
 def test_windows_of_longformer(name: str) -> None:
-    entry = PATTERNS[name]
+    entry = patterns()[name]
     known = tuple(entry.get("global", ()))
     options = {"window": entry["w"], "dilations": (entry.get("d", 1),), "global_tokens": known}
     part = LongformerAttention(8, (4, 4), 0, heads=2, **options)
@@ -303,7 +306,7 @@ def test_windows_of_longformer(name: str) -> None:
 
 def test_every_pattern_is_compared() -> None:
     longformer = {"longformer_window", "longformer_dilated", "longformer_window_global"}
-    assert {name for name in PATTERNS if name not in ("n", "note")} == {*SPARSE, *longformer}
+    assert {name for name in patterns() if name not in ("n", "note")} == {*SPARSE, *longformer}
 
 
 DDF_KEYS = {"spatial_branch.0": "spatial", "channel_branch.1": "squeeze", "channel_branch.3": "expand"}
