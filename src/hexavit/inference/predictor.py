@@ -12,13 +12,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from hexavit.errors import DataError, HexavitError
-from hexavit.images.decode import printable, read_image, to_channels
+from hexavit.errors import HexavitError
 from hexavit.images.listing import OnError, raise_error
-from hexavit.images.multichannel import MultichannelImage, Picture, from_array
 from hexavit.images.prefetch import cores, work_ahead
 from hexavit.images.preprocess import Transform, stacked
 from hexavit.inference.acceleration import FROM_IMAGES, optimized
@@ -34,14 +31,13 @@ from hexavit.inference.engines import (
     title,
 )
 from hexavit.inference.exported_file import OpenFile, is_exported
+from hexavit.inference.inputs import Input, as_batch, bytes_of, is_one, prepare, readable
 from hexavit.inference.load_model import ModelSource, as_loaded, load_model
 from hexavit.inference.model_info import ModelInfo
 from hexavit.inference.model_opener import OpenModel, Wanted
 from hexavit.inference.outputs import Outputs, Prediction, predictions
 from hexavit.run_paths import Weights
 
-Input = str | Path | Image.Image | NDArray[Any] | MultichannelImage
-"""An image file, a Pillow image, or an array (H, W) or (H, W, C)."""
 Notify = Callable[[str], None]
 """Called with each sentence about the engine that the user should read."""
 
@@ -105,20 +101,20 @@ class Predictor:
         Raises:
             DataError: an image cannot be read.
         """
-        one = _is_one(images)
-        found = list(self.stream(_batch(images), top=top, features=features, threads=0 if one else None))
+        one = is_one(images)
+        found = list(self.stream(as_batch(images), top=top, features=features, threads=0 if one else None))
         return found[0] if one else found
 
     def logits(self, images: Input | Iterable[Input]) -> NDArray[np.float32]:
         """Logits (N, K) of images, as :meth:`__call__` takes them."""
-        rows = [each.logits for each in self.stream(_batch(images), top=1) if each.logits is not None]
+        rows = [each.logits for each in self.stream(as_batch(images), top=1) if each.logits is not None]
         return np.stack(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
 
     def features(self, images: Input | Iterable[Input]) -> NDArray[np.float32]:
         """The input of the classifier, (N, D), of images, as :meth:`__call__` takes them."""
         rows = [
             each.features
-            for each in self.stream(_batch(images), features=True, logits=False)
+            for each in self.stream(as_batch(images), features=True, logits=False)
             if each.features is not None
         ]
         return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
@@ -153,21 +149,21 @@ class Predictor:
         logits = logits and bool(self.classes)
         if not logits and not features:
             raise HexavitError("this model has no classifier, so it predicts no classes; request its features instead")
-        prepare = partial(_prepare, transform=self.transform())
-        ahead = work_ahead(enumerate(images), prepare, cores() if threads is None else threads, 2 * batch_size)
+        to_input = partial(prepare, transform=self.transform())
+        ahead = work_ahead(enumerate(images), to_input, cores() if threads is None else threads, 2 * batch_size)
         compute = partial(self.compute, logits=logits, features=features)
-        return self._in_batches(_readable(ahead, on_error), batch_size, compute, top, after_batch)
+        return self._in_batches(readable(ahead, on_error), batch_size, compute, top, after_batch)
 
     def _in_batches(
         self,
-        readable: Iterator[tuple[Path, Tensor]],
+        images: Iterator[tuple[Path, Tensor]],
         batch_size: int,
         compute: Callable[[Tensor | list[Tensor]], Outputs],
         top: int,
         after_batch: Callable[[int], None],
     ) -> Iterator[Prediction]:
         done = 0
-        while chunk := list(islice(readable, batch_size)):
+        while chunk := list(islice(images, batch_size)):
             outputs = compute(stacked([pixels for _, pixels in chunk]))
             yield from predictions(outputs, self.info, [path for path, _ in chunk], top)
             done += len(chunk)
@@ -176,7 +172,7 @@ class Predictor:
     def transform(self) -> Transform:
         """The function from a decoded image to what :meth:`compute` takes, stacked."""
         if self._opener.preprocesses:
-            return partial(_bytes_of, channels=self.info.input_spec.channels, white=self.info.input_spec.white)
+            return partial(bytes_of, channels=self.info.input_spec.channels, white=self.info.input_spec.white)
         return self.info.input_spec.pixels()
 
     def compute(self, pixels: Tensor | list[Tensor], *, logits: bool = True, features: bool = False) -> Outputs:
@@ -360,54 +356,3 @@ def as_predictor(
     if other is not None:
         predictor.use_engine(other, notify)
     return predictor
-
-
-def _is_one(images: object) -> bool:
-    if isinstance(images, np.ndarray):
-        return images.ndim < 4
-    return isinstance(images, str | Path | Image.Image | MultichannelImage)
-
-
-def _batch(images: Any) -> Iterable[Input]:
-    """The images as an iterable, also if it is one image."""
-    return [images] if _is_one(images) else cast("Iterable[Input]", images)
-
-
-def _prepare(numbered: tuple[int, Input], transform: Transform) -> tuple[Path, Tensor | DataError]:
-    """An image as the model's input, or the error."""
-    number, image = numbered
-    path = Path(image) if isinstance(image, str | Path) else None
-    try:
-        if path is not None:
-            return _transformed(path, read_image(path, keep_16_bits=True), transform)
-        return _transformed(Path(str(number)), _decoded(image), transform)
-    except DataError as error:
-        return (path, error) if path else (Path(str(number)), DataError(f"image {number}: {error}"))
-
-
-def _transformed(path: Path, picture: Picture, transform: Transform) -> tuple[Path, Tensor | DataError]:
-    try:
-        return path, transform(picture)
-    except DataError as error:
-        return path, DataError(f"{printable(path)}: {error}")
-
-
-def _decoded(image: object) -> Picture:
-    if isinstance(image, np.ndarray):
-        return from_array(image)
-    if not isinstance(image, Image.Image | MultichannelImage):
-        raise DataError(f"an image is a path, a Pillow image or an array, not {type(image).__name__}")
-    return image
-
-
-def _readable(prepared: Iterable[tuple[Path, Tensor | DataError]], on_error: OnError) -> Iterator[tuple[Path, Tensor]]:
-    for path, made in prepared:
-        if isinstance(made, DataError):
-            on_error(made)
-        else:
-            yield path, made
-
-
-def _bytes_of(image: Picture, channels: int, white: int) -> Tensor:
-    """The image as bytes (H, W, C), of its own size."""
-    return torch.from_numpy(np.array(np.atleast_3d(np.asarray(to_channels(image, channels, white)))))

@@ -9,18 +9,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hexavit.architecture import Architecture, Part, image_size
+from hexavit.architecture import Architecture, image_size
 from hexavit.errors import ArchitectureError
-from hexavit.network.checks import check_fits
+from hexavit.network.checks import check_fits, pool_part
 from hexavit.network.composition import as_tokens, compose
 from hexavit.network.feature_map import FeatureMap
-from hexavit.network.features import FeatureBackbone, FeatureInfo, feature_points, keeps_image
+from hexavit.network.features import FeatureBackbone, FeatureInfo, check_format, feature_points, keeps_image
 from hexavit.network.initialisation import initialise, initialise_branches, initialise_classifier
+from hexavit.network.parameter_groups import BLOCKS, STAGES, no_weight_decay
 from hexavit.network.stage import StageModule
 from hexavit.network.surgery import take_in
 from hexavit.parts.contract import Size, Tokens
 from hexavit.parts.heads import Head
-from hexavit.parts.registry import options
 
 __all__ = ["Backbone", "FeatureBackbone", "FeatureInfo"]
 
@@ -142,7 +142,7 @@ class Backbone(nn.Module):
         Raises:
             ArchitectureError: an unknown format, or `NCHW` of points or a set.
         """
-        _check_format(output_fmt)
+        check_format(output_fmt)
         tokens = self._tokens(x)
         if output_fmt == "NCHW" and tokens.layout != "raster":
             raise ArchitectureError(
@@ -194,7 +194,7 @@ class Backbone(nn.Module):
         Raises:
             ArchitectureError: an index or a format that does not exist.
         """
-        _check_format(output_fmt)
+        check_format(output_fmt)
         wanted = self.feature_indices(indices)
         tokens, kept = self._walk(x, wanted, stop_early)
         maps = [self._as_map(self._points[i][2], kept[i], norm, output_fmt, return_prefix_tokens) for i in wanted]
@@ -288,7 +288,7 @@ class Backbone(nn.Module):
             raise ArchitectureError(
                 f"global_pool='' gives features of every token: use num_classes=0, not {num_classes}"
             )
-        part = _pool_part(global_pool, self.architecture.head) if global_pool else self.architecture.head
+        part = pool_part(global_pool, self.architecture.head) if global_pool else self.architecture.head
         architecture = self.architecture.with_(num_classes=num_classes, head=part)
         old = [getattr(head, name) for name in head.classifiers]
         like = self._reference()
@@ -383,27 +383,11 @@ class Backbone(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that are exempt from weight decay, besides all of one dimension."""
-        stages = enumerate(() if getattr(self.head, "decay", False) else self.stage_modules)
-        names = {f"stages.{i}.class_token" for i, stage in stages if stage.class_token is not None}
-        for path, module in self.named_modules():
-            exempt = set(getattr(module, "no_decay", ()))
-            names.update(f"{path}.{name}" for name, _ in module.named_parameters() if name in exempt)
-        return names
+        return no_weight_decay(self)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Layers in order, for layer-wise learning rates, in timm's form: a stem, then blocks (`coarse`: stages)."""
-        entry = r"^stages\.0\.(?:tokens|position|class_token|shared)"
-        if coarse:
-            return {"stem": entry, "blocks": r"^stages\.(\d+)"}
-        return {
-            "stem": entry,
-            "blocks": [
-                (r"^stages\.(\d+)\.(?:tokens|position|class_token|shared)", (-1,)),
-                (r"^stages\.(\d+)\.blocks\.(\d+)", None),
-                (r"^stages\.(\d+)\.norm", (99999,)),
-                (r"^head\.(?:norm|fc_norm|pre_logits)", (99999,)),
-            ],
-        }
+        return dict(STAGES if coarse else BLOCKS)
 
 
 def _image_tokens(x: Tensor, chans: int) -> Tokens:
@@ -413,20 +397,3 @@ def _image_tokens(x: Tensor, chans: int) -> Tokens:
 
 
 torch.fx.wrap("_image_tokens")  # one node of a traced graph
-
-
-def _check_format(output_fmt: str) -> None:
-    if output_fmt not in ("NCHW", "NLC"):
-        raise ArchitectureError(f"output_fmt is 'NCHW' or 'NLC', not {output_fmt!r}")
-
-
-def _pool_part(global_pool: str, part: Part) -> Part:
-    names = {"avg": "pool", "token": "class_token"}
-    if global_pool not in names:
-        raise ArchitectureError(f"global_pool is 'avg', 'token' or '', not {global_pool!r}")
-    if names[global_pool] == part.name:
-        return part
-    if global_pool == "token":
-        raise ArchitectureError("this model was not built with a class token to read: build it with head=class_token")
-    known = options("head", "pool")
-    return Part("pool", **{key: value for key, value in part.options.items() if key in known})

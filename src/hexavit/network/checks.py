@@ -164,3 +164,24 @@ def acts_on(position: Part) -> str:
     """Where a position part acts."""
     acts: str = getattr(part_class("position", position.name), "acts", "tokens")
     return acts
+
+
+def pool_part(global_pool: str, part: Part) -> Part:
+    """The head that pools as timm's `global_pool` says.
+
+    Args:
+        global_pool: `avg` or `token`.
+        part: the present head.
+
+    Raises:
+        ArchitectureError: an unknown pooling, or `token` for a model without a class token.
+    """
+    names = {"avg": "pool", "token": "class_token"}
+    if global_pool not in names:
+        raise ArchitectureError(f"global_pool is 'avg', 'token' or '', not {global_pool!r}")
+    if names[global_pool] == part.name:
+        return part
+    if global_pool == "token":
+        raise ArchitectureError("this model was not built with a class token to read: build it with head=class_token")
+    known = options("head", "pool")
+    return Part("pool", **{key: value for key, value in part.options.items() if key in known})

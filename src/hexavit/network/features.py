@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from hexavit.architecture import Architecture
+from hexavit.errors import ArchitectureError
 from hexavit.network.block import Block
 from hexavit.network.stage import StageModule
 from hexavit.parts.contract import halves
@@ -164,3 +165,13 @@ def _paths(i: int, stage: StageModule) -> list[str]:
 def keeps_image(block: Block) -> bool:
     """Whether a block leaves the image tokens unchanged."""
     return all(getattr(branch.residual, "keeps_image", False) for branch in block.branches)
+
+
+def check_format(output_fmt: str) -> None:
+    """Check the form of feature maps.
+
+    Raises:
+        ArchitectureError: it is neither NCHW nor NLC.
+    """
+    if output_fmt not in ("NCHW", "NLC"):
+        raise ArchitectureError(f"output_fmt is 'NCHW' or 'NLC', not {output_fmt!r}")
