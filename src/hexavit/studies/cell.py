@@ -66,7 +66,7 @@ class Outcome:
 
 
 def run_cell(study: Study, cell: Cell, seed: int, folder: Path) -> Outcome:
-    """Train a cell with a seed, or continue its run, and evaluate it.
+    """Train a cell with a seed, or continue its run, and evaluate the weights of the last epoch.
 
     Args:
         study: the study.
@@ -89,7 +89,7 @@ def run_cell(study: Study, cell: Cell, seed: int, folder: Path) -> Outcome:
 
 
 def _outcome(study: Study, run: Run, data: str) -> Outcome:
-    loaded = LoadedModel.of_run(run)
+    loaded = LoadedModel.of_run(run, "last")  # of few validation images, chance decides which epoch is the best
     accuracy, right, numbers = {}, {}, None
     for test in study.tests:
         tested = evaluate_with_predictions(

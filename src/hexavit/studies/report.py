@@ -273,7 +273,7 @@ def _draw_pareto(results: Results) -> bytes:
     """Accuracy against multiply-adds; the cells that no other beats in both are joined."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
     front, test = results.front(), results.study.tests[0].name
     joined = []
@@ -282,12 +282,12 @@ def _draw_pareto(results: Results) -> bytes:
             continue
         accuracy = row.accuracies[test]
         x, y = row.cost.macs / 1e6, 100 * accuracy.mean
-        axes.errorbar(x, y, yerr=100 * (accuracy.spread or 0.0), fmt="o", color="tab:blue", capsize=3)
-        axes.annotate(_plain(row.cell.name), (x, y), textcoords="offset points", xytext=(6, 4), fontsize="small")
+        axes.errorbar(x, y, yerr=100 * (accuracy.spread or 0.0), fmt="o", capsize=3, label=_plain(row.cell.name))
         joined += [(x, y)] if row.cell.name in front else []
-    axes.plot(*zip(*sorted(joined), strict=True), "--", color="gray") if joined else None
+    axes.plot(*zip(*sorted(joined), strict=True), "--", color="gray", zorder=0) if joined else None
     axes.set(xlabel="multiply-adds of one image in millions", ylabel="accuracy in %")
     axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small")
     return _png(figure)
 
 
