@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from hexavit.cli._main import main
+from hexavit.runs.run_folder import Run
 from hexavit.studies import Study, StudyError
-from hexavit.studies.cell import Outcome
+from hexavit.studies.cell import Outcome, run_cell
 from hexavit.studies.queue import Queue
 from hexavit.studies.run import report, run, status
 
@@ -94,6 +97,17 @@ def test_outcomes_say_of_each_image_whether_it_was_right(done: tuple[Path, list[
         assert Outcome.from_json(outcome.to_json()) == outcome
 
 
+def test_the_weights_of_the_last_epoch_are_tested(tmp_path: Path) -> None:
+    study = small(variants={"learned": []}, settings={**SETTINGS, "epochs": 2, "lr": 1e-9}, tests={"32": {}})
+    first = run_cell(study, study.cells[0], 0, tmp_path / "run")
+    folder = Run(tmp_path / "run")
+    other = load_file(folder.weights("best"))
+    save_file({key: torch.zeros_like(t) for key, t in other.items()}, folder.weights("best"))
+    assert run_cell(study, study.cells[0], 0, folder.path).right == first.right
+    save_file({key: torch.zeros_like(t) for key, t in other.items()}, folder.weights("last"))
+    assert run_cell(study, study.cells[0], 0, folder.path).right != first.right
+
+
 def test_another_study_does_not_fit_the_folder(done: tuple[Path, list[str]], tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="holds another study"):
         run(small(seeds=[0]), done[0])
@@ -120,14 +134,15 @@ def test_two_workers_that_queue_at_once_run_each_cell_once(tmp_path: Path) -> No
     assert [state.state for state in queue.states()] == ["finished", "finished"]
 
 
-def test_the_cell_of_a_dead_worker_is_run_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["q.run_cell", "q.Queue._begin"])  # in training, and before the first heartbeat
+def test_the_cell_of_a_dead_worker_is_run_again(tmp_path: Path, place: str) -> None:
     study = small(variants={"learned": []}, seeds=[0], tests={"32": {}})
     url = f"sqlite:///{tmp_path / 'study.db'}"
     queue = Queue(url, study.name, heartbeat=1, grace=2)
     queue.create(study)
     dying = (
         "import os, sys; from pathlib import Path; import hexavit.studies.queue as q\n"
-        "q.run_cell = lambda *a: os._exit(9)\n"
+        f"{place} = lambda *a: os._exit(9)\n"
         "q.Queue(sys.argv[1], 'small', heartbeat=1, grace=2).work(Path(sys.argv[2]), print)"
     )
     assert subprocess.run([sys.executable, "-c", dying, url, str(tmp_path)]).returncode == 9

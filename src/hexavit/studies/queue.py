@@ -1,8 +1,9 @@
 """The cells of a study as trials of an Optuna study: each is taken once, and again if its worker died.
 
 A worker asks Optuna for the next waiting trial, whose parameters are a cell and a seed. While it trains, a thread of
-Optuna's renews the trial's heartbeat; a trial without one is failed and queued again by whichever worker asks next. The
-run folder of the dead worker is continued where it is there.
+Optuna's renews the trial's heartbeat; a trial whose heartbeat is old is failed and queued again by whichever worker
+asks next. To Optuna a trial without any heartbeat runs, so a worker writes the first one itself and notes it; without
+the note, a trial is failed after the same time. The run folder of the dead worker is continued where it is there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ HEARTBEAT = 20
 GRACE = 90
 """Seconds without a heartbeat after which a worker counts as dead."""
 _DEFINITION = "definition"
+_BEGUN = "begun"
 Tell = Callable[[str], None]
 
 
@@ -67,7 +70,7 @@ class Queue:
     def __init__(self, url: str, name: str, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> None:
         self.url, self.name = url, name
         self._optuna = _import_optuna()
-        self._storage = _storage(url, heartbeat, grace)
+        self._storage, self._grace = _storage(url, heartbeat, grace), timedelta(seconds=grace)
 
     def create(self, study: Study) -> None:
         """Create the study and queue its cells, seed by seed; nothing is changed if it is there already.
@@ -153,11 +156,12 @@ class Queue:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
                     self._optuna.storages.fail_stale_trials(queue)
+                self._fail_unbegun(queue)
                 left = {each.state for each in self.states()} & {"waiting", "running"}
                 if not left:
                     return
                 if "waiting" in left:
-                    queue.optimize(_objective(study, folder, tell), n_trials=1, catch=(HexavitError,))
+                    queue.optimize(_objective(study, folder, tell, self._begin), n_trials=1, catch=(HexavitError,))
                 else:
                     time.sleep(poll)
 
@@ -167,11 +171,38 @@ class Queue:
         )
         return loaded
 
+    def _begin(self, trial: optuna.Trial) -> None:
+        """Write the first heartbeat of a trial, and that it is there."""
+        if isinstance(self._storage, self._optuna.storages.RDBStorage):
+            study = self._storage.get_study_id_from_name(self.name)
+            self._storage.record_heartbeat(self._storage.get_trial_id_from_study_id_trial_number(study, trial.number))
+        trial.set_user_attr(_BEGUN, trial.number)  # a trial that is queued again inherits the attributes
 
-def _objective(study: Study, folder: Path, tell: Tell) -> Callable[[optuna.Trial], float]:
+    def _fail_unbegun(self, queue: optuna.Study) -> None:
+        """Queue again the trials of workers that died before the first heartbeat."""
+        if not isinstance(self._storage, self._optuna.storages.RDBStorage):
+            return
+        running = queue.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.RUNNING,))
+        for trial in running:
+            begun = trial.user_attrs.get(_BEGUN) == trial.number
+            if begun or trial.datetime_start is None or datetime.now() - trial.datetime_start < self._grace:
+                continue
+            try:
+                queue.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+            except ValueError:  # another worker was first
+                continue
+            attrs = {name: value for name, value in trial.user_attrs.items() if name in {"cell", "seed"}}
+            if attrs:
+                queue.enqueue_trial(attrs, user_attrs=attrs)
+
+
+def _objective(
+    study: Study, folder: Path, tell: Tell, begin: Callable[[optuna.Trial], None]
+) -> Callable[[optuna.Trial], float]:
     def run(trial: optuna.Trial) -> float:
         import optuna
 
+        begin(trial)
         name, seed = trial.user_attrs.get("cell"), trial.user_attrs.get("seed")
         if name is None or seed is None or _taken(trial):
             raise optuna.TrialPruned("another worker has this cell")
