@@ -13,6 +13,7 @@ from hexavit.profiling import profile
 from hexavit.training.auto_config.fact_types import Candidate, DataFacts, Facts, Machine, StartingWeights
 from hexavit.training.auto_config.rules import (
     AUTOMATIC_SETTINGS,
+    AVERAGED,
     CAPACITY,
     LEARNING_RATES,
     SCHEDULES,
@@ -74,7 +75,11 @@ def test_small_objects_are_mirrored_and_in_longer_runs_shifted_but_not_cropped()
     assert (config.model, config.img_size, config.in_chans) == ("cvt_fine_nano", (32, 32), 1)
     assert (config.augment, config.erasing, config.mixup, config.cutmix) == ("mirror", 0.25, 0.2, 0)
     assert config.epochs == 10
+    assert config.ema == 0.99
+    assert chosen(SMALL_OBJECTS, CPU, batch_size=128).ema == 0  # 781 steps
+    assert chosen(SMALL_OBJECTS, CPU, ema=0.9).ema == 0.9
     assert chosen(replace(SMALL_OBJECTS, images=60_000), CPU).augment == "flip"
+    assert chosen(replace(SMALL_OBJECTS, images=60_000), CPU).ema == 0
     assert chosen(replace(SMALL_OBJECTS, images=60_000), GPU, epochs=300).augment == "rand"
     assert chosen(replace(SMALL_OBJECTS, mirrored=False), CPU).augment == "shift"
     assert chosen(SMALL_OBJECTS, CPU, augment="none").augment == "none"
@@ -232,6 +237,8 @@ def test_the_page_shows_the_values_of_the_tables() -> None:
         (200_000, "mirror", None, 0.25, 0.2, 0, 0),
         (2_000_000, "flip", None, 0, 0, 0, 0),
     ]
+    assert "With `mirror` and at least 1,000 steps, `ema` is 0.99" in page
+    assert AVERAGED == (1_000, 0.99)
     assert "at least ten times as many images as the rarest" in page
     assert UNBALANCED == 10
     assert "0.002 up to 2 M parameters, 0.0005 up to 10 M, else 0.00025" in page

@@ -94,6 +94,8 @@ SMALL_STRENGTHS = (
     (2e6, "mirrored and shifted, and not cropped,", {**STRENGTHS[0][2], "augment": "flip"}),
 )
 """As `STRENGTHS`, for images of at most :data:`SMALL` pixels; longer runs have those of all images."""
+AVERAGED = (1_000, 0.99)
+"""From this number of steps on, `ema` of runs with the first of `SMALL_STRENGTHS`."""
 UNBALANCED = 10.0
 """From this ratio of the most frequent class to the rarest on, classes are balanced."""
 
@@ -327,6 +329,10 @@ def _choose_regularization(facts: Facts, settings: Mapping[str, Any], model: Mod
     if facts.data.side <= SMALL and shown <= SMALL_STRENGTHS[-1][0] and not varied:
         name, values = next((name, values) for most, name, values in SMALL_STRENGTHS if shown <= most)
         why = f"small images are {name} for {shown:,} images shown in total"
+        steps, decay = AVERAGED
+        if values is _MIRRORED and shown >= steps * settings["batch_size"]:
+            values = {**values, "ema": decay}
+            why += f"; a moving average smooths runs of {steps:,} steps and more"
     values = dict(values)
     if not flips:
         values = {**STRENGTHS[0][2], "augment": "shift"}
@@ -354,8 +360,8 @@ def _choose_balance(facts: Facts, settings: Mapping[str, Any]) -> Choice:
 AUTOMATIC_SETTINGS = frozenset(
     {"model", "img_size", "in_chans", "precision", "batch_size", "epochs", "warmup_epochs", "lr", "head_lr"}
     | {"layer_decay", "weight_decay", "label_smoothing", "drop_path"}
-    | {"augment", "magnitude", "erasing", "mixup", "cutmix", "balance"}
+    | {"augment", "magnitude", "erasing", "mixup", "cutmix", "balance", "ema"}
 )
 """Names of the settings that are chosen."""
-INSPECTED_FOR = AUTOMATIC_SETTINGS - {"balance"}
+INSPECTED_FOR = AUTOMATIC_SETTINGS - {"balance", "ema"}
 """If these are given, the data is not inspected; the ``config.yaml`` of version 0.1 has no ``balance``."""
