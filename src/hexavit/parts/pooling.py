@@ -46,7 +46,7 @@ def without_borders(sizes: Sequence[Size], device: torch.device) -> Tensor:
 
 def _by_matrices(image: Tensor, size: Size, border: int) -> Tensor:
     rows, columns = (averaging(n, length, border, image) for n, length in zip(size, image.shape[2:], strict=True))
-    return rows @ image @ columns.mT
+    return rows @ image @ columns.transpose(-2, -1)
 
 
 def averaging(bins: int, length: int, border: int, like: Tensor) -> Tensor:

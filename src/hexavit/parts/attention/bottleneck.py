@@ -181,9 +181,9 @@ def divided(size: Size, stride: int) -> Size:
 
 def as_column(x: Tensor) -> Tensor:
     """Tokens (B, M, C) as a map (B, C, M, 1) for 1x1 convolutions and their norms: a view in channels-last memory."""
-    return x.mT.unsqueeze(3)
+    return x.transpose(-2, -1).unsqueeze(3)
 
 
 def as_rows(x: Tensor) -> Tensor:
     """The inverse of `as_column`."""
-    return x.squeeze(3).mT
+    return x.squeeze(3).transpose(-2, -1)

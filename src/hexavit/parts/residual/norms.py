@@ -67,7 +67,7 @@ class Residual(PartModule):
         if not self.batch:
             return tokens.each(self.norm)
         # As a map (B, C, M, 1) in channels-last memory, for which PyTorch's batch norm is fastest.
-        return tokens.join().each(lambda x: self.norm(x.mT.unsqueeze(3)).squeeze(3).mT)
+        return tokens.join().each(lambda x: self.norm(x.transpose(-2, -1).unsqueeze(3)).squeeze(3).transpose(-2, -1))
 
     def init_branch(self, branch: nn.Module, count: int) -> None:
         """Change the starting weights of the module in the branch; `count` branches have this kind of residual."""

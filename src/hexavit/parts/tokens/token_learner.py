@@ -75,7 +75,7 @@ class TokenLearner(Learner):
     def weights(self, image: Tensor, size: Size) -> Tensor:
         """(B, N, C) to maps (B, S, N) whose rows sum to 1."""
         maps: Tensor = self.fc2(F.gelu(self.fc1(image), approximate="tanh"))
-        return maps.softmax(dim=1).mT
+        return maps.softmax(dim=1).transpose(-2, -1)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """N (C R + R S + S C)."""
@@ -182,7 +182,7 @@ class TokenFuser(PartModule):
         if before is None:
             raise ArchitectureError("token_fuser gives the raster before a token_learner, and there was none")
         x = before.flatten(1, 2)
-        learned = self.norm2(self.mix(self.norm1(tokens.image).mT).mT)
+        learned = self.norm2(self.mix(self.norm1(tokens.image).transpose(-2, -1)).transpose(-2, -1))
         weights = self.fc2(F.gelu(self.fc1(self.norm3(x)), approximate="tanh")).sigmoid()
         size = (before.shape[1], before.shape[2])
         return Tokens(x + self.drop(weights @ learned), size, extra=tokens.extra, carry=tokens.carry)

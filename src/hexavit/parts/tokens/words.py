@@ -95,7 +95,7 @@ class WordTokens(ComputedBuffers, PartModule):
         words = (
             _cut(self.conv(image), self.side) if self.whole else self.conv(_cut(image, self.patch))
         )  # (B N, c, s, s)
-        words = words.flatten(2).mT.contiguous() + self.table
+        words = words.flatten(2).transpose(-2, -1).contiguous() + self.table
         words = words.unflatten(0, (image.shape[0], h * w))
         patches = self.norm2(self.proj(self.norm1(words.flatten(2))))
         return Tokens(patches, (h, w), carry={**tokens.carry, "words": words})
