@@ -21,7 +21,9 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto
 div { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, th:last-child, td:last-child { text-align: left; white-space: normal; }
+td:first-child { min-width: 9rem; }
+td:last-child { min-width: 7rem; }
 img { max-width: 100%; height: auto; background: white; }
 """
 Rows = list[list[str]]
