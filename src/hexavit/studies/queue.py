@@ -93,8 +93,7 @@ class Queue:
                 )
             for seed in study.seeds:
                 for cell in study.cells:
-                    attrs = {"cell": cell.name, "seed": seed}
-                    queue.enqueue_trial(attrs, user_attrs=attrs, skip_if_exists=True)
+                    _enqueue(queue, cell.name, seed, skip_if_exists=True)
 
     def study(self) -> Study:
         """The stored definition.
@@ -136,8 +135,7 @@ class Queue:
         with _told(self.url):
             queue = self._loaded()
             for each in again:
-                attrs = {"cell": each.cell, "seed": each.seed}
-                queue.enqueue_trial(attrs, user_attrs=attrs)
+                _enqueue(queue, each.cell, each.seed)
         return len(again)
 
     def work(self, folder: Path, tell: Tell, *, seconds: float | None = None, poll: float = 2.0) -> None:
@@ -191,9 +189,8 @@ class Queue:
                 queue.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
             except ValueError:  # another worker was first
                 continue
-            attrs = {name: value for name, value in trial.user_attrs.items() if name in {"cell", "seed"}}
-            if attrs:
-                queue.enqueue_trial(attrs, user_attrs=attrs)
+            if "cell" in trial.user_attrs:
+                _enqueue(queue, trial.user_attrs["cell"], trial.user_attrs["seed"])
 
 
 def _objective(
@@ -216,8 +213,7 @@ def _objective(
             tell(f"{name}, seed {seed}: failed: {error}")
             raise
         except (KeyboardInterrupt, SystemExit):  # Optuna fails the trial: another one continues its run
-            attrs = {"cell": name, "seed": seed}
-            trial.study.enqueue_trial(attrs, user_attrs=attrs)
+            _enqueue(trial.study, name, seed)
             raise KeyboardInterrupt from None
         trial.set_user_attr("outcome", outcome.to_json())
         first = study.tests[0].name
@@ -225,6 +221,11 @@ def _objective(
         return outcome.accuracy[first]
 
     return run
+
+
+def _enqueue(queue: optuna.Study, cell: str, seed: int, *, skip_if_exists: bool = False) -> None:
+    attrs = {"cell": cell, "seed": seed}
+    queue.enqueue_trial(attrs, user_attrs=attrs, skip_if_exists=skip_if_exists)
 
 
 def _taken(trial: optuna.Trial) -> bool:

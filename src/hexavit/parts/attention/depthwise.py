@@ -154,7 +154,7 @@ class DepthwiseAttention(Attention):
             self.show_filters(filters, (x.shape[0], *x.shape[2:]))
             out: Tensor = self.conv(x, F.dropout(filters, self.attn_drop, self.training))
             return out
-        of_all = self.conv.weight.flatten(1)[None, None, None]  # type: ignore[operator]
+        of_all = self.conv.weight.flatten(1)[None, None, None]  # type: ignore[operator]  # of an untyped module
         self.show_filters(of_all, (x.shape[0], *x.shape[2:]))
         convolved: Tensor = self.conv(x)
         return convolved
