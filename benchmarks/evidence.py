@@ -224,7 +224,7 @@ class Evidence:
         right, numbers = [], self.source.parts["test"]
         if self.asked.test_images:
             numbers = sorted(numbers, key=lambda n: hashlib.sha256(f"{n}".encode()).digest())[: self.asked.test_images]
-        for some, pixels in read_batches(self.source, numbers, spec, batch_size=250):
+        for some, pixels in read_batches(self.source, numbers, spec.pixels(), batch_size=250):
             found = model(spec.normalise(pixels)).argmax(1)
             right.append(found == torch.tensor([self.source.labels[number] for number in some]))
         return torch.cat(right).numpy()

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.data.test_published import write_fashion_mnist
 from tests.using import benchmark
 
 import hexavit
+from hexavit.data import open_source
 from hexavit.studies.statistics import Difference, paired
 from hexavit.training import TrainConfig
 
@@ -32,6 +34,19 @@ def test_the_settings_of_each_run_are_valid(name: str) -> None:
     assert (config.teacher is None) == (config.teacher_cache is None)
     assert "TEACHER" not in str(config)
     assert "MAPS" not in str(config)
+
+
+def test_a_run_is_trained_tested_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(evidence.SETTINGS, "batch_size", 5)
+    write_fashion_mnist(tmp_path, packed=True)
+    data, work = f"fashion_mnist:{tmp_path}", tmp_path / "work"
+    run = evidence.Evidence(asked(data=data, work=work, train_images=10, epochs=1))
+    found = run.result("DeiT", 0)
+    images = open_source(data)
+    predictor = hexavit.load_predictor(work / "10x1" / "DeiT-0", engine="torch")
+    predicted = predictor.logits([images.load(number) for number in images.parts["test"]]).argmax(axis=1)
+    assert evidence.hits({0: found}, [0]).tolist() == [(predicted == np.arange(10)).tolist()]
+    assert run.result("DeiT", 0) == found
 
 
 def outcome(right: np.ndarray) -> dict[str, object]:
