@@ -8,12 +8,14 @@ import pytest
 import torch
 from PIL import Image
 from tests.models.contract import build, tiny
+from tests.slow import few_nanos
 from torch import nn
 
 import hexavit
+from hexavit import Architecture, Backbone
 from hexavit.errors import HexavitError
 from hexavit.export import export, export_model, read_description
-from hexavit.export.graph import fixed_size_reason, for_engine
+from hexavit.export.graph import Graph, at_size, fixed_size_reason, for_engine
 from hexavit.export.resizing import GraphPreprocessing
 from hexavit.images.preprocess import InputSpec
 from hexavit.inference import LoadedModel
@@ -130,7 +132,7 @@ def test_no_file_is_left_by_a_graph_that_differs(tmp_path: Path, monkeypatch: py
     right = export._program
 
     def wrong(graph: Any, *args: Any) -> Any:
-        graph.model.head.fc.bias.data += 1
+        graph.model.head.fc = nn.Linear(graph.model.head.dim, graph.model.num_classes)
         return right(graph, *args)
 
     monkeypatch.setattr(export, "_program", wrong)
@@ -185,13 +187,62 @@ def test_weights_that_float16_cannot_hold(tmp_path: Path) -> None:
         export_model(given, tmp_path / "model.onnx", half=True)
 
 
-@pytest.mark.parametrize("name", ["cvt_nano", "swin_nano", "deit_nano"])
-def test_the_form_for_engines_computes_the_same(name: str) -> None:
-    model = build(tiny(resolve(name)))
+def in_both_forms(architecture: Architecture) -> Backbone:
+    """A model in the form for engines, whose logits and features of an image are those of the model."""
+    model = build(tiny(architecture))
+    for parameter in model.parameters():  # biases and scales start at 0
+        nn.init.normal_(parameter, std=0.2)
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    fast = for_engine(model, (64, 64), dynamic_size=False)
+    fast = for_engine(at_size(model, (64, 64)), dynamic_size=False)
     with torch.no_grad():
-        torch.testing.assert_close(fast(images), model(images))
+        for features in (False, True):
+            right = Graph(model.eval(), features, None)(images)
+            torch.testing.assert_close(
+                Graph(fast, features, None)(images), right, atol=2e-5 * right.abs().max(), rtol=0
+            )
+    return fast
+
+
+@pytest.mark.parametrize("name", few_nanos())
+def test_the_form_for_engines_computes_the_same(name: str) -> None:
+    fast = in_both_forms(resolve(name))
+    if name == "cvt_nano":
+        assert not [m for m in fast.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+ALONE = [
+    ("cvt_nano", ()),
+    ("cvt_nano", ("stages.*.attention.method=avg",)),
+    ("cvt_nano", ("stages.*.attention.method=linear",)),
+    ("cvt_nano", ("stages.*.attention.share_kv=true", "head=class_token(extra_tokens=3)")),
+    ("deit_nano", ()),
+    (
+        "deit_nano",
+        ("stages.*.attention=global(heads=4, scale=dim, qkv_bias=false)", "head=class_token(pre_logits=true)"),
+    ),
+    ("deit_nano", ("stages.*.residual=pre_norm(layer_scale=0.1, skip_lam=2)", "stages.*.attention.head_dim=5")),
+]
+NOT_ALONE = [
+    ("cvt_nano", ("head=pool",)),
+    ("cvt_nano", ("head=class_token(mean=true)",)),
+    ("cvt_nano", ("head=token_labels",)),
+    ("deit_nano", ("stages.*.residual=post_norm",)),
+    ("deit_nano", ("stages.*.residual=pre_norm(block_scale=0.5)",)),
+    ("deit_nano", ("stages.*.position=relative_bias",)),
+    ("deit_nano", ("stages.*.feedforward=conv_mlp",)),
+    ("deit_nano", ("stages.*.attention=re_attention",)),
+]
+
+
+@pytest.mark.parametrize(("name", "edits", "alone"), [(*e, True) for e in ALONE] + [(*e, False) for e in NOT_ALONE])
+def test_the_last_block_computes_what_the_head_reads(name: str, edits: tuple[str, ...], alone: bool) -> None:
+    fast = in_both_forms(resolve(name, overrides=edits))
+    seen: list[torch.Size] = []
+    feedforward = fast.stage_modules[-1].typed_blocks[-1].feedforward
+    feedforward.register_forward_hook(lambda module, args, out: seen.append(args[0].sequence.shape))
+    fast(torch.zeros(1, 3, 64, 64))
+    extra = fast.num_extra_tokens
+    assert (seen[0][1] == extra) is alone
     if name == "cvt_nano":
         assert not [m for m in fast.modules() if isinstance(m, nn.BatchNorm2d)]
 

@@ -22,7 +22,7 @@ from torch.export import Dim, ExportedProgram
 from hexavit.architecture import aligned, image_size
 from hexavit.errors import HexavitError, RunError
 from hexavit.export.description import ENDINGS, Axis, ExportDescription, Task
-from hexavit.export.graph import Graph, fixed_size_reason, for_engine, with_half_weights
+from hexavit.export.graph import Graph, at_size, fixed_size_reason, for_engine, with_half_weights
 from hexavit.export.resizing import GraphPreprocessing
 from hexavit.export.writers import ENGINES, Run, check_installed, open_run, write
 from hexavit.files import check_ending
@@ -168,14 +168,13 @@ def export_model(
     )
     if "size" in dynamic:
         _check_dynamic_size(backbone, preprocessing)
-    graph = Graph(
-        for_engine(backbone, about.image_size, dynamic_size="size" in dynamic),
-        features,
-        GraphPreprocessing(about.input_spec) if preprocessing else None,
-    )
+    before = GraphPreprocessing(about.input_spec) if preprocessing else None
+    backbone = at_size(backbone, about.image_size)
+    plain = Graph(backbone, features, before)
+    graph = Graph(for_engine(backbone, dynamic_size="size" in dynamic), features, before)
     samples = list(_samples(about))
     with torch.no_grad():
-        expected = [_expected(graph, image, about) for image in samples]
+        expected = [_expected(plain, image, about) for image in samples]
         if half and ending != ".xml":  # OpenVINO has a form of its own for it
             with_half_weights(graph)
         program = _program(graph, samples[0], about)

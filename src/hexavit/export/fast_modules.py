@@ -54,7 +54,7 @@ class PointwiseConv(nn.Module):
         return out.reshape(*x.shape[:-1], out.shape[-1])
 
 
-class _PartWrapper(nn.Module):
+class PartWrapper(nn.Module):
     """A module in place of a part; what it lacks, such as the part's options, is the part's."""
 
     def __init__(self, part: nn.Module) -> None:
@@ -68,7 +68,7 @@ class _PartWrapper(nn.Module):
             return getattr(super().__getattr__("part"), name)
 
 
-class FeedforwardInPieces(_PartWrapper):
+class FeedforwardInPieces(PartWrapper):
     """A feedforward part on a few tokens at a time, so that its wide hidden values stay in the cache.
 
     An MLP takes the tokens in any order. A convolutional MLP takes some images at once or, of a large image, some
@@ -112,7 +112,7 @@ class FeedforwardInPieces(_PartWrapper):
         return out
 
 
-class FixedBias(_PartWrapper):
+class FixedBias(PartWrapper):
     """A position bias that does not depend on the queries, computed once for each scope.
 
     Shapes: as the part's.

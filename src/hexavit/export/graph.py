@@ -9,6 +9,7 @@ from torch.nn.utils.parametrize import register_parametrization
 from hexavit.errors import HexavitError
 from hexavit.export.cpu import inference_copy
 from hexavit.export.fast_modules import FixedBias, folded, with_fixed_bias, with_silu
+from hexavit.export.last_block import compute_extra_alone
 from hexavit.export.resizing import GraphPreprocessing
 from hexavit.network.backbone import Backbone
 from hexavit.parts.contract import Size
@@ -71,18 +72,24 @@ def with_half_weights(model: nn.Module) -> None:
             module.parametrizations[name].original = nn.Parameter(weight.half(), requires_grad=False)
 
 
-def for_engine(model: Backbone, size: Size, *, dynamic_size: bool) -> Backbone:
-    """A copy with batch norms folded, quick GELU as SiLU, and position biases computed. Its weights are shared.
-
-    Args:
-        model: in evaluation mode or not, on any device.
-        size: height and width of the images, in pixels.
-        dynamic_size: whether images of other sizes are computed; position biases then remain functions of it.
-    """
-    copied = inference_copy(model)
-    copied = copied.to("cpu", torch.float32)
+def at_size(model: Backbone, size: Size) -> Backbone:
+    """A copy of a model in evaluation mode, in float32 on the CPU, for images of a size (H, W). It shares weights."""
+    copied = inference_copy(model).to("cpu", torch.float32)
     if tuple(size) != tuple(model.architecture.img_size):
         copied.set_input_size(size)
+    return copied
+
+
+def for_engine(model: Backbone, *, dynamic_size: bool) -> Backbone:
+    """A copy of a model of :func:`at_size` with batch norms folded, quick GELU as SiLU, position biases computed, and
+    a last block that computes what the head reads. It shares weights.
+
+    Args:
+        model: for images of its architecture's size.
+        dynamic_size: whether images of other sizes are computed; position biases then remain functions of it.
+    """
+    copied, architecture = inference_copy(model), model.architecture
+    compute_extra_alone(copied)
     changes = [folded, with_silu] if dynamic_size else [folded, with_silu, with_fixed_bias]
     with torch.no_grad():
         for change in changes:
@@ -90,7 +97,7 @@ def for_engine(model: Backbone, size: Size, *, dynamic_size: bool) -> Backbone:
                 if name and (faster := change(module)) is not None:
                     copied.set_submodule(name, faster)
         if not dynamic_size:
-            copied(torch.zeros(1, model.architecture.in_chans, *size))  # computes the biases
+            copied(torch.zeros(1, architecture.in_chans, *architecture.img_size))  # computes the biases
             for name, module in list(copied.named_modules()):
                 if isinstance(module, FixedBias) and module.values > _LARGEST_BIAS:
                     copied.set_submodule(name, module.part)

@@ -47,6 +47,7 @@ class ClassAttention(Attention):
     ) -> None:
         super().__init__(attn_drop, proj_drop)
         inner = self._set_heads(dim, heads, head_dim)
+        self.scale = self.head_dim**-0.5
         self.q = nn.Linear(dim, inner, bias=qkv_bias)
         self.k = nn.Linear(dim, inner, bias=qkv_bias)
         self.v = nn.Linear(dim, inner, bias=qkv_bias)
@@ -57,7 +58,7 @@ class ClassAttention(Attention):
         extra, every = tokens.extra, tokens.sequence
         assert extra is not None  # `needs_extra`
         q, k, v = (split_heads(x, self.heads) for x in (self.q(extra), self.k(every), self.v(every)))
-        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.head_dim**-0.5)))  # (B, P, C)
+        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.scale)))  # (B, P, C)
         return tokens.replace_extra(out)
 
     def places(self, size: Size, extra: int) -> tuple[Places, ...]:

@@ -129,24 +129,31 @@ class ConvProjection(Attention):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to (B, P + H' W', C)."""
+        asking = tokens.sequence
         if self.method == "dw_bn":
-            image, extra = tokens.map, tokens.extra
-            q, k = self._convolved(self.conv_q, image, extra), self._convolved(self.conv_k, image, extra)
-            v = k if self.share_kv else self._convolved(self.conv_v, image, extra)
+            asking = self._convolved(self.conv_q, tokens.map, tokens.extra)
+        out = self.read(asking, tokens)
+        size = self.out_size(tokens.size)
+        return Tokens(out, size, prefix=tokens.prefix, layout=tokens.layout, carry=tokens.carry)
+
+    def read(self, asking: Tensor, tokens: Tokens) -> Tensor:
+        """What rows (B, Q, C), from which the queries are made, read from all tokens: (B, Q, C)."""
+        if self.method == "linear":
+            k = v = tokens.sequence
         elif self.method == "avg":
-            q, k = tokens.sequence, self._convolved(self.pool, tokens.map, tokens.extra)
-            v = k
+            k = v = self._convolved(self.pool, tokens.map, tokens.extra)
         else:
-            q = k = v = tokens.sequence
-        out = self.attend(
-            split_heads(self.proj_q(q), self.heads),  # (B, h, Q, d)
+            image, extra = tokens.map, tokens.extra
+            k = self._convolved(self.conv_k, image, extra)
+            v = k if self.share_kv else self._convolved(self.conv_v, image, extra)
+        mixed = self.attend(
+            split_heads(self.proj_q(asking), self.heads),  # (B, h, Q, d)
             split_heads(self.proj_k(k), self.heads),  # (B, h, M, d)
             split_heads(self.proj_v(v), self.heads),
             scale=self.scale,
         )
-        out = self.proj_drop(self.proj(out))
-        size = self.out_size(tokens.size)
-        return Tokens(out, size, prefix=tokens.prefix, layout=tokens.layout, carry=tokens.carry)
+        out: Tensor = self.proj_drop(self.proj(mixed))
+        return out
 
     @staticmethod
     def _convolved(front: nn.Module, image: Tensor, extra: Tensor | None) -> Tensor:
