@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -72,6 +73,16 @@ def test_a_map_has_the_highest_logits_of_the_whole_image(cnn: str, made: Path) -
         INDEX,
     ]
     assert sum(path.stat().st_size for path in made.glob("*.safetensors")) < 30 * 100
+
+
+def test_the_share_of_images_whose_maps_are_right(cnn: str, made: Path) -> None:
+    source = open_source(str(digits_folder()))
+    right = 0
+    for number in NUMBERS:
+        logits, classes = expected(cnn, source.load(number), 64, 3)  # type: ignore[arg-type]
+        means = torch.zeros(3, 2, 2).scatter_(0, classes, logits).mean(dim=(1, 2))
+        right += int(means.argmax()) == source.labels[number]
+    assert check_label_maps(made).accuracy == right / 30
 
 
 def test_options(cnn: str, tmp_path: Path) -> None:
@@ -269,6 +280,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     printed = ask("make", *asked).splitlines()
     assert printed[0].startswith("30 of 30 images, ")
     assert f"{tmp_path / 'maps'}: 30 label maps of 4 x 4 positions, the 2 highest of 3 logits at each" in printed[1]
+    assert re.search(r"; right for \d+\.\d% of the images$", printed[1])
     assert ask("check") == printed[1] + "\n"
     assert json.loads(ask("make", *asked, "--json"))["shape"] == [2, 4, 4]
     for wrong, sentence in (

@@ -45,6 +45,8 @@ class MadeLabelMaps:
         size: bytes of all shards.
         teacher: source of the teacher.
         skipped: names of images that could not be read, each with the reason.
+        accuracy: share of the images of which the class with the highest mean logit is one of theirs; None if the
+            folder does not say, as those of earlier versions.
     """
 
     folder: str
@@ -54,12 +56,14 @@ class MadeLabelMaps:
     size: int
     teacher: str
     skipped: dict[str, str]
+    accuracy: float | None = None
 
     def __str__(self) -> str:
         k, height, width = self.shape
         return (
             f"{self.folder}: {self.images:,} label maps of {height} x {width} positions, the {k} highest of "
             f"{self.classes} logits at each, {self.size / 1e6:,.1f} MB, by {self.teacher}"
+            + ("" if self.accuracy is None else f"; right for {self.accuracy:.1%} of the images")
         )
 
 
@@ -145,7 +149,7 @@ def make_label_maps(
             continue
         start, share = time.perf_counter(), numbers[first : first + shard_size]
         skipped: dict[str, str] | None = {} if on_bad_image == "skip" else None
-        read: list[int] = []
+        right, read = 0, list[int]()
         parts: list[tuple[NDArray[np.float16], NDArray[np.uint16]]] = []
         batches = read_batches(source, share, spec.pixels(), batch_size=batch_size, workers=workers, skipped=skipped)
         for of_batch, pixels in batches:
@@ -153,7 +157,9 @@ def make_label_maps(
             assert isinstance(pixels, Tensor)  # of one size, which the transform gives
             maps = classifier(spec.normalise(pixels.to(place)))[:, chosen]  # (B, K, h, w)
             parts.append(_highest(maps, request["top"], teacher))
-        done[number] = {"number": number, "file": "", "images": len(read), "checksum": ""}
+            named = maps.mean(dim=(2, 3)).argmax(dim=1).tolist()
+            right += sum(label in source.labels_of(each) for label, each in zip(named, of_batch, strict=True))
+        done[number] = {"number": number, "file": "", "images": len(read), "checksum": "", "right": right}
         if read:
             file = f"{number:06d}.safetensors"
             logits, classes = (np.concatenate(each) for each in zip(*parts, strict=True))
@@ -229,13 +235,16 @@ def _highest(maps: torch.Tensor, top: int, name: str) -> tuple[NDArray[np.float1
 
 
 def _summary(folder: Path, index: Mapping[str, Any]) -> MadeLabelMaps:
+    images = sum(each["images"] for each in index["shards"])
+    right = [each.get("right") for each in index["shards"]]
     paths = [folder / each["file"] for each in index["shards"] if each["images"]]
     return MadeLabelMaps(
         str(folder),
-        sum(each["images"] for each in index["shards"]),
+        images,
         len(index["request"]["classes"]),
         open_shard(paths[0]).shape,
         sum(path.stat().st_size for path in paths),
         index["request"]["teacher"],
         dict(index["skipped"]),
+        None if None in right else sum(right) / images,
     )
