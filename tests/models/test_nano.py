@@ -15,7 +15,8 @@ MECHANISMS: dict[str, dict[str, list[str]]] = {
     "cvt_nano": {"convolutional projection": ["stages.*.attention.method=linear"]},
     "cvt_fine_nano": {
         "convolutional projection": ["stages.*.attention.method=linear"],
-        "finer grids": ["stages.0.tokens.stride=4"],
+        "early convolutions": ["stages.0.tokens=conv(kernel=7, stride=2, padding=3)"],
+        "finer grids": ["stages.0.tokens.last_stride=2"],
         "convolutional feedforward": ["stages.*.feedforward=mlp(act=quick_gelu)"],
     },
     "deit_nano": {"distillation token": ["head=class_token"]},

@@ -135,11 +135,11 @@ _FAMILY.register_nano(
     _cvt(
         "cvt_fine_nano",
         *((32, 64, 128), (1, 2, 4), (1, 2, 3), 0.0, 32),
-        Part("conv", kernel=7, stride=2, padding=3),
+        Part("conv_stem", channels=(32, 32), kernels=(3, 3), strides=(1, 2), last_kernel=3, last_padding=1),
         Part("conv_mlp"),
         "default",
     ),
-    "CvT with grids of 16, 8 and 4 and LocalViT's feedforward, at one million",
+    "CvT with early convolutions, grids of 16, 8 and 4 and LocalViT's feedforward, at one million",
 )
 _FAMILY.register(
     _cvt("cvt_13", (64, 192, 384), (1, 3, 6), (1, 2, 10), 0.1),

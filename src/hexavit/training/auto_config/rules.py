@@ -90,7 +90,7 @@ STRENGTHS: tuple[tuple[float, str, dict[str, Any]], ...] = (  # up to this many 
 
 _MIRRORED = {**STRENGTHS[0][2], "augment": "mirror", "erasing": 0.25, "mixup": 0.2}
 SMALL_STRENGTHS = (
-    (2e5, "mirrored, erased in part and mixed, and not shifted,", _MIRRORED),
+    (1e6, "mirrored, erased in part and mixed, and not shifted,", _MIRRORED),
     (2e6, "mirrored and shifted, and not cropped,", {**STRENGTHS[0][2], "augment": "flip"}),
 )
 """As `STRENGTHS`, for images of at most :data:`SMALL` pixels; longer runs have those of all images."""
