@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import timm
 import torch
+from measure import processor
 from numpy.typing import NDArray
 from rich.console import Console
 from safetensors.torch import save_file
@@ -254,9 +255,9 @@ python benchmarks/evidence.py --out docs/results.md
 ```
 
 An interrupted call continues where it stopped, within an epoch too. Accuracy is the mean over the seeds with the sample
-standard deviation. Small images, few epochs and models below a million parameters are not ImageNet: a disagreement
-shows that a claim does not carry over to this setting, not that it is wrong. [Results on digits](digits.md) has the
-small model of every family.
+standard deviation; minutes are those of training with {threads} on {processor}. Small images, few
+epochs and models below a million parameters are not ImageNet: a disagreement shows that a claim does not carry over to
+this setting, not that it is wrong. [Results on digits](digits.md) has the small model of every family.
 
 {accuracies}
 
@@ -303,6 +304,8 @@ def page(evidence: Evidence, results: Mapping[str, Mapping[int, Mapping[str, Any
         train_images=asked.train_images,
         test_images=f"{asked.test_images:,}" if asked.test_images else "all 10,000",
         epochs=asked.epochs,
+        threads=f"{asked.threads} thread{'s' * (asked.threads > 1)}",
+        processor=processor(),
         accuracies="\n".join(lines),
         teacher="not measured" if teacher is None else f"{teacher:.2%}",
         claims="\n".join(claims),

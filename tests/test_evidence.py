@@ -17,7 +17,15 @@ evidence = benchmark("evidence")
 
 
 def asked(**more: object) -> argparse.Namespace:
-    given = {"data": "digits", "work": Path("runs"), "train_images": 100, "test_images": None, "epochs": 2, **more}
+    given = {
+        "data": "digits",
+        "work": Path("runs"),
+        "train_images": 100,
+        "test_images": None,
+        "epochs": 2,
+        "threads": 1,
+        **more,
+    }
     return argparse.Namespace(**given)
 
 
