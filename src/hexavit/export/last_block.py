@@ -27,7 +27,7 @@ class ExtraQueries(PartWrapper):
         """(B, P + N, C) to the same."""
         extra = tokens.extra
         assert extra is not None  # `compute_extra_alone`
-        return tokens.replace_extra(self.part.read(extra, tokens))
+        return tokens.replace_extra(self.part.mix(extra, *self.part.keys_and_values(tokens)))
 
 
 def compute_extra_alone(model: Backbone) -> None:

@@ -149,7 +149,8 @@ def make_label_maps(
             continue
         start, share = time.perf_counter(), numbers[first : first + shard_size]
         skipped: dict[str, str] | None = {} if on_bad_image == "skip" else None
-        right, read = 0, list[int]()
+        read: list[int] = []
+        right = 0
         parts: list[tuple[NDArray[np.float16], NDArray[np.uint16]]] = []
         batches = read_batches(source, share, spec.pixels(), batch_size=batch_size, workers=workers, skipped=skipped)
         for of_batch, pixels in batches:

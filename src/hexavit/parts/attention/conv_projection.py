@@ -129,15 +129,17 @@ class ConvProjection(Attention):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + H W, C) to (B, P + H' W', C)."""
-        asking = tokens.sequence
+        k, v = self.keys_and_values(tokens)
         if self.method == "dw_bn":
-            asking = self._convolved(self.conv_q, tokens.map, tokens.extra)
-        out = self.read(asking, tokens)
+            q = self._convolved(self.conv_q, tokens.map, tokens.extra)
+        else:
+            q = k if self.method == "linear" else tokens.sequence
+        out = self.mix(q, k, v)
         size = self.out_size(tokens.size)
         return Tokens(out, size, prefix=tokens.prefix, layout=tokens.layout, carry=tokens.carry)
 
-    def read(self, asking: Tensor, tokens: Tokens) -> Tensor:
-        """What rows (B, Q, C), from which the queries are made, read from all tokens: (B, Q, C)."""
+    def keys_and_values(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """What the linears make keys and values of: (B, P + M, C) twice, M the tokens of the keys' grid."""
         if self.method == "linear":
             k = v = tokens.sequence
         elif self.method == "avg":
@@ -146,8 +148,12 @@ class ConvProjection(Attention):
             image, extra = tokens.map, tokens.extra
             k = self._convolved(self.conv_k, image, extra)
             v = k if self.share_kv else self._convolved(self.conv_v, image, extra)
+        return k, v
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The linears, the attention, and the linear behind it: rows (B, Q, C) of queries to (B, Q, C)."""
         mixed = self.attend(
-            split_heads(self.proj_q(asking), self.heads),  # (B, h, Q, d)
+            split_heads(self.proj_q(q), self.heads),  # (B, h, Q, d)
             split_heads(self.proj_k(k), self.heads),  # (B, h, M, d)
             split_heads(self.proj_v(v), self.heads),
             scale=self.scale,
