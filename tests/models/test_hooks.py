@@ -95,7 +95,7 @@ def test_models_side_by_side(model: Backbone, images: torch.Tensor, grad: bool) 
         found = torch.func.vmap(run)(parameters, buffers)
     with torch.no_grad():
         for logits, each in zip(found, models, strict=True):
-            torch.testing.assert_close(logits, each(images), rtol=1e-4, atol=2e-5)
+            torch.testing.assert_close(logits, each(images), rtol=1e-4, atol=3e-5)  # 2.1e-5 is seen on AMD, ResT
 
 
 def test_second_derivatives_on_the_softmax_path(model: Backbone) -> None:

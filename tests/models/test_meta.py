@@ -34,7 +34,9 @@ def assert_same(model: nn.Module, source: nn.Module) -> None:
     with torch.no_grad():
         for size in ((64, 64), (72, 60)):
             images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
-            assert torch.equal(model(images), source(images))
+            right = source(images)
+            # Weights that were read lie at other addresses, where some kernels add in another order.
+            torch.testing.assert_close(model(images), right, rtol=0, atol=1e-6 * float(right.abs().max()))
 
 
 def fill(model: nn.Module) -> None:
