@@ -7,7 +7,7 @@ scratch with one set of settings, then DeiT with three kinds of distillation and
 teacher is a small ResNet of timm, trained first, on the same images. Every run is continued where an interrupted call
 left it, and a result that is there is not computed again; each result is written into the page at once.
 
-    python benchmarks/evidence.py --work /tmp/try --train-images 200 --epochs 1 --seeds 2 --test-images 300
+    python benchmarks/evidence.py --work runs/try --train-images 200 --epochs 1 --seeds 2 --test-images 300
 
 does all of it in a few minutes, to try it.
 """

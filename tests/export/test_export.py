@@ -12,7 +12,7 @@ from tests.slow import few_nanos
 from torch import nn
 
 import hexavit
-from hexavit import Architecture, Backbone
+from hexavit import Backbone
 from hexavit.errors import HexavitError
 from hexavit.export import export, export_model, read_description
 from hexavit.export.graph import Graph, at_size, fixed_size_reason, for_engine
@@ -187,9 +187,9 @@ def test_weights_that_float16_cannot_hold(tmp_path: Path) -> None:
         export_model(given, tmp_path / "model.onnx", half=True)
 
 
-def in_both_forms(architecture: Architecture) -> Backbone:
+def in_both_forms(name: str, edits: tuple[str, ...] = ()) -> Backbone:
     """A model in the form for engines, whose logits and features of an image are those of the model."""
-    model = build(tiny(architecture))
+    model = build(tiny(resolve(name, overrides=edits)))
     for parameter in model.parameters():  # biases and scales start at 0
         nn.init.normal_(parameter, std=0.2)
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -200,14 +200,14 @@ def in_both_forms(architecture: Architecture) -> Backbone:
             torch.testing.assert_close(
                 Graph(fast, features, None)(images), right, atol=2e-5 * right.abs().max(), rtol=0
             )
+    if name == "cvt_nano":
+        assert not [m for m in fast.modules() if isinstance(m, nn.BatchNorm2d)]
     return fast
 
 
 @pytest.mark.parametrize("name", few_nanos())
 def test_the_form_for_engines_computes_the_same(name: str) -> None:
-    fast = in_both_forms(resolve(name))
-    if name == "cvt_nano":
-        assert not [m for m in fast.modules() if isinstance(m, nn.BatchNorm2d)]
+    in_both_forms(name)
 
 
 ALONE = [
@@ -236,15 +236,13 @@ NOT_ALONE = [
 
 @pytest.mark.parametrize(("name", "edits", "alone"), [(*e, True) for e in ALONE] + [(*e, False) for e in NOT_ALONE])
 def test_the_last_block_computes_what_the_head_reads(name: str, edits: tuple[str, ...], alone: bool) -> None:
-    fast = in_both_forms(resolve(name, overrides=edits))
+    fast = in_both_forms(name, edits)
     seen: list[torch.Size] = []
     feedforward = fast.stage_modules[-1].typed_blocks[-1].feedforward
     feedforward.register_forward_hook(lambda module, args, out: seen.append(args[0].sequence.shape))
     fast(torch.zeros(1, 3, 64, 64))
     extra = fast.num_extra_tokens
     assert (seen[0][1] == extra) is alone
-    if name == "cvt_nano":
-        assert not [m for m in fast.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
 # Preprocessing in the graph
