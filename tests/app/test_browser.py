@@ -73,8 +73,13 @@ def test_a_visit(address: str) -> None:
         watched.check()
 
 
+_WIDTHS = (
+    """() => [...document.querySelectorAll('.hx-table, .hx-bars')].map(each => each.offsetWidth).filter(Boolean)"""
+)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (400, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (400, "dark"), (400, "light")])
 def test_every_view(address: str, width: int, scheme: str) -> None:
     """Nothing is wider than the window, and nothing comes from elsewhere."""
     with browser(address, width, scheme) as watched:
@@ -91,6 +96,7 @@ def test_every_view(address: str, width: int, scheme: str) -> None:
             watched.tab(name)
             page.wait_for_selector(selector)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+            assert min(page.evaluate(_WIDTHS), default=width) > 200, name  # of tables and bars
         watched.tab("Studies")
         page.get_by_text("No study was given").wait_for()
         watched.check()

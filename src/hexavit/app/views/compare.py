@@ -36,9 +36,9 @@ def build(sources: Sources) -> tuple[Start, Start]:
     error = message("compare-error")
     columns = html("columns")
     with gr.Row():
-        cost, different = html("cost"), html("differences")
+        cost, different = _column("cost"), _column("differences")
     with gr.Row():
-        macs, parameters = html("macs"), html("parameters")
+        macs, parameters = _column("macs"), _column("parameters")
 
     def compare(a: str, a_edits: str, b: str, b_edits: str) -> tuple[Any, ...]:
         pair = [
@@ -120,6 +120,12 @@ def _side(name: str, labels: list[str], first: str) -> tuple[gr.Dropdown, gr.Tex
             max_lines=8, elem_id=f"edits-{name.lower()}",
         )  # fmt: skip
     return model, edits
+
+
+def _column(name: str) -> gr.HTML:
+    """A widget for HTML in a row, which on narrow screens is below the one before it."""
+    with gr.Column(min_width=300):
+        return html(name)
 
 
 def _named_error(name: str, function: Any, *values: Any) -> Any:
