@@ -118,6 +118,25 @@ def test_padding_is_apart() -> None:
     np.testing.assert_allclose(found.cells.sum() + found.padding[0], 1, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_words_attend_in_their_patch() -> None:
+    """TNT: each patch of 16 x 16 pixels has 4 x 4 words; a word reads those of its patch, each at its place."""
+    torch.manual_seed(0)
+    model = hexavit.create_model("tnt_s_patch16_224", img_size=(32, 48)).eval()
+    image, block = torch.randn(3, 32, 48), model.stages[0].blocks[1]
+    inner, given = block.words.attention, []
+    handle = inner.register_forward_hook(lambda _, args, out: given.append(args[0].body))
+    words, patches = attention_maps(model, image, block=1, query=(26, 20), head="all")  # row 1, column 1 of patches
+    handle.remove()
+    assert (words.path, words.query_grid, words.query_cell) == ("stages.0.blocks.1.words.attention", (8, 12), (5, 6))
+    assert (patches.path, patches.query_grid) == ("stages.0.blocks.1.attention", (2, 3))
+    q, k, _ = inner.qkv(given[0][4]).chunk(3, dim=1)  # patch 1 * 3 + 1; its word is 1 * 4 + 2
+    q, k = (each.unflatten(1, (inner.heads, -1)).transpose(0, 1) for each in (q, k))
+    expected = torch.zeros(inner.heads, 8, 12)
+    expected[:, 4:8, 4:8] = (q @ k.mT * inner.head_dim**-0.5).softmax(dim=2)[:, 6].unflatten(1, (4, 4))
+    np.testing.assert_allclose(words.cells, expected.numpy(), rtol=1e-5, atol=1e-7)
+
+
 def test_a_map_at_each_pixel() -> None:
     cells = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
     found = AttentionMap("", 0, 0, "mean", None, (2, 3), (4, 9), ("mean",), cells, cells[:, :0, 0], cells[:, 0, 0])

@@ -103,7 +103,7 @@ def attention_maps(
     Raises:
         HexavitError: there is no such stage, block, head or pixel, no attention part, or no class token.
     """
-    parts = chosen_parts(model, stage, block)
+    parts = chosen_parts(model, stage, block, words=True)
     readings = read(model, image, parts)
     found = []
     for part, reading in zip(parts, readings, strict=True):
@@ -143,8 +143,10 @@ def read(model: Any, image: Tensor, parts: list[AttentionPart]) -> list[Reading]
     return readings
 
 
-def chosen_parts(model: Any, stage: int | None = None, block: int | None = None) -> list[AttentionPart]:
-    """The attention parts of a stage and a block.
+def chosen_parts(
+    model: Any, stage: int | None = None, block: int | None = None, *, words: bool = False
+) -> list[AttentionPart]:
+    """The attention parts of a stage and a block, as `attention_parts` gives them.
 
     Raises:
         HexavitError: there is no such stage or block, or it has no attention.
@@ -152,7 +154,7 @@ def chosen_parts(model: Any, stage: int | None = None, block: int | None = None)
     stages = backbone_of(model).stage_modules
     _check("stage", stage, len(stages))
     wanted = []
-    for part in attention_parts(model):
+    for part in attention_parts(model, words=words):
         blocks = len(stages[part.stage].blocks)
         if stage is not None and part.stage != stage % len(stages):
             continue

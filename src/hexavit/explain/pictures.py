@@ -120,8 +120,8 @@ def _attention(
 def _title(found: AttentionMap, head: int | str) -> str:
     query = found.query if isinstance(found.query, str) else f"x={found.query[0]}, y={found.query[1]}"
     which = "mean of heads" if head == "mean" else f"head {head}"
-    below = ".lower." in found.path
-    return f"stage {found.stage}, block {found.block}{' (lower)' if below else ''}; {query}; {which}"
+    inside = " ".join(found.path.split(".")[4:-1])  # of the block: a lower resolution, or the words of patches
+    return f"stage {found.stage}, block {found.block}{f' ({inside})' if inside else ''}; {query}; {which}"
 
 
 _STYLE = """

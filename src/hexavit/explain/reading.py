@@ -18,6 +18,7 @@ from hexavit.network.block import Block
 from hexavit.parts.attention import Attention
 from hexavit.parts.attention.places import Places, Weights
 from hexavit.parts.contract import Size, Tokens
+from hexavit.parts.feedforward.inner_transformer import InnerTransformer, WordAttention
 
 PIECE = 2**23
 """Number of weights that are computed at a time."""
@@ -35,19 +36,25 @@ class AttentionPart(NamedTuple):
         stage: number of the stage.
         block: number of the block in its stage.
         part: the module.
+        host: of attention among the words of a patch (TNT), the part of the patches in which it is.
     """
 
     path: str
     stage: int
     block: int
     part: Attention
+    host: nn.Module | None = None
 
 
-def attention_parts(model: nn.Module) -> list[AttentionPart]:
+def attention_parts(model: nn.Module, *, words: bool = False) -> list[AttentionPart]:
     """The attention parts of a model's blocks, in the order of the forward pass.
 
     Of a model with several resolutions those of the lower ones come first in their block. Convolutions in the place of
     an attention (`conv_bottleneck`) have no weights and are left out.
+
+    Args:
+        model: a model.
+        words: with attention among the words of a patch, whose tokens are others than the block's.
     """
     found: list[AttentionPart] = []
 
@@ -57,6 +64,9 @@ def attention_parts(model: nn.Module) -> list[AttentionPart]:
         for branch in block.branches:
             if isinstance(branch.part, Attention):
                 found.append(AttentionPart(f"{path}.{branch.name}", stage, number, branch.part))
+            elif words and isinstance(branch.part, InnerTransformer):
+                inner = f"{path}.{branch.name}.attention"
+                found.append(AttentionPart(inner, stage, number, branch.part.attention, branch.part))
 
     for s, stage in enumerate(backbone_of(model).stage_modules):
         for b, block in enumerate(stage.typed_blocks):
@@ -282,17 +292,20 @@ def read_attention(model: Backbone, parts: list[AttentionPart]) -> Iterator[list
         for stage in model.stage_modules:
             if hasattr(stage.tokens, "cell_shares"):
                 stack.callback(stage.tokens.register_forward_hook(place).remove)
-        for reading in readings:
+        for part, reading in zip(parts, readings, strict=True):
 
             def enter(_: nn.Module, args: tuple[Tokens, ...], reading: Reading) -> None:
                 tokens = args[0]
                 if tokens.body.shape[0] != 1:
                     raise HexavitError(f"attention is read of one image at a time, not of {tokens.body.shape[0]}")
                 reading.size, reading.extra = tokens.size, tokens.prefix
+                if isinstance(reading.part, WordAttention):
+                    reading.size, reading.extra = reading.part.word_grid(tokens.size), 0
                 reading.shares = None if tokens.layout == "raster" else shares[-1]
                 reading.calls.clear()
 
-            handle = reading.part.register_forward_pre_hook(partial(enter, reading=reading))
+            module = reading.part if part.host is None else part.host
+            handle = module.register_forward_pre_hook(partial(enter, reading=reading))
             stack.callback(handle.remove)
             stack.callback(setattr, reading.part, "reader", None)
             reading.part.reader = reading.calls.append

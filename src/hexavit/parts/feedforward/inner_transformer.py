@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,11 +11,35 @@ from torch import nn
 from torch.nn import functional as F
 
 from hexavit.errors import ArchitectureError
+from hexavit.parts.attention.places import Places, windows_of
 from hexavit.parts.attention.self_attention import GlobalAttention
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.feedforward.mlp import MLP
 from hexavit.parts.registry import register_part
 from hexavit.parts.residual.norms import PreNorm
+
+
+class WordAttention(GlobalAttention):
+    """Attention among the words of a patch, whose patches are the batch: (B N, M, c) to the same.
+
+    Args:
+        side: sqrt(M); on the grid of all words a patch is a window of side x side.
+        **options: of global attention.
+    """
+
+    def __init__(self, dim: int, *, side: int, **options: Any) -> None:
+        super().__init__(dim, **options)
+        self.side = side
+
+    def word_grid(self, size: Size) -> Size:
+        """The grid of all words, for one of patches."""
+        return size[0] * self.side, size[1] * self.side
+
+    def places(self, size: Size, extra: int) -> tuple[Places, ...]:
+        """The patches as windows, for a grid of words."""
+        counts = size[0] // self.side, size[1] // self.side
+        patches = windows_of(size, extra, counts, (self.side, self.side))
+        return (Places(patches, patches[:, None]),)
 
 
 @register_part("feedforward", "inner_transformer")
@@ -78,7 +103,9 @@ class InnerTransformer(PartModule):
         self.each = each
         inner = self.word_dim
         self.attention_residual = PreNorm(inner, 1, norm_eps, drop_path)
-        self.attention = GlobalAttention(inner, heads=heads, qkv_bias=qkv_bias, attn_drop=attn_drop, proj_drop=drop)
+        self.attention = WordAttention(
+            inner, side=math.isqrt(self.count), heads=heads, qkv_bias=qkv_bias, attn_drop=attn_drop, proj_drop=drop
+        )
         self.feedforward_residual = PreNorm(inner, 1, norm_eps, drop_path)
         self.feedforward = MLP(inner, ratio=ratio, drop=drop)
         self.norm1 = nn.LayerNorm(inner if each else self.count * inner, eps=norm_eps)
