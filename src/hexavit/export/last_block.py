@@ -81,7 +81,7 @@ def _asked_by_extra(block: Block) -> nn.Module | None:
 
 def _extra_only(residual: nn.Module, role: str) -> ExtraOnly | None:
     """A residual that computes what this one computes for the extra tokens; None for other kinds."""
-    if type(residual) is not PreNorm or residual.batch or residual.before != 1 or residual.skip is not None:
+    if type(residual) is not PreNorm or residual.batch or residual.before is not None or residual.skip is not None:
         return None
     twin = ExtraOnly(1, 1, 0.0, 0.0, role)
     twin.norm, twin.gamma, twin.after = residual.norm, residual.gamma, residual.after

@@ -66,9 +66,11 @@ def crop_map(grid: Tensor, size: Size, before: Size = (0, 0)) -> Tensor:
     """The tokens (B, H W, C) of a map (B, H', W', C) behind the padding `before`."""
     if known(*size, *before):
         top, left = before
-        if tuple(grid.shape[1:3]) == tuple(size):  # a compiler then goes on with `size`, the shorter expressions
-            return reshaped(grid, (grid.shape[0], size[0] * size[1]), grid.shape[3])
-        return grid[:, top : top + size[0], left : left + size[1]].flatten(1, 2)
+        if tuple(grid.shape[1:3]) != tuple(size):  # padding by less than 0 costs a compiler less than a slice
+            below, right = size[0] - grid.shape[1] + top, size[1] - grid.shape[2] + left
+            grid = F.pad(grid, (0, 0, -left, right, -top, below))
+        # A compiler then goes on with `size`, the shorter expressions.
+        return reshaped(grid, (grid.shape[0], size[0] * size[1]), grid.shape[3])
     # Whether there is anything to cut off differs from size to size, and a slice would ask it of a traced one.
     rows, columns = (torch.arange(n, device=grid.device) + start for n, start in zip(size, before, strict=True))
     return grid.flatten(1, 2).index_select(1, (rows[:, None] * grid.shape[2] + columns).flatten())

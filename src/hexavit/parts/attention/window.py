@@ -143,7 +143,7 @@ class WindowAttention(Attention):
             mask = shift_mask(counts, window, shift, q)[:, None]  # (W, 1, N, N)
             if bias is not None and not of_queries:
                 mask, bias = mask + bias, None
-            mask = mask.expand(batch, *mask.shape).flatten(0, 1)
+            mask = mask.repeat(batch, 1, 1, 1)
             bias = mask if bias is None else mask + bias
         elif bias is not None and not of_queries:
             bias = bias[None]  # the fused kernel takes no three axes

@@ -139,7 +139,8 @@ class PreNorm(Residual):
         if skip_lam <= 0 or block_scale <= 0:
             raise ValueError(f"skip_lam and block_scale must be above 0, not {skip_lam} and {block_scale}")
         out_dim = out_dim or dim
-        self.before, self.after = block_scale, 1 / (block_scale * skip_lam)
+        scales = block_scale, 1 / (block_scale * skip_lam)
+        self.before, self.after = (None if scale == 1 else scale for scale in scales)
         self.gamma = None if layer_scale is None else nn.Parameter(torch.full((out_dim,), float(layer_scale)))
         self.skip = None if out_dim == dim else nn.Linear(dim, out_dim)
 
@@ -151,13 +152,13 @@ class PreNorm(Residual):
             branch: the attention or the feedforward.
             source: what the branch reads, if it is not x.
         """
-        read = source or tokens
-        normed = self.normed(read if self.before == 1 else read.each(lambda x: x * self.before))
+        read, before = source or tokens, self.before
+        normed = self.normed(read if before is None else read.each(lambda x: x * before))
         skip = tokens if self.skip is None else normed.each(self.skip)
         return self.add(skip, branch(normed).each(self._scaled))
 
     def _scaled(self, x: Tensor) -> Tensor:
-        x = x if self.after == 1 else x * self.after
+        x = x if self.after is None else x * self.after
         return x if self.gamma is None else x * self.gamma
 
     def macs(self, size: Size, extra: int = 0) -> int:
