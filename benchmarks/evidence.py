@@ -36,7 +36,7 @@ from hexavit.data import open_source
 from hexavit.data.augment import training_transform
 from hexavit.data.batches import read_batches
 from hexavit.data.loader import Images, make_loader
-from hexavit.data.split import make_split, take_images
+from hexavit.data.split import make_split
 from hexavit.files import replacing, write_json
 from hexavit.images.preprocess import InputSpec
 from hexavit.inference import Run
@@ -155,8 +155,7 @@ class Evidence:
         torch.manual_seed(0)
         model = timm.create_model("resnet10t", num_classes=len(self.source.classes), **edits)
         spec = self.source.hints.suited(InputSpec((32, 32), 1, (0.5,), (0.5,), "bicubic", 1.0, "center"))
-        split = make_split(self.source, SETTINGS["val_fraction"], 0)
-        numbers = take_images(self.source, split, self.asked.train_images, 0)["train"]
+        numbers = make_split(self.source, SETTINGS["val_fraction"], 0, self.asked.train_images)["train"]
         images = Images(self.source, numbers, training_transform(spec, SETTINGS["augment"]), seed=0)
         loader = make_loader(images, batch_size=64, workers=0, training=True)
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.05)

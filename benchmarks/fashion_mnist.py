@@ -3,8 +3,8 @@
     sudo apt-get install dataset-fashion-mnist
     python benchmarks/fashion_mnist.py [--images N] [--source FOLDER] [--out FOLDER] [OPTION ...]
 
-A fifth of the 60,000 training images validates; of the others, `--images N` takes N, and validation images in
-proportion. OPTIONs of `hexavit train` override what is chosen. An interrupted run is continued, and a finished one is
+5,000 of the 60,000 training images validate; of the others, `--images N` takes N, and a quarter as many validate, at
+most 5,000. OPTIONs of `hexavit train` override what is chosen. An interrupted run is continued, and a finished one is
 only evaluated. The time is that of the training steps.
 """
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.using import make_folder
 
 from hexavit.data import Digits, ImageFolder, open_source
 from hexavit.data.source import Source, Split
-from hexavit.data.split import as_record, from_record, make_split, match_split, take_images
+from hexavit.data.split import as_record, from_record, make_split, match_split
 from hexavit.errors import DataError
 
 OLD_RUN = Path(__file__).parent.parent / "compatibility" / "v0_1" / "run"
@@ -160,31 +161,45 @@ def test_data_is_reopened_in_the_order_of_the_run(tmp_path: Path) -> None:
 def test_some_of_the_training_images_are_taken_by_class_and_nested() -> None:
     source = Digits()
     split = make_split(source, 0.2, 0)
-    taken = [set(take_images(source, split, count, 0)["train"]) for count in (10, 100, 500)]
+    taken = [set(make_split(source, 0.2, 0, count)["train"]) for count in (10, 100, 500)]
     assert [len(each) for each in taken] == [10, 100, 500]
     assert taken[0] < taken[1] < taken[2] < set(split["train"])
     for numbers in taken:
         for label in range(10):
             share = sum(source.labels[n] == label for n in split["train"]) / len(split["train"])
             assert abs(sum(source.labels[n] == label for n in numbers) - share * len(numbers)) <= 1
-    other = take_images(source, split, 100, 1)
+    other = make_split(source, 0.2, 1, 100)
     assert set(other["train"]) != taken[1]
-    assert take_images(source, split, None, 0) == split
 
 
 def test_validation_images_are_taken_in_the_proportion_of_the_training_images() -> None:
     source = Digits()
     split = make_split(source, 0.2, 0)  # 1,438 and 359 images
-    taken = [set(take_images(source, split, count, 0)["val"]) for count in (10, 100, 719)]
+    taken = [set(make_split(source, 0.2, 0, count)["val"]) for count in (10, 100, 719)]
     assert [len(each) for each in taken] == [10, 25, 180]
     assert taken[0] < taken[1] < taken[2] < set(split["val"])
     assert {source.labels[number] for number in taken[0]} == set(range(10))
     source.parts = {**split}
-    assert take_images(source, split, 100, 0)["val"] == split["val"]
+    assert make_split(source, 0.2, 0, 100)["val"] == split["val"]
+
+
+def test_a_fifth_validates_but_at_most_5000_images() -> None:
+    """3,000 images of each class, of which 250 validate; with fewer training images, a quarter as many."""
+    source = Digits()
+    assert make_split(source, None, 0) == make_split(source, 0.2, 0)
+    source.names, source.labels = tuple(map(str, range(60_000))), tuple(n % 20 for n in range(60_000))
+    split = make_split(source, None, 0)
+    assert Counter(source.labels[n] for n in split["val"]) == dict.fromkeys(range(20), 250)
+    assert (len(split["train"]), len(make_split(source, 0.2, 0)["val"])) == (55_000, 12_000)
+    for count, expected in ((10_000, 2_500), (50_000, 5_000)):
+        some = make_split(source, None, 0, count)
+        assert (len(some["train"]), len(some["val"])) == (count, expected)
+        assert set(some["train"]) <= set(split["train"])
+        assert set(some["val"]) <= set(split["val"])
 
 
 @pytest.mark.parametrize("count", [9, 1439])
 def test_a_wrong_number_of_training_images_is_an_error(count: int) -> None:
     source = Digits()
     with pytest.raises(DataError, match=r"train_images is from 10, one of each class, to 14\d\d, not"):
-        take_images(source, make_split(source, 0.2, 0), count + 9 * (count > 9), 0)
+        make_split(source, 0.2, 0, count + 9 * (count > 9))

@@ -24,7 +24,10 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("data", metavar="DATA", type=str, help="the data, as for `hexavit train --data`")
     parser.add_argument(
-        "--val-fraction", type=float, default=0.2, help="share for validation, where the data has no val part"
+        "--val-fraction",
+        type=float,
+        default=None,
+        help="share for validation, where the data has no val part; by default as in training",
     )
     parser.add_argument("--split-seed", type=int, default=0, help="seed of that split")
     parser.add_argument(

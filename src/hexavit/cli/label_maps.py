@@ -33,7 +33,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--train-images", type=int, help="only the images that `hexavit train --train-images N` takes; by default all"
     )
-    parser.add_argument("--val-fraction", type=float, default=0.2, help="as in `hexavit train`, for --train-images")
+    parser.add_argument("--val-fraction", type=float, default=None, help="as in `hexavit train`, for --train-images")
     parser.add_argument("--split-seed", type=int, default=0, help="as in `hexavit train`, for --train-images")
     parser.add_argument(
         "--on-bad-image", type=OnBadImage, default="error", help="unreadable images: stop with an error, or skip them"

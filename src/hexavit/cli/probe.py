@@ -26,8 +26,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--val-fraction",
         type=float,
-        default=0.2,
-        help="fraction of each class used for validation, if neither the data nor the run defines a split",
+        default=None,
+        help="share for validation, if neither the data nor the run defines a split; by default as in training",
     )
     parser.add_argument("--split-seed", type=int, default=0, help="seed of that split")
     add_json(parser)

@@ -103,13 +103,14 @@ class DataCheck:
 
 
 def check_data(
-    source: Source, *, val_fraction: float = 0.2, split_seed: int = 0, workers: int | None = None
+    source: Source, *, val_fraction: float | None = None, split_seed: int = 0, workers: int | None = None
 ) -> DataCheck:
     """Read every image once and report what there is.
 
     Args:
         source: the data.
-        val_fraction: share of each class that training would keep for validation, where the data has no ``val`` part.
+        val_fraction: share of each class that training would keep for validation, where the data has no ``val`` part;
+            by default as in training.
         split_seed: of that split.
         workers: threads that read; by default one for each processor.
     """
@@ -138,7 +139,7 @@ def check_data(
     )
 
 
-def _split(source: Source, fraction: float, seed: int) -> tuple[str, Split]:
+def _split(source: Source, fraction: float | None, seed: int) -> tuple[str, Split]:
     everything = {"all": tuple(range(len(source.names)))}
     try:
         split = make_split(source, fraction, seed)

@@ -15,36 +15,44 @@ from hexavit.errors import DataError
 from hexavit.images.decode import printable
 from hexavit.images.prefetch import cores, work_ahead
 
+SHARE, MOST = 0.2, 5_000
+"""Default share of the images that validate, and their largest number: 90 % of 5,000 are known to within 0.8 points."""
 _SAMPLE = 32  # images whose content is compared before a moved data set is matched by name
 
 
-def make_split(source: Source, fraction: float, seed: int) -> Split:
-    """The data's own parts; without a ``val`` part, a stratified ``fraction`` of ``train`` becomes it.
+def make_split(source: Source, fraction: float | None, seed: int, train_images: int | None = None) -> Split:
+    """The data's own parts; without a ``val`` part, a stratified share of ``train`` becomes it.
 
     An image's part depends on its name and the seed alone, so adding a few images moves few others.
 
+    Args:
+        source: the data.
+        fraction: share of the images that validate, of each class; None for a fifth, but at most 5,000 images.
+        seed: another seed gives another split.
+        train_images: number of training images to take, the same share of each class; None for all. A larger number
+            takes the same images, and more. Of the validation images as many are taken as ``fraction`` asks for; the
+            data's own ``val`` part stays whole.
+
     Raises:
-        DataError: if a class is too small to be divided, or the fraction is not between 0 and 1.
+        DataError: a class is too small to be divided, the fraction is not between 0 and 1, there are fewer training
+            images than ``train_images``, or more classes.
     """
     check_fraction(fraction)
     if "val" in source.parts:
-        return source.parts
-    train, val = _stratified(source, source.parts.get("train", tuple(range(len(source.names)))), fraction, seed)
-    return {**source.parts, "train": train, "val": val}
+        split = source.parts
+    else:
+        numbers = source.parts.get("train", tuple(range(len(source.names))))
+        share = min(SHARE, MOST / max(1, len(numbers))) if fraction is None else fraction
+        train, val = _stratified(source, numbers, share, seed)
+        split = {**source.parts, "train": train, "val": val}
+    return (
+        split
+        if train_images is None
+        else _take(source, split, SHARE if fraction is None else fraction, seed, train_images)
+    )
 
 
-def take_images(source: Source, split: Split, count: int | None, seed: int) -> Split:
-    """A split with ``count`` of its training images, the same share of each class; None for all of them.
-
-    Validation images that were split from the training images are taken in the same proportion; the data's own ``val``
-    part stays whole. Which images are taken depends on their names and the seed alone, and a larger count takes them
-    too.
-
-    Raises:
-        DataError: there are fewer training images, or more classes than ``count``.
-    """
-    if count is None:
-        return split
+def _take(source: Source, split: Split, fraction: float, seed: int, count: int) -> Split:
     train, val = split["train"], split["val"]
     classes = len({source.labels[number] for number in train})
     if not classes <= count <= len(train):
@@ -52,7 +60,7 @@ def take_images(source: Source, split: Split, count: int | None, seed: int) -> S
             f"{source.place}: train_images is from {classes}, one of each class, to {len(train)}, not {count}"
         )
     if "val" not in source.parts:
-        val = _some_of_each_class(source, val, max(classes, round(count / len(train) * len(val))), seed)
+        val = _some_of_each_class(source, val, max(classes, round(count * fraction / (1 - fraction))), seed)
     return {**split, "train": _some_of_each_class(source, train, count, seed), "val": val}
 
 
@@ -66,13 +74,13 @@ def _some_of_each_class(source: Source, numbers: tuple[int, ...], count: int, se
     return tuple(number for number in numbers if number in taken)
 
 
-def check_fraction(fraction: float) -> None:
-    """Check the share of the images that is kept for validation.
+def check_fraction(fraction: float | None) -> None:
+    """Check the share of the images that is kept for validation; None is the default.
 
     Raises:
         DataError: if it is not between 0 and 1.
     """
-    if not 0 < fraction < 1:
+    if fraction is not None and not 0 < fraction < 1:
         raise DataError(f"the validation fraction must be between 0 and 1, not {fraction:g}")
 
 

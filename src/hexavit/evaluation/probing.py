@@ -117,7 +117,7 @@ def probe(
     k: int | None = None,
     c: float | None = None,
     weights: Weights = "best",
-    val_fraction: float = 0.2,
+    val_fraction: float | None = None,
     split_seed: int = 0,
     batch_size: int = 64,
     workers: int | None = None,
@@ -139,7 +139,8 @@ def probe(
         k: number of neighbours; by default chosen by cross-validation on the training images.
         c: inverse regularisation strength of the logistic regression; by default chosen likewise.
         weights: of a run, those of the best or of the last epoch.
-        val_fraction: fraction of validation images if neither the data nor the run has a split.
+        val_fraction: fraction of validation images if neither the data nor the run has a split; by default as in
+            training.
         split_seed: seed of that split.
         batch_size: images per batch.
         workers: threads that decode images.

@@ -74,7 +74,7 @@ def choose_part(record: Mapping[str, Any] | None, source: Source, part: Part) ->
     raise DataError(f"{source.place}: all images here are training images of the run; --part train evaluates them")
 
 
-def split_to_probe(record: Mapping[str, Any] | None, source: Source, fraction: float, seed: int) -> Split:
+def split_to_probe(record: Mapping[str, Any] | None, source: Source, fraction: float | None, seed: int) -> Split:
     """The split for probing: the run's if it covers the data, else the data's own, else a new one.
 
     Training images of the run are in no part but ``train``.

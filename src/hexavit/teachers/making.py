@@ -17,7 +17,7 @@ from hexavit.architecture import image_size
 from hexavit.data import open_source
 from hexavit.data.batches import read_batches
 from hexavit.data.source import OnBadImage
-from hexavit.data.split import image_checksums, make_split, take_images
+from hexavit.data.split import image_checksums, make_split
 from hexavit.errors import DataError, HexavitError, RunError
 from hexavit.files import PARTS, write_json
 from hexavit.images.decode import shown
@@ -79,7 +79,7 @@ def make_label_maps(
     workers: int | None = None,
     device: Device = "auto",
     train_images: int | None = None,
-    val_fraction: float = 0.2,
+    val_fraction: float | None = None,
     split_seed: int = 0,
     on_bad_image: OnBadImage = "error",
     overwrite: bool = False,
@@ -125,7 +125,7 @@ def make_label_maps(
     classifier = SpatialClassifier(loaded, spec.size)
     numbers = source.parts.get("train", tuple(range(len(source.names))))
     if train_images is not None:
-        numbers = take_images(source, make_split(source, val_fraction, split_seed), train_images, split_seed)["train"]
+        numbers = make_split(source, val_fraction, split_seed, train_images)["train"]
     request: dict[str, Any] = {
         "teacher": absolute_source(teacher),
         "fingerprint": fingerprint(loaded.model, columns, spec),

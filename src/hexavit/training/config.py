@@ -132,7 +132,10 @@ class TrainConfig:
         float, "weight of the loss of the tokens, for a model with head=token_labels; 0.5 in LV-ViT's paper"
     ] = 1.0
     mix_token: Annotated[bool, "mix the tokens of two images (MixToken), for a model with head=token_labels"] = False
-    val_fraction: Annotated[float, "share of each class used for validation, where the data has no val part"] = 0.2
+    val_fraction: Annotated[
+        float | None,
+        "share of each class to validate, where the data has no val part; by default a fifth, at most 5,000 images",
+    ] = None
     split_seed: Annotated[int, "seed of that split; `seed` does not change it"] = 0
     train_images: Annotated[
         int | None,

@@ -16,7 +16,7 @@ from hexavit.data.bad_images import only_readable
 from hexavit.data.published import names_set
 from hexavit.data.seeding import seeded
 from hexavit.data.source import describe_unused
-from hexavit.data.split import as_record, from_record, make_split, take_images
+from hexavit.data.split import as_record, from_record, make_split
 from hexavit.data.statistics import suited_to
 from hexavit.files import write_json, write_text
 from hexavit.images.decode import WHITE, printable
@@ -117,8 +117,7 @@ def check_settings(config: TrainConfig, source: Source) -> Split:
     """
     if config.precision == "float16" and pick_device(config.device).type == "cpu":
         raise ConfigError("precision float16 is for GPUs: on the CPU use bfloat16 or float32")
-    split = make_split(source, config.val_fraction, config.split_seed)
-    split = take_images(source, split, config.train_images, config.split_seed)
+    split = make_split(source, config.val_fraction, config.split_seed, config.train_images)
     check_fits(config, resolve(config.model, **_model_options(config, source)), len(split["train"]))
     return split
 

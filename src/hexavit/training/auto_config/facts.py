@@ -13,7 +13,7 @@ import torch
 from hexavit._deprecated import renamed
 from hexavit.architecture import Architecture
 from hexavit.data import Source, open_source
-from hexavit.data.split import make_split, take_images
+from hexavit.data.split import make_split
 from hexavit.data.statistics import check_takes, is_grey, readable
 from hexavit.errors import HexavitError, nearest
 from hexavit.inference.device import pick_device
@@ -53,10 +53,8 @@ def gather_facts(given: Mapping[str, Any], source: Source | None = None) -> Fact
 
 
 def _data_facts(source: Source, given: Mapping[str, Any]) -> DataFacts:
-    default = TrainConfig(model="", data="")
-    seed = given.get("split_seed", default.split_seed)
-    split = make_split(source, given.get("val_fraction", default.val_fraction), seed)
-    split = take_images(source, split, given.get("train_images"), seed)
+    seed = given.get("split_seed", TrainConfig.split_seed)
+    split = make_split(source, given.get("val_fraction"), seed, given.get("train_images"))
     train, hints = split["train"], source.hints
     sample = () if hints.size else readable(source, train[:: -(-len(train) // _SAMPLE)])
     seen = [(min(image.size), is_grey(image)) for _, image in sample]
