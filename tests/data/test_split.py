@@ -170,6 +170,7 @@ def test_some_of_the_training_images_are_taken_by_class_and_nested() -> None:
             assert abs(sum(source.labels[n] == label for n in numbers) - share * len(numbers)) <= 1
     other = make_split(source, 0.2, 1, 100)
     assert set(other["train"]) != taken[1]
+    assert make_split(source, 0.2, 0, None) == split
 
 
 def test_validation_images_are_taken_in_the_proportion_of_the_training_images() -> None:

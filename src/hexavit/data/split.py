@@ -38,18 +38,12 @@ def make_split(source: Source, fraction: float | None, seed: int, train_images: 
             images than ``train_images``, or more classes.
     """
     check_fraction(fraction)
-    if "val" in source.parts:
-        split = source.parts
-    else:
-        numbers = source.parts.get("train", tuple(range(len(source.names))))
-        share = min(SHARE, MOST / max(1, len(numbers))) if fraction is None else fraction
-        train, val = _stratified(source, numbers, share, seed)
-        split = {**source.parts, "train": train, "val": val}
-    return (
-        split
-        if train_images is None
-        else _take(source, split, SHARE if fraction is None else fraction, seed, train_images)
-    )
+    split = source.parts
+    if "val" not in split:
+        numbers = split.get("train", tuple(range(len(source.names))))
+        train, val = _stratified(source, numbers, fraction or min(SHARE, MOST / max(1, len(numbers))), seed)
+        split = {**split, "train": train, "val": val}
+    return split if train_images is None else _take(source, split, fraction or SHARE, seed, train_images)
 
 
 def _take(source: Source, split: Split, fraction: float, seed: int, count: int) -> Split:

@@ -18,7 +18,7 @@ from hexavit.network.block import Block
 from hexavit.parts.attention import Attention
 from hexavit.parts.attention.places import Places, Weights
 from hexavit.parts.contract import Size, Tokens
-from hexavit.parts.feedforward.inner_transformer import InnerTransformer, WordAttention
+from hexavit.parts.feedforward.inner_transformer import InnerTransformer
 
 PIECE = 2**23
 """Number of weights that are computed at a time."""
@@ -43,7 +43,7 @@ class AttentionPart(NamedTuple):
     stage: int
     block: int
     part: Attention
-    host: nn.Module | None = None
+    host: InnerTransformer | None = None
 
 
 def attention_parts(model: nn.Module, *, words: bool = False) -> list[AttentionPart]:
@@ -294,18 +294,18 @@ def read_attention(model: Backbone, parts: list[AttentionPart]) -> Iterator[list
                 stack.callback(stage.tokens.register_forward_hook(place).remove)
         for part, reading in zip(parts, readings, strict=True):
 
-            def enter(_: nn.Module, args: tuple[Tokens, ...], reading: Reading) -> None:
+            def enter(_: nn.Module, args: tuple[Tokens, ...], reading: Reading, host: InnerTransformer | None) -> None:
                 tokens = args[0]
                 if tokens.body.shape[0] != 1:
                     raise HexavitError(f"attention is read of one image at a time, not of {tokens.body.shape[0]}")
                 reading.size, reading.extra = tokens.size, tokens.prefix
-                if isinstance(reading.part, WordAttention):
-                    reading.size, reading.extra = reading.part.word_grid(tokens.size), 0
+                if host is not None:
+                    reading.size, reading.extra = host.word_grid(tokens.size), 0
                 reading.shares = None if tokens.layout == "raster" else shares[-1]
                 reading.calls.clear()
 
-            module = reading.part if part.host is None else part.host
-            handle = module.register_forward_pre_hook(partial(enter, reading=reading))
+            entered = part.host or part.part
+            handle = entered.register_forward_pre_hook(partial(enter, reading=reading, host=part.host))
             stack.callback(handle.remove)
             stack.callback(setattr, reading.part, "reader", None)
             reading.part.reader = reading.calls.append

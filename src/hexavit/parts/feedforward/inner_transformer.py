@@ -31,10 +31,6 @@ class WordAttention(GlobalAttention):
         super().__init__(dim, **options)
         self.side = side
 
-    def word_grid(self, size: Size) -> Size:
-        """The grid of all words, for one of patches."""
-        return size[0] * self.side, size[1] * self.side
-
     def places(self, size: Size, extra: int) -> tuple[Places, ...]:
         """The patches as windows, for a grid of words."""
         counts = size[0] // self.side, size[1] // self.side
@@ -103,8 +99,9 @@ class InnerTransformer(PartModule):
         self.each = each
         inner = self.word_dim
         self.attention_residual = PreNorm(inner, 1, norm_eps, drop_path)
+        self.side = math.isqrt(self.count)
         self.attention = WordAttention(
-            inner, side=math.isqrt(self.count), heads=heads, qkv_bias=qkv_bias, attn_drop=attn_drop, proj_drop=drop
+            inner, side=self.side, heads=heads, qkv_bias=qkv_bias, attn_drop=attn_drop, proj_drop=drop
         )
         self.feedforward_residual = PreNorm(inner, 1, norm_eps, drop_path)
         self.feedforward = MLP(inner, ratio=ratio, drop=drop)
@@ -131,6 +128,10 @@ class InnerTransformer(PartModule):
             image = F.pad(image, (0, 0, tokens.prefix, 0))
         extra = None if tokens.extra_body is None else torch.zeros_like(tokens.extra_body)
         return Tokens(image, tokens.size, extra, tokens.prefix, tokens.layout, {**tokens.carry, "words": words})
+
+    def word_grid(self, size: Size) -> Size:
+        """The grid of all words, for one of patches."""
+        return size[0] * self.side, size[1] * self.side
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """N (12 M c^2 + 2 M^2 c + M c C) with ratio 4."""
