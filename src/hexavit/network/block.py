@@ -98,7 +98,8 @@ class Block(nn.Module):
             The tokens in the form in which they came: a tensor, or a tuple (x, extra, *given) where extra tokens are
             apart or where parts hand on more; `gives` are the names of the latter.
         """
-        tokens = source = Tokens(x, size, extra, prefix, layout, dict(zip(names, carried, strict=True)))
+        carry = dict(zip(names, carried, strict=True)) if names else None
+        tokens = source = Tokens(x, size, extra, prefix, layout, carry)
         if self.lower is not None:
             tokens = source = self._with_lower(tokens)
         for name in self.names:
@@ -111,7 +112,7 @@ class Block(nn.Module):
         if self.position is not None:
             tokens = self.position(tokens)
         tokens = self.output_map.on(tokens.join() if extra is None else tokens.split())
-        given = tuple(tokens.carry[name] for name in self.gives)
+        given = tuple(tokens.carry[name] for name in self.gives) if self.gives else ()
         if tokens.extra_body is not None:
             return (tokens.body, tokens.extra_body, *given)
         return (tokens.body, *given) if given else tokens.body
@@ -146,8 +147,9 @@ class Block(nn.Module):
 
     def out_size(self, size: Size) -> Size:
         """The grid that comes out for a grid that goes in."""
-        for _, _, after in self.sizes(size):
-            size = after
+        for name in self.names:
+            if name not in self.parallel:
+                size = out_size(getattr(self, name), size)
         return size
 
     def sizes(self, size: Size) -> Iterator[tuple[BuiltBranch, Size, Size]]:
@@ -167,7 +169,7 @@ def out_size(module: nn.Module, size: Size) -> Size:
 def run_block(block: nn.Module, tokens: Tokens, recompute: bool) -> Tokens:
     """Call a block on tokens; with `recompute` its activations are computed again in the backward pass."""
     reads, gives = getattr(block, "reads", ()), getattr(block, "gives", ())
-    names = tuple(name for name in reads if name in tokens.carry)
+    names = tuple(name for name in reads if name in tokens.carry) if tokens.carry else ()
     given = tokens.body, tokens.extra_body, *(tokens.carry[name] for name in names)
     call = partial(block, size=tokens.size, prefix=tokens.prefix, layout=tokens.layout, names=names)
     if not recompute or not torch.is_grad_enabled():

@@ -191,7 +191,9 @@ class Tokens(_TokenFields):
         return Tokens(self.body.to(*args, **kwargs), self.size, extra, self.prefix, self.layout, carry)
 
     def _with(self, body: Tensor, extra: Tensor | None, prefix: int) -> Tokens:
-        return Tokens(body, self.size, extra=extra, prefix=prefix, layout=self.layout, carry=self.carry)
+        return Tokens._make(
+            (body, self.size, extra, prefix if extra is None else extra.shape[1], self.layout, self.carry)
+        )
 
 
 class PartModule(nn.Module):

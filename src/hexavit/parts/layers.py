@@ -50,6 +50,15 @@ def activation(name: str) -> nn.Module:
     return _ACTIVATIONS[name]()
 
 
+def dropout(rate: float) -> nn.Module:
+    """Dropout of single values with a probability; the identity, which a call costs less, for 0.
+
+    Raises:
+        ValueError: If `rate` is not in [0, 1].
+    """
+    return nn.Dropout(rate) if rate else nn.Identity()
+
+
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al., 2016): drops a branch for whole images, and scales kept ones by 1 / (1 - rate).
 
@@ -64,7 +73,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def mask(self, x: Tensor) -> Tensor | None:
-        """Draw the factor (B, 1, 1) for a branch x (B, N, C), or return None where nothing is dropped."""
+        """Draw the factor (B, 1, 1) for a branch x (B, ..., C), or return None where nothing is dropped."""
         if not self.rate or not self.training:
             return None
         keep = 1 - self.rate

@@ -14,12 +14,10 @@ def reshaped(x: Tensor, first: Sequence[int], *rest: int) -> Tensor:
     the quotients, so that every view makes all later sizes longer. It keeps sizes as given where one dimension becomes
     two. `first` and `rest` are chosen so that each divides from the left without a quotient of two unknown sizes.
     """
-    halves = x.reshape(-1).view(_product(first), _product(rest))
+    rows, columns = first[0], rest[0]
+    for size in first[1:]:  # math.prod gives no symbol
+        rows = rows * size
+    for size in rest[1:]:
+        columns = columns * size
+    halves = x.reshape(-1).view(rows, columns)
     return halves if len(first) == len(rest) == 1 else halves.view(*first, *rest)
-
-
-def _product(sizes: Sequence[int]) -> int:
-    out = sizes[0]
-    for size in sizes[1:]:  # math.prod gives no symbol
-        out = out * size
-    return out

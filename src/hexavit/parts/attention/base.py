@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.places import KeyGrid, Places, Weights, every
 from hexavit.parts.contract import PartModule, Scope, Size, Tokens
+from hexavit.parts.layers import dropout
 
 Scale = Literal["dim", "head_dim"]
 
@@ -52,7 +53,7 @@ class Attention(PartModule):
         if not 0 <= attn_drop <= 1:
             raise ValueError(f"attn_drop is a probability between 0 and 1, not {attn_drop}")
         self.attn_drop = attn_drop
-        self.proj_drop = nn.Dropout(proj_drop)
+        self.proj_drop = dropout(proj_drop)
         self.position: nn.Module | None = None
         self.value_position: nn.Module | None = None
 
@@ -184,6 +185,12 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, N, h d) to (B, h, N, d), a view."""
     apart: Tensor = x.unflatten(2, (heads, -1))
     return apart.transpose(1, 2)
+
+
+def split_joint(x: Tensor, count: int, heads: int) -> tuple[Tensor, ...]:
+    """The output (B, N, count h d) of a joint linear to `count` tensors (B, h, N, d), views."""
+    apart: tuple[Tensor, ...] = x.unflatten(2, (count, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    return apart
 
 
 def attention_scale(scale: Scale | float, dim: int, head_dim: int) -> float:

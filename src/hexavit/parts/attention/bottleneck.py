@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.self_attention import GlobalAttention
 from hexavit.parts.contract import PartModule, Size, Tokens, rows
-from hexavit.parts.layers import activation
+from hexavit.parts.layers import activation, dropout
 from hexavit.parts.registry import register_part
 
 
@@ -132,7 +132,7 @@ class BottleneckAttention(GlobalAttention):
         self.conv1, self.norm1 = nn.Conv2d(in_dim, inner, 1, bias=False), nn.BatchNorm2d(inner)
         self.norm = nn.BatchNorm2d(inner)
         self.conv3, self.norm3 = nn.Conv2d(inner, dim, 1, bias=False), nn.BatchNorm2d(dim)
-        self.act, self.drop = activation(act), nn.Dropout(proj_drop)
+        self.act, self.drop = activation(act), dropout(proj_drop)
         self.stride, self.out_dim = stride, dim
 
     def forward(self, tokens: Tokens) -> Tokens:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hexavit.parts.attention.base import Attention, split_heads
+from hexavit.parts.attention.base import Attention, split_heads, split_joint
 from hexavit.parts.attention.partition import ceil_div
 from hexavit.parts.attention.places import KeyGrid, kernel_shares
 from hexavit.parts.attention.reductions import as_tokens
@@ -138,7 +138,7 @@ class EvolvingAttention(GlobalAttention):
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + N, C) to the same."""
         x, size, prefix = tokens.sequence, tokens.size, tokens.prefix
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (B, h, M, d) each
+        q, k, v = split_joint(self.qkv(x), 3, self.heads)  # (B, h, M, d) each
         logits = (q * self.scale) @ k.transpose(-2, -1)
         bias = position_bias(self.position, q, size, prefix)
         logits = evolved(self.path, logits if bias is None else logits + bias, tokens)

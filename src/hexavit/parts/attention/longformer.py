@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hexavit.parts.attention.base import split_heads
+from hexavit.parts.attention.base import split_heads, split_joint
 from hexavit.parts.attention.folding import Chunks, numbers, pairs
 from hexavit.parts.attention.places import Places, every
 from hexavit.parts.attention.sparse import Reach, ReachingAttention
@@ -97,7 +97,7 @@ class LongformerAttention(ReachingAttention):
         queries, (k, v) = q.transpose(1, 2), qkv[:, :, 1:].transpose(1, 3).unbind(2)
         if self.global_q is not None and self.global_kv is not None:
             queries = split_heads(self.global_q(read), self.heads)
-            k, v = (split_heads(each, self.heads) for each in self.global_kv(x).chunk(2, dim=2))
+            k, v = split_joint(self.global_kv(x), 2, self.heads)
         return self.attend(queries, k, v, scale=self.head_dim**-0.5, record=False)
 
     def places(self, size: Size, extra: int) -> tuple[Places, ...]:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from hexavit.parts.attention.base import split_joint
 from hexavit.parts.attention.partition import crop_map, cut_windows, join_windows, pad_map
 from hexavit.parts.attention.places import Places, every, windows_of
 from hexavit.parts.attention.window import WindowAttention
@@ -90,11 +91,11 @@ class MessengerWindowAttention(WindowAttention):
         def image(x: Tensor) -> Tensor:
             return crop_map(join_windows(x, batch, counts, window), tokens.size)
 
-        q, k, v = self._qkv(torch.cat((held.reshape(-1, 1, held.shape[2]), windows), dim=1))  # (B W, 1 + N, A)
-        queries, keys, values = self._heads(q, k, v)
+        qkv = self._qkv(torch.cat((held.reshape(-1, 1, held.shape[2]), windows), dim=1))  # (B W, 1 + N, 3 A)
+        queries, keys, values = self._heads(*split_joint(qkv, 3, self.heads))
         mixed = self.attend(queries, keys, values, scale=self.scale, bias=self._bias(window, queries))
         if self.value_position is not None:
-            added, v_image = self.value_position, v[:, 1:]
+            added, v_image = self.value_position, qkv[:, 1:, -mixed.shape[2] :]
             if added.reach == "map":
                 moved = added(tokens.size, image(v_image)).unflatten(1, tokens.size)
                 found = cut_windows(pad_map(moved, (0, 0), after), counts, window)
@@ -104,7 +105,7 @@ class MessengerWindowAttention(WindowAttention):
         out = self.proj_drop(self.proj(mixed))
         extra = messengers(out)
         if tokens.prefix > counts[0] * counts[1]:
-            kv = torch.cat((k, v), dim=2)
+            kv = qkv[..., mixed.shape[2] :]
             extra = torch.cat((self._extra(others, torch.cat((messengers(kv), image(kv[:, 1:])), dim=1)), extra), dim=1)
         return tokens.with_image(image(out[:, 1:])).replace_extra(extra)
 

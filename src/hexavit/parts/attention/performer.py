@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hexavit.parts.attention.base import Attention, split_heads
+from hexavit.parts.attention.base import Attention, split_joint
 from hexavit.parts.attention.places import Weights
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.layers import without_autocast
@@ -114,7 +114,7 @@ class PerformerAttention(Attention):
         return tokens.join().each(self._mix)
 
     def _mix(self, x: Tensor) -> Tensor:
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (B, h, M, d) each
+        q, k, v = split_joint(self.qkv(x), 3, self.heads)  # (B, h, M, d) each
         scale = self.head_dim**-0.25
         q, k = q * scale, k * scale
         if self.maps is not None:

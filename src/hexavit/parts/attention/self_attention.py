@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hexavit.parts.attention.base import Attention, Scale, attention_scale, split_heads
+from hexavit.parts.attention.base import Attention, Scale, attention_scale, split_joint
 from hexavit.parts.contract import Size, Tokens, rows
 from hexavit.parts.registry import register_part
 
@@ -55,7 +55,7 @@ class GlobalAttention(Attention):
         return tokens.join().each(partial(self._mix, size=tokens.size, prefix=tokens.prefix))
 
     def _mix(self, x: Tensor, size: Size, prefix: int) -> Tensor:
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (B, h, M, d) each
+        q, k, v = split_joint(self.qkv(x), 3, self.heads)  # (B, h, M, d) each
         mixed = self.attend(q, k, v, scale=self.scale, bias=position_bias(self.position, q, size, prefix))
         return self._projected(mixed, v, size, prefix)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hexavit.errors import nearest
-from hexavit.parts.attention.base import Attention, split_heads
+from hexavit.parts.attention.base import Attention, split_heads, split_joint
 from hexavit.parts.attention.places import KeyGrid
 from hexavit.parts.attention.reductions import PooledConv, PyramidPool, Reduction, StridedConv
 from hexavit.parts.contract import Size, Tokens, rows
@@ -114,7 +114,7 @@ class SpatialReduction(Attention):
         """(B, P + H W, C) to the same."""
         sequence = tokens.sequence
         q = split_heads(self.q(sequence), self.heads)  # (B, h, Q, d)
-        k, v = (split_heads(x, self.heads) for x in self.kv(self._reduced(tokens, sequence)).chunk(2, dim=2))
+        k, v = split_joint(self.kv(self._reduced(tokens, sequence)), 2, self.heads)
         out = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.head_dim**-0.5)))
         return Tokens(out, tokens.size, prefix=tokens.prefix, layout=tokens.layout, carry=tokens.carry)
 

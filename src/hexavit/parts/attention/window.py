@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hexavit.errors import nearest
-from hexavit.parts.attention.base import Attention, split_heads
+from hexavit.parts.attention.base import Attention, split_heads, split_joint
 from hexavit.parts.attention.partition import ceil_div, crop_map, cut_windows, join_windows, pad_map
 from hexavit.parts.attention.places import Places, every, windows_of
 from hexavit.parts.contract import Scope, Size, Tokens
@@ -135,12 +135,12 @@ class WindowAttention(Attention):
             grid = grid.roll(shift, (1, 2)) if any(shift) else grid
             return crop_map(grid, tokens.size, before)
 
-        q, k, v = self._qkv(cut(grid))  # (B W, N, A) each, W windows of N tokens
-        queries, keys, values = self._heads(q, k, v)
-        bias = None if self.position is None else self.position(window, queries).to(q.dtype)  # (h, N, N)
+        qkv = self._qkv(cut(grid))  # (B W, N, 3 A), W windows of N tokens
+        queries, keys, values = self._heads(*split_joint(qkv, 3, self.heads))
+        bias = None if self.position is None else self.position(window, queries).to(qkv.dtype)  # (h, N, N)
         of_queries = bias is not None and bias.ndim == 4  # (B W, h, N, N)
         if any(shift):
-            mask = shift_mask(counts, window, shift, q)[:, None]  # (W, 1, N, N)
+            mask = shift_mask(counts, window, shift, qkv)[:, None]  # (W, 1, N, N)
             if bias is not None and not of_queries:
                 mask, bias = mask + bias, None
             mask = mask.repeat(batch, 1, 1, 1)
@@ -149,6 +149,7 @@ class WindowAttention(Attention):
             bias = bias[None]  # the fused kernel takes no three axes
         mixed = self.attend(queries, keys, values, scale=self.scale, bias=bias)
         if self.value_position is not None:
+            v = qkv[..., -mixed.shape[2] :]
             if self.value_position.reach == "map":
                 mixed = mixed + cut(self.value_position(tokens.size, join(v)).unflatten(1, tokens.size))
             else:
@@ -156,19 +157,17 @@ class WindowAttention(Attention):
         out = tokens.with_image(self.proj_drop(join(self.proj(mixed))))
         if tokens.extra is None:
             return out
-        return out.replace_extra(self._extra(tokens.extra, join(torch.cat((k, v), dim=2))))
+        return out.replace_extra(self._extra(tokens.extra, join(qkv[..., mixed.shape[2] :])))
 
-    def _qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B', N, C) to q, k and v (B', N, A)."""
-        qkv = self.qkv(x)
+    def _qkv(self, x: Tensor) -> Tensor:
+        """(B', N, C) to q, k and v side by side, (B', N, 3 A)."""
+        qkv: Tensor = self.qkv(x)
         if self.q_bias is not None and self.v_bias is not None:
             qkv = qkv + torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias)).to(qkv.dtype)
-        q, k, v = qkv.chunk(3, dim=2)
-        return q, k, v
+        return qkv
 
     def _heads(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B', N, A) each to (B', h, N, d), with `cosine` q and k by their lengths."""
-        q, k, v = (split_heads(t, self.heads) for t in (q, k, v))
+        """q, k and v (B', h, N, d), with `cosine` q and k by their lengths."""
         if self.logit_scale is not None:
             scale = self.logit_scale.clamp(max=math.log(100.0)).exp()
             q, k = _times(q, scale * _over_length(q)), _times(k, _over_length(k))
@@ -176,9 +175,9 @@ class WindowAttention(Attention):
 
     def _extra(self, extra: Tensor, kv: Tensor) -> Tensor:
         """Extra tokens (B, P, C) read themselves and all image tokens, whose keys and values are (B, H W, 2 A)."""
-        q, k, v = self._qkv(extra)
-        keys, values = kv.chunk(2, dim=2)
-        q, k, v = self._heads(q, torch.cat((k, keys), dim=1), torch.cat((v, values), dim=1))
+        q, own = self._qkv(extra).split((kv.shape[2] // 2, kv.shape[2]), dim=2)
+        k, v = split_joint(torch.cat((own, kv), dim=1), 2, self.heads)
+        q, k, v = self._heads(split_heads(q, self.heads), k, v)
         out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.scale, record=False)))
         return out
 

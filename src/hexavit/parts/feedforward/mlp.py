@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from hexavit.parts.contract import PartModule, Size, Tokens, rows
-from hexavit.parts.layers import activation
+from hexavit.parts.layers import activation, dropout
 from hexavit.parts.registry import register_part
 
 
@@ -42,7 +42,7 @@ class MLP(PartModule):
             raise ValueError(f"out_ratio={out_ratio} leaves no width at dim={dim}")
         self.out_dim = out
         self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), activation(act), nn.Linear(hidden, out)
-        self.drop = nn.Dropout(drop)
+        self.drop = dropout(drop)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, M, C) to (B, M, C')."""

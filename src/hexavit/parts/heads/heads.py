@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from hexavit.parts.contract import PartModule, Size, Tokens
+from hexavit.parts.layers import dropout
 from hexavit.parts.registry import register_part
 
 
@@ -31,7 +32,7 @@ class Head(PartModule):
         super().__init__()
         self.dim = dim
         self.norm = nn.LayerNorm(dim, eps=norm_eps) if norm else nn.Identity()
-        self.drop = nn.Dropout(drop)
+        self.drop = dropout(drop)
         self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:

@@ -74,7 +74,7 @@ class Residual(PartModule):
 
     def add(self, skip: Tokens, branch: Tokens) -> Tokens:
         """skip + drop_path(branch), with the skip pooled if the branch has a smaller grid."""
-        mask = self.drop_path.mask(branch.image)
+        mask = self.drop_path.mask(branch.body)
         if mask is not None:
             branch = branch.each(lambda x: x * mask)
         if self.stride > 1:
@@ -155,7 +155,8 @@ class PreNorm(Residual):
         read, before = source or tokens, self.before
         normed = self.normed(read if before is None else read.each(lambda x: x * before))
         skip = tokens if self.skip is None else normed.each(self.skip)
-        return self.add(skip, branch(normed).each(self._scaled))
+        out = branch(normed)
+        return self.add(skip, out if self.after is None and self.gamma is None else out.each(self._scaled))
 
     def _scaled(self, x: Tensor) -> Tensor:
         x = x if self.after is None else x * self.after

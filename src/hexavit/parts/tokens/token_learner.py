@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from hexavit.errors import ArchitectureError
 from hexavit.parts.contract import PartModule, Size, Tokens
+from hexavit.parts.layers import dropout
 from hexavit.parts.registry import register_part
 
 
@@ -174,7 +175,7 @@ class TokenFuser(PartModule):
         self.norm2 = nn.LayerNorm(in_dim, eps=norm_eps) if norms else nn.Identity()
         self.norm3 = nn.LayerNorm(in_dim, eps=norm_eps)
         self.fc1, self.fc2 = nn.Linear(in_dim, hidden), nn.Linear(hidden, count)
-        self.drop = nn.Dropout(drop)
+        self.drop = dropout(drop)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + S, C) to (B, P + H W, C)."""

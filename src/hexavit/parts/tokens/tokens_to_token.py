@@ -15,6 +15,7 @@ from hexavit.parts.attention.places import Weights
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.feedforward.conv_mlp import ConvMLP
 from hexavit.parts.feedforward.mlp import MLP
+from hexavit.parts.layers import dropout
 from hexavit.parts.registry import register_part
 
 Kind = Literal["performer", "transformer"]
@@ -58,7 +59,7 @@ class T2TLayer(Attention):
         self.proj = nn.Linear(dim, dim)
         self.norm2 = CarriedNorm(dim) if local else nn.LayerNorm(dim, eps=norm_eps)
         self.feedforward = ConvMLP(dim, ratio=1.0, act="hardswish", bias=False) if local else MLP(dim, ratio=1.0)
-        self.drop = nn.Dropout(drop)
+        self.drop = dropout(drop)
         if kind == "performer":
             self.w = nn.Parameter(random_features(dim // 2, dim), requires_grad=False)
 
