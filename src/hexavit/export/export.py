@@ -23,6 +23,7 @@ from hexavit.architecture import aligned, image_size
 from hexavit.errors import HexavitError, RunError
 from hexavit.export.description import ENDINGS, Axis, ExportDescription, Task
 from hexavit.export.graph import Graph, at_size, fixed_size_reason, for_engine, with_half_weights
+from hexavit.export.layouts import keep_maps, split_heads_first
 from hexavit.export.resizing import GraphPreprocessing
 from hexavit.export.writers import ENGINES, Run, check_installed, open_run, write
 from hexavit.files import check_ending
@@ -178,6 +179,10 @@ def export_model(
         if half and ending != ".xml":  # OpenVINO has a form of its own for it
             with_half_weights(graph)
         program = _program(graph, samples[0], about)
+        if ending == ".onnx":
+            split_heads_first(program)
+        if ending != ".pt2":
+            keep_maps(program)
     with written_whole(path) as temporary:
         write(program, temporary, about, aot=aot)
         checks = list(_compare(open_run(temporary, about, aot=aot), samples, expected, about))
