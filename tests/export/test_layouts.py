@@ -76,6 +76,13 @@ def both(m: nn.Module, x: Tensor) -> Tensor:
     return as_map(t) * m.linear(t).mean()
 
 
+def strided(m: nn.Module, x: Tensor) -> Tensor:
+    """A residual's projection of every second row and every third column, and a branch that gives as many."""
+    kept = x.permute(0, 2, 3, 1)[:, ::2, ::3].flatten(1, 2)
+    skipped = m.skip_norm(m.skip(column(kept))).squeeze(3).transpose(-2, -1)
+    return as_map(F.relu(skipped + tokens(F.max_pool2d(x, (1, 2), (2, 3), ceil_mode=True))), 4)
+
+
 def added(m: nn.Module, x: Tensor) -> Tensor:
     """The output of a linear, added to its input."""
     t = tokens(x)
@@ -104,6 +111,7 @@ CASES: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], int]] = {
         lambda m, x: as_map(m.skip_norm(m.skip(column(tokens(x)))).squeeze(3).transpose(-2, -1) + tokens(x)),
         0,
     ),
+    "a convolution of every second place": (strided, 0),
     "a linear": (lambda m, x: as_map(m.linear(tokens(x))), 2),
     "a norm": (lambda m, x: as_map(m.norm(tokens(x))), 2),
     "a sum with tokens": (added, 2),
@@ -176,3 +184,13 @@ def test_heads_are_split_before_they_are_transposed(name: str) -> None:
         other = torch.randn(3, *images.shape[1:])
         for batch in (images, other):
             torch.testing.assert_close(program.module()(batch), model(batch), rtol=1e-5, atol=1e-6)
+
+
+def test_a_convolution_takes_the_steps_of_a_slice() -> None:
+    _, program = rewritten(Between(strided), torch.randn(3, 3, 8, 8), dynamic=(0,))
+    targets = [node.target for node in program.graph.nodes]
+    assert ATEN.slice.Tensor not in targets
+    strides = [
+        node.args[3] for node in program.graph.nodes if node.target is ATEN.conv2d.default and len(node.args) == 4
+    ]
+    assert strides == [[2, 3]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,9 +100,11 @@ class _Rewriting:
         given, root = _args(node)[0], _root(_args(node)[0])
         if root is given or len(_shape(root)) != 4 or _shape(root)[:2] != _shape(given)[:2]:
             return None
-        return self._shaped(
-            self._call(node.target, [root, *_args(node)[1:]], node.kwargs, before=node), node, before=node
-        )
+        options = _args(node)[1:]
+        if node.target is _ATEN.conv2d.default:
+            root, steps = _without_steps(root)
+            options = [options[0], (options[1:] or [None])[0], steps]
+        return self._shaped(self._call(node.target, [root, *options], node.kwargs, before=node), node, before=node)
 
     def _map_of(self, tokens: Node) -> Node | None:
         """A node (B, C, ...) of the values of tokens (B, ..., C); None if that takes a transposition."""
@@ -194,6 +197,17 @@ def _root(node: Node) -> Node:
     while node.target in _SAME_ORDER:
         node = _args(node)[0]
     return node
+
+
+def _without_steps(node: Node) -> tuple[Node, list[int]]:
+    """A map and two steps, for a map that has every so many of its rows and columns."""
+    steps = [1, 1]
+    while node.target is _ATEN.slice.Tensor:
+        given, axis, start, end, *step = _args(node)
+        if axis not in (2, 3) or start != 0 or end != sys.maxsize:
+            break
+        node, steps[axis - 2] = given, steps[axis - 2] * (step or [1])[0]
+    return node, steps
 
 
 def _unchanged(node: Node) -> Node | None:
