@@ -162,7 +162,7 @@ def _speeds(case: Case) -> dict[str, Any]:
             torch.cuda.synchronize()
         return out
 
-    seconds = interleaved({**runs, "product": product}, case.rounds)
+    seconds = interleaved({**runs, "product": product}, case.rounds, settle=not case.train)
     return {
         "seconds": [seconds.get(f"{library} {engine}", []) for library, engine in case.contenders],
         "errors": errors,

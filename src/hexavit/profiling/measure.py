@@ -12,13 +12,24 @@ from pathlib import Path
 _STATUS = Path("/proc/self/status")
 
 
-def interleaved(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each run, interleaved over `rounds` after one warm-up, so that drift affects all equally."""
+def interleaved(
+    runs: Mapping[str, Callable[[], object]], rounds: int, *, settle: bool = False
+) -> dict[str, list[float]]:
+    """Seconds of each run, interleaved over `rounds` after one warm-up, so that drift affects all equally.
+
+    Args:
+        runs: by name.
+        rounds: how often each is timed.
+        settle: call each once more, untimed, before each time: for engines whose threads keep a core busy for some time
+            after a pass, and would slow the next one.
+    """
     for run in runs.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            if settle:
+                run()
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
