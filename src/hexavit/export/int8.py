@@ -109,6 +109,6 @@ def has_dot_products() -> bool | None:
 
 
 def images_per_second(runs: Sequence[Run], batch: NDArray[np.float32]) -> list[float]:
-    """Images per second of each function, measured in turn: the median of seven calls after a warm-up."""
-    seconds = interleaved({str(number): partial(run, batch) for number, run in enumerate(runs)}, _ROUNDS)
+    """Images per second of each function, measured in turn: the median of seven calls, each after an untimed one."""
+    seconds = interleaved({str(number): partial(run, batch) for number, run in enumerate(runs)}, _ROUNDS, settle=True)
     return [len(batch) / median(each) for each in seconds.values()]

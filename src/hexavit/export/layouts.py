@@ -49,11 +49,11 @@ def split_heads_first(program: ExportedProgram) -> None:
         if moved is None or _order(moved) != [2, 0, 3, 1, 4] or _args(moved)[0].target is not _ATEN.unflatten.int:
             continue
         joint, axis, (count, heads, _) = _args(_args(moved)[0])
-        parts = _insert(graph, _ATEN.chunk.default, [joint, count, axis], before=node)
+        parts = _insert(_ATEN.chunk.default, [joint, count, axis], before=node)
         for use in list(node.users):
-            part = _insert(graph, operator.getitem, [parts, _args(use)[1]], before=use)
-            apart = _insert(graph, _ATEN.unflatten.int, [part, axis, [heads, -1]], before=use)
-            use.replace_all_uses_with(_insert(graph, _ATEN.transpose.int, [apart, 1, 2], before=use))
+            part = _insert(operator.getitem, [parts, _args(use)[1]], before=use)
+            apart = _insert(_ATEN.unflatten.int, [part, axis, [heads, -1]], before=use)
+            use.replace_all_uses_with(_insert(_ATEN.transpose.int, [apart, 1, 2], before=use))
     graph.eliminate_dead_code()
     program.graph_module.recompile()
 
@@ -82,7 +82,7 @@ class _Rewriting:
         for tokens, as_map in reversed(self.made):
             if tokens.users and as_map.users:
                 axes = len(_shape(as_map))
-                last = self._call(_ATEN.permute.default, [as_map, [0, *range(2, axes), 1]], before=tokens)
+                last = _insert(_ATEN.permute.default, [as_map, [0, *range(2, axes), 1]], before=tokens)
                 if (new := self._shaped(last, tokens, before=tokens)) is not None:
                     tokens.replace_all_uses_with(new)
                 self.graph.eliminate_dead_code()
@@ -104,7 +104,7 @@ class _Rewriting:
         if node.target is _ATEN.conv2d.default:
             root, steps = _without_steps(root)
             options = [options[0], (options[1:] or [None])[0], steps]
-        return self._shaped(self._call(node.target, [root, *options], node.kwargs, before=node), node, before=node)
+        return self._shaped(_insert(node.target, [root, *options], node.kwargs, before=node), node, before=node)
 
     def _map_of(self, tokens: Node) -> Node | None:
         """A node (B, C, ...) of the values of tokens (B, ..., C); None if that takes a transposition."""
@@ -145,12 +145,12 @@ class _Rewriting:
                 args[i] = self._shaped(maps[i], like, before=tokens)
             elif isinstance(a, Node) and _shape(a):
                 vector = [a, [-1, *[1] * (len(_shape(like)) - 2)]]
-                args[i] = self._call(_ATEN.reshape.default, vector, before=tokens) if len(_shape(a)) == 1 else None
+                args[i] = _insert(_ATEN.reshape.default, vector, before=tokens) if len(_shape(a)) == 1 else None
         return None if None in args else self._computed_on(tokens, args)
 
     def _computed_on(self, tokens: Node, args: list[Any]) -> Node:
         """The operator of a node of tokens, on other arguments."""
-        self.made.append((tokens, self._call(tokens.target, args, tokens.kwargs, before=tokens)))
+        self.made.append((tokens, _insert(tokens.target, args, tokens.kwargs, before=tokens)))
         return self.made[-1][1]
 
     def _shaped(self, node: Node, like: Node, *, before: Node) -> Node | None:
@@ -159,24 +159,19 @@ class _Rewriting:
         if old == new:
             return node
         if len(new) == 4 and new[3] == "1" and old[:2] == new[:2]:
-            flat = self._call(_ATEN.flatten.using_ints, [node, 2, len(old) - 1], before=before)
-            return self._call(_ATEN.unsqueeze.default, [flat, 3], before=before)
+            flat = _insert(_ATEN.flatten.using_ints, [node, 2, len(old) - 1], before=before)
+            return _insert(_ATEN.unsqueeze.default, [flat, 3], before=before)
         if len(new) == 3 and old[0] == new[0] and (old[1] == new[1] or old[-1] == new[-1]):
             axes = (2, len(old) - 1) if old[1] == new[1] else (1, len(old) - 2)
-            return self._call(_ATEN.flatten.using_ints, [node, *axes], before=before)
+            return _insert(_ATEN.flatten.using_ints, [node, *axes], before=before)
         sizes = [int(size) if size.isdigit() else -1 for size in new]
-        return None if sizes.count(-1) > 1 else self._call(_ATEN.reshape.default, [node, sizes], before=before)
-
-    def _call(self, target: Any, args: list[Any], kwargs: Mapping[str, Any] | None = None, *, before: Node) -> Node:
-        return _insert(self.graph, target, args, kwargs, before=before)
+        return None if sizes.count(-1) > 1 else _insert(_ATEN.reshape.default, [node, sizes], before=before)
 
 
-def _insert(
-    graph: Graph, target: Any, args: list[Any], kwargs: Mapping[str, Any] | None = None, *, before: Node
-) -> Node:
-    """A new node with its example value."""
-    with graph.inserting_before(before):
-        node = graph.call_function(target, tuple(args), dict(kwargs or {}))
+def _insert(target: Any, args: list[Any], kwargs: Mapping[str, Any] | None = None, *, before: Node) -> Node:
+    """A new node of the same graph, with its example value."""
+    with before.graph.inserting_before(before):
+        node = before.graph.call_function(target, tuple(args), dict(kwargs or {}))
     values = [a.meta["val"] if isinstance(a, Node) else a for a in args]
     node.meta = {**before.meta, "val": target(*values, **(kwargs or {}))}
     return node
