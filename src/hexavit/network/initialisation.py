@@ -8,6 +8,7 @@ from torch import nn
 
 from hexavit.errors import ArchitectureError, nearest
 from hexavit.network.block import Block
+from hexavit.parts.layers import HeadMixing
 from hexavit.parts.residual import Residual
 
 SCHEMES = (
@@ -53,14 +54,15 @@ def initialise(model: nn.Module, scheme: str) -> None:
                 nn.init.normal_(token)
             else:
                 nn.init.trunc_normal_(token, std=0.02)
-        if isinstance(module, nn.Linear) and scheme != "default":
+        if isinstance(module, nn.Linear | HeadMixing) and scheme != "default":
             if name in ("head.fc", "head.fc2"):
                 initialise_classifier(module, scheme)
             else:
                 _linear(module, scheme, 1e-6 if ".feedforward." in name else 0.0)
         if isinstance(module, nn.Conv2d):
             _convolution(module, scheme)
-        if scheme == "constant_biases" and isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
+        biased = isinstance(module, nn.Linear | HeadMixing | nn.LayerNorm) and module.bias is not None
+        if scheme == "constant_biases" and biased:
             nn.init.constant_(module.bias, 0.02)
     for module in model.modules():
         for name in getattr(module, "starts_at_zero", ()):
@@ -90,7 +92,7 @@ def _convolution(conv: nn.Conv2d, scheme: str) -> None:
         nn.init.zeros_(conv.bias)
 
 
-def _linear(linear: nn.Linear, scheme: str, vit_bias: float) -> None:
+def _linear(linear: nn.Linear | HeadMixing, scheme: str, vit_bias: float) -> None:
     if scheme in ("trunc_normal", "fan_out", "trunc_normal_convs", "trunc_normal_all", "constant_biases"):
         nn.init.trunc_normal_(linear.weight, std=0.02)
     else:

@@ -59,6 +59,33 @@ def dropout(rate: float) -> nn.Module:
     return nn.Dropout(rate) if rate else nn.Identity()
 
 
+class HeadMixing(nn.Module):
+    """A linear over the heads of attention maps (Shazeer et al., 2020, "Talking-Heads Attention", section 3).
+
+    out_i = sum_j W_ij maps_j + b_i, one product for each image, which moves no values. An `nn.Linear` would read the
+    heads from the last axis, and the maps be transposed before it and behind it. Starts as a linear does.
+
+    Shapes: (B, h, N, M) to the same.
+
+    Args:
+        heads: h.
+    """
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        linear = nn.Linear(heads, heads)
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """W maps + b, over h."""
+        weight = self.weight.expand(maps.shape[0], -1, -1)
+        return torch.baddbmm(self.bias[:, None], weight, maps.flatten(2)).reshape(maps.shape)
+
+    def extra_repr(self) -> str:
+        """The number of heads."""
+        return f"heads={len(self.bias)}"
+
+
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al., 2016): drops a branch for whole images, and scales kept ones by 1 / (1 - rate).
 

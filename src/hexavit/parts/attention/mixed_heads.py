@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from hexavit.parts.attention.self_attention import GlobalAttention
 from hexavit.parts.contract import Size, rows
+from hexavit.parts.layers import HeadMixing
 from hexavit.parts.registry import register_part
 
 
@@ -45,16 +46,18 @@ class TalkingHeads(GlobalAttention):
         super().__init__(
             dim, heads=heads, head_dim=head_dim, qkv_bias=qkv_bias, attn_drop=attn_drop, proj_drop=proj_drop
         )
-        self.mix_before = nn.Linear(heads, heads)
-        self.mix_after = nn.Linear(heads, heads)
+        self.mix_before = HeadMixing(heads)
+        self.mix_after = HeadMixing(heads)
 
     def before_softmax(self, logits: Tensor) -> Tensor:
         """Logits (B, h, N, M), mixed over h."""
-        return _heads_last(self.mix_before, logits)
+        mixed: Tensor = self.mix_before(logits)
+        return mixed
 
     def after_softmax(self, attention: Tensor) -> Tensor:
         """Maps (B, h, N, M), mixed over h."""
-        return _heads_last(self.mix_after, attention)
+        mixed: Tensor = self.mix_after(attention)
+        return mixed
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """4 M C A + 2 M^2 A + 2 h^2 M^2."""
@@ -111,9 +114,3 @@ class ReAttention(GlobalAttention):
     def macs(self, size: Size, extra: int = 0) -> int:
         """4 M C A + 2 M^2 A + h^2 M^2."""
         return super().macs(size, extra) + (self.heads * rows(size, extra)) ** 2
-
-
-def _heads_last(linear: nn.Module, maps: Tensor) -> Tensor:
-    """Apply a linear over the heads of maps (B, h, N, M)."""
-    mixed: Tensor = linear(maps.permute(0, 2, 3, 1).contiguous())  # or an exported graph would depend on the batch size
-    return mixed.permute(0, 3, 1, 2)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hexavit.parts.contract import Tokens
+from hexavit.parts.layers import HeadMixing
 from hexavit.parts.registry import register_part
 from hexavit.parts.residual.norms import Branch, Residual
 
@@ -87,7 +88,7 @@ class Fixup(ReZero):
     @torch.no_grad()
     def init_branch(self, branch: nn.Module, count: int) -> None:
         """Zero the last weights of the branch and scale the others."""
-        layers = {name: m for name, m in branch.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+        layers = {name: m for name, m in branch.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | HeadMixing)}
         named = getattr(branch, "last", None)
         last = layers.get(named) if named else next(reversed(layers.values()), None)
         in_a_row = getattr(branch, "weights_in_a_row", 2)
