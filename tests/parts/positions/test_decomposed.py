@@ -81,3 +81,21 @@ def test_another_size_resizes_the_tables_linearly() -> None:
     torch.testing.assert_close(part.table_h, tables[0])
     torch.testing.assert_close(part.table_w, tables[1])
     torch.testing.assert_close(part(larger[0], q, larger[1]), called)
+
+
+@pytest.mark.parametrize(("scope", "key_scope"), [((4, 6), (4, 6)), ((4, 6), (2, 3)), ((2, 3), (4, 3))])
+def test_an_exported_graph_computes_the_same(scope: tuple[int, int], key_scope: tuple[int, int]) -> None:
+    """Its products are other ones than PyTorch's einsum."""
+
+    class Bias(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = position(scope, key_scope)
+
+        def forward(self, q: Tensor) -> Tensor:
+            return self.part(scope, q, key_scope)
+
+    model, q = Bias(), torch.randn(3, 2, math.prod(scope), 4)
+    program = torch.export.export(model, (q,))
+    assert not any("einsum" in str(node.target) or "bmm" in str(node.target) for node in program.graph.nodes)
+    torch.testing.assert_close(program.module()(q), model(q))

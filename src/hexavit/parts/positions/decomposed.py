@@ -61,8 +61,8 @@ class DecomposedRelative(LogitPosition):
         q = queries.unflatten(2, scope)  # (B, h, H, W, d)
         q = q if self.scale == 1 else q * self.scale
         rows, columns = self._rows(scope, key_scope)
-        by_row = torch.einsum("bhyxd,ykd->bhyxk", q, rows.to(q.dtype))
-        by_column = torch.einsum("bhyxd,xkd->bhyxk", q, columns.to(q.dtype))
+        by_row = _products(q, rows.to(q.dtype))  # (B, h, H, W, H')
+        by_column = _products(q.transpose(2, 3), columns.to(q.dtype)).transpose(2, 3)  # (B, h, H, W, W')
         return (by_row[..., :, None] + by_column[..., None, :]).flatten(4).flatten(2, 3)
 
     def _rows(self, scope: Size, key_scope: Size) -> tuple[Tensor, Tensor]:
@@ -106,6 +106,13 @@ class DecomposedRelative(LogitPosition):
 
     def _macs(self, queries: Size, keys: Size) -> int:
         return self.heads * queries[0] * queries[1] * self.table_h.shape[1] * sum(keys)
+
+
+def _products(queries: Tensor, keys: Tensor) -> Tensor:
+    """Queries (B, h, n, m, d) times keys (n, k, d) of the same row: (B, h, n, m, k)."""
+    if torch.compiler.is_exporting():  # engines broadcast the keys, and move values where einsum swaps axes
+        return queries @ keys.mT
+    return torch.einsum("bhnmd,nkd->bhnmk", queries, keys)
 
 
 def _length(queries: int, keys: int) -> int:
