@@ -47,6 +47,13 @@ def test_all_contenders_are_timed_and_a_failed_one_is_named() -> None:
     assert found["macs"] > 1e6
 
 
+@pytest.mark.parametrize(("library", "name"), [("hexavit", "deit_nano"), ("timm", "deit_tiny_patch16_224")])
+def test_no_weight_is_one_that_engines_leave_out(library: str, name: str) -> None:
+    """Such as a bias of zeros."""
+    model = build(library, name, (224, 224))
+    assert not [path for path, weight in model.named_parameters() if weight.min() == weight.max()]
+
+
 @pytest.mark.parametrize("engine", [each for each in ENGINES if each != "compile"])  # see the slow test
 def test_every_engine_gives_the_logits_of_the_model(engine: str) -> None:
     if engine in ("onnxruntime", "openvino"):

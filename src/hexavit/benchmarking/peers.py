@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import hexavit
@@ -100,6 +101,14 @@ def peers_of(name: str, libraries: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(library for library in libraries if LIBRARIES[library][0](name))
 
 
+@torch.no_grad()
 def build(library: str, name: str, size: tuple[int, int]) -> nn.Module:
-    """The model of a library with random weights."""
-    return from_hexavit(name, size) if library == OURS else LIBRARIES[library][1](name, size)
+    """The model of a library with random weights.
+
+    Biases that start at 0 and scales that start at 1 are drawn too, as a trained model has them: engines leave them out.
+    """
+    model = from_hexavit(name, size) if library == OURS else LIBRARIES[library][1](name, size)
+    for weight in model.parameters():
+        if weight.is_floating_point() and weight.min() == weight.max():
+            weight.add_(torch.randn_like(weight), alpha=0.02)
+    return model
