@@ -73,6 +73,21 @@ def test_each_engine_gives_the_logits_of_any_batch(ending: str, tmp_path: Path) 
     assert report.difference < 1e-4
 
 
+def test_onnx_multiplies_matrices_and_fuses_biases(tmp_path: Path) -> None:
+    """A Gemm for each linear, two products for each attention, and keys that are transposed without a reshape."""
+    onnx = pytest.importorskip("onnx")
+    given = loaded("pvt_v2_nano")
+    export_model(given, tmp_path / "model.onnx")
+    nodes = list(onnx.load(tmp_path / "model.onnx").graph.node)
+    kinds = [node.op_type for node in nodes]
+    depth = sum(stage.depth for stage in given.model.architecture.stages)
+    assert kinds.count("Gemm") == sum(isinstance(m, nn.Linear) for m in given.model.modules())
+    assert kinds.count("MatMul") == 2 * depth
+    makers = {name: node.op_type for node in nodes for name in node.output}
+    read = [makers[node.input[1]] for node in nodes if node.op_type == "MatMul"]
+    assert read.count("Transpose") >= depth  # with a reshape between, ONNX Runtime does not fuse the transposition
+
+
 def test_features_of_one_image(tmp_path: Path) -> None:
     report = export_model(loaded(), tmp_path / "model.pt2", dynamic=(), features=True)
     about = report.description

@@ -11,7 +11,7 @@ from torch.export import Dim, ExportedProgram
 from torch.nn import functional as F
 
 import hexavit
-from hexavit.export.layouts import keep_maps, split_heads_first
+from hexavit.export.layouts import keep_maps, multiply_matrices, split_heads_first
 from hexavit.parts.contract import Tokens
 
 ATEN = torch.ops.aten
@@ -162,7 +162,7 @@ def test_bottlenecks_keep_maps() -> None:
     model = hexavit.create_model("botnet_nano").eval()
     before, program = rewritten(model, torch.randn(2, 3, *model.architecture.img_size), dynamic=(0,))
     targets = [node.target for node in program.graph.nodes]
-    first = targets[: targets.index(ATEN.scaled_dot_product_attention.default)]
+    first = targets[: targets.index(ATEN.unbind.int)]
     assert sum(target in (ATEN.permute.default, ATEN.transpose.int) for target in first) == 2
     assert transpositions(program) < before
 
@@ -194,3 +194,19 @@ def test_a_convolution_takes_the_steps_of_a_slice() -> None:
         node.args[3] for node in program.graph.nodes if node.target is ATEN.conv2d.default and len(node.args) == 4
     ]
     assert strides == [[2, 3]]
+
+
+@pytest.mark.parametrize(("name", "dynamic"), [("deit_nano", (0,)), ("pvt_v2_nano", (0, 2, 3)), ("tnt_nano", (0,))])
+def test_linears_multiply_matrices(name: str, dynamic: tuple[int, ...]) -> None:
+    """Every linear with a bias reads a matrix, and the values are the same, at other sizes too."""
+    model = hexavit.create_model(name).eval()
+    height, width = (2 * n for n in model.architecture.img_size) if len(dynamic) > 1 else model.architecture.img_size
+    images = torch.randn(2, 3, height, width)
+    with torch.no_grad():
+        program = torch.export.export(model, (images,), dynamic_shapes=(dict.fromkeys(dynamic, Dim.DYNAMIC),))
+        multiply_matrices(program)
+        program.graph_module.graph.lint()
+        linears = [node for node in program.graph.nodes if node.target is ATEN.linear.default and len(node.args) > 2]
+        assert {node.args[0].meta["val"].ndim for node in linears} == {2}
+        for batch in (images, torch.randn(3, 3, height + (len(dynamic) > 1) * 21, width)):
+            torch.testing.assert_close(program.module()(batch), model(batch), rtol=1e-5, atol=1e-6)

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,12 +23,13 @@ from hexavit.architecture import aligned, image_size
 from hexavit.errors import HexavitError, RunError
 from hexavit.export.description import ENDINGS, Axis, ExportDescription, Task
 from hexavit.export.graph import Graph, at_size, fixed_size_reason, for_engine, with_half_weights
-from hexavit.export.layouts import keep_maps, split_heads_first
+from hexavit.export.layouts import keep_maps, multiply_matrices, split_heads_first
 from hexavit.export.resizing import GraphPreprocessing
 from hexavit.export.writers import ENGINES, Run, check_installed, open_run, write
 from hexavit.files import check_ending
 from hexavit.images.preprocess import InputSpec
 from hexavit.network.backbone import Backbone
+from hexavit.parts.attention import softmax_path
 from hexavit.parts.contract import Size
 
 TOLERANCES = {"float32": 1e-3, "float16": 1e-2}
@@ -178,11 +179,14 @@ def export_model(
         expected = [_expected(plain, image, about) for image in samples]
         if half and ending != ".xml":  # OpenVINO has a form of its own for it
             with_half_weights(graph)
-        program = _program(graph, samples[0], about)
-        if ending == ".onnx":
-            split_heads_first(program)
+        # Engines fuse an attention that is written out, and transpose its keys by a product.
+        with nullcontext() if ending == ".pt2" else softmax_path(graph):
+            program = _program(graph, samples[0], about)
         if ending != ".pt2":
             keep_maps(program)
+        if ending == ".onnx":
+            split_heads_first(program)
+            multiply_matrices(program)
     with written_whole(path) as temporary:
         write(program, temporary, about, aot=aot)
         checks = list(_compare(open_run(temporary, about, aot=aot), samples, expected, about))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Graph, Node
+from torch.fx.node import map_arg
 
 _ATEN = torch.ops.aten
 _SAME_ORDER = frozenset(
@@ -54,6 +55,27 @@ def split_heads_first(program: ExportedProgram) -> None:
             part = _insert(operator.getitem, [parts, _args(use)[1]], before=use)
             apart = _insert(_ATEN.unflatten.int, [part, axis, [heads, -1]], before=use)
             use.replace_all_uses_with(_insert(_ATEN.transpose.int, [apart, 1, 2], before=use))
+    graph.eliminate_dead_code()
+    program.graph_module.recompile()
+
+
+def multiply_matrices(program: ExportedProgram) -> None:
+    """Give linears the tokens of all images as rows of one matrix, in place.
+
+    ONNX has a product with a bias (Gemm) for matrices alone; that of more axes is followed by a sum.
+
+    Args:
+        program: of a model in evaluation mode.
+    """
+    graph = program.graph_module.graph
+    for node in graph.nodes:
+        if node.target is not _ATEN.linear.default or len(node.args) < 3 or len(_shape(node)) < 3:
+            continue
+        given, *weights = _args(node)
+        rows = _insert(_ATEN.reshape.default, [given, [-1, int(_shape(given)[-1])]], before=node)
+        product = _insert(_ATEN.linear.default, [rows, *weights], before=node)
+        sizes = [*_sizes(given, before=node)[:-1], int(_shape(node)[-1])]
+        node.replace_all_uses_with(_insert(_ATEN.reshape.default, [product, sizes], before=node))
     graph.eliminate_dead_code()
     program.graph_module.recompile()
 
@@ -172,7 +194,7 @@ def _insert(target: Any, args: list[Any], kwargs: Mapping[str, Any] | None = Non
     """A new node of the same graph, with its example value."""
     with before.graph.inserting_before(before):
         node = before.graph.call_function(target, tuple(args), dict(kwargs or {}))
-    values = [a.meta["val"] if isinstance(a, Node) else a for a in args]
+    values = map_arg(args, lambda each: each.meta["val"])
     node.meta = {**before.meta, "val": target(*values, **(kwargs or {}))}
     return node
 
@@ -181,6 +203,15 @@ def _shape(node: Node) -> tuple[str, ...]:
     """The sizes of a tensor as text, so that comparing two symbols does not fix them; () for other values."""
     value = node.meta.get("val")
     return tuple(map(str, value.shape)) if isinstance(value, Tensor) else ()
+
+
+def _sizes(node: Node, *, before: Node) -> list[Any]:
+    """The sizes of a tensor for a reshape: numbers, -1 for the first that is unknown, nodes for others."""
+    unknown = [axis for axis, size in enumerate(_shape(node)) if not size.isdigit()]
+    sizes: list[Any] = [int(size) if size.isdigit() else -1 for size in _shape(node)]
+    for axis in unknown[1:]:
+        sizes[axis] = _insert(_ATEN.sym_size.int, [node, axis], before=before)
+    return sizes
 
 
 def _args(node: Node) -> list[Any]:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
+from torch.onnx import ONNXProgram
 
 from hexavit.errors import HexavitError
 from hexavit.export.description import EXTRA_FILE, KEY, ExportDescription
@@ -36,8 +37,9 @@ def check_installed(ending: str) -> None:
     Raises:
         HexavitError: with what to install.
     """
-    for module in {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".xml": ("openvino",)}.get(ending, ()):
-        require(module, ENGINES[ending].removesuffix("runtime"))
+    if ending != ".pt2":
+        for module in (ENGINES[ending], "onnx", "onnxscript"):
+            require(module, ENGINES[ending].removesuffix("runtime"))
 
 
 def write(program: ExportedProgram, path: Path, about: ExportDescription, *, aot: bool) -> None:
@@ -65,35 +67,40 @@ def write(program: ExportedProgram, path: Path, about: ExportDescription, *, aot
 
 
 def _write_onnx(program: ExportedProgram, path: Path, about: ExportDescription) -> None:
-    for package in ("onnx", "onnxscript"):
-        require(package, "onnx")
     weights = sum(t.numel() * t.element_size() for t in (*program.state_dict.values(), *program.constants.values()))
     if weights >= _ONNX_LIMIT:
         raise HexavitError(
             f"an ONNX file holds at most 2 GiB, and this model has {weights / 2**30:.1f} GiB of weights: use "
             "--half, or export it as .xml"
         )
+    made = _to_onnx(program, about)
+    made.model.metadata_props[KEY] = about.to_json()
+    made.save(path, external_data=False)
+
+
+def _to_onnx(program: ExportedProgram, about: ExportDescription) -> ONNXProgram:
     with quiet():
         made = torch.onnx.export(
             program, (), dynamo=True, verbose=False, input_names=[about.input], output_names=[about.output]
         )
     assert made is not None
-    made.model.metadata_props[KEY] = about.to_json()
-    made.save(path, external_data=False)
+    return made
 
 
 def _write_openvino(program: ExportedProgram, path: Path, about: ExportDescription) -> None:
+    """By way of ONNX.
+
+    OpenVINO's PyTorch frontend makes of attention what its fused kernel does not take or takes slower, lacks powers of
+    sizes, and resizes tables to smaller grids by other weights.
+    """
     openvino = require("openvino", "openvino")
-    with quiet(), tempfile.TemporaryDirectory() as folder:
-        if "size" in about.dynamic:
-            # Its PyTorch frontend lacks powers of sizes, and resizes tables to smaller grids by other weights.
-            _write_onnx(program, Path(folder) / "model.onnx", about)
+    with tempfile.TemporaryDirectory() as folder:
+        _to_onnx(program, about).save(f"{folder}/model.onnx", external_data=True)
+        with quiet():
             model = openvino.convert_model(f"{folder}/model.onnx")
-        else:
-            model = openvino.convert_model(program)
-    model.inputs[0].get_tensor().set_names({about.input})
-    model.outputs[0].get_tensor().set_names({about.output})
-    save_openvino(model, path, about)
+        model.inputs[0].get_tensor().set_names({about.input})
+        model.outputs[0].get_tensor().set_names({about.output})
+        save_openvino(model, path, about)
 
 
 def save_openvino(model: Any, path: Path, about: ExportDescription) -> None:
