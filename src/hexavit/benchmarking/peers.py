@@ -105,7 +105,7 @@ def peers_of(name: str, libraries: tuple[str, ...]) -> tuple[str, ...]:
 def build(library: str, name: str, size: tuple[int, int]) -> nn.Module:
     """The model of a library with random weights.
 
-    Biases that start at 0 and scales that start at 1 are drawn too, as a trained model has them: engines leave them out.
+    Biases that start at 0 and scales that start at 1 are drawn too: engines leave those out.
     """
     model = from_hexavit(name, size) if library == OURS else LIBRARIES[library][1](name, size)
     for weight in model.parameters():

@@ -191,9 +191,8 @@ class Tokens(_TokenFields):
         return Tokens(self.body.to(*args, **kwargs), self.size, extra, self.prefix, self.layout, carry)
 
     def _with(self, body: Tensor, extra: Tensor | None, prefix: int) -> Tokens:
-        return Tokens._make(
-            (body, self.size, extra, prefix if extra is None else extra.shape[1], self.layout, self.carry)
-        )
+        count = prefix if extra is None else extra.shape[1]
+        return tuple.__new__(Tokens, (body, self.size, extra, count, self.layout, self.carry))
 
 
 class PartModule(nn.Module):

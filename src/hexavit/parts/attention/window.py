@@ -170,7 +170,7 @@ class WindowAttention(Attention):
         """q, k and v (B', h, N, d), with `cosine` q and k by their lengths."""
         if self.logit_scale is not None:
             scale = self.logit_scale.clamp(max=math.log(100.0)).exp()
-            q, k = _times(q, scale * _over_length(q)), _times(k, _over_length(k))
+            q, k = _divided(q, _length(q) / scale), _divided(k, _length(k))
         return q, k, v
 
     def _extra(self, extra: Tensor, kv: Tensor) -> Tensor:
@@ -255,15 +255,15 @@ def shift_mask(counts: Size, window: Size, shift: Size, like: Tensor) -> Tensor:
     return mask
 
 
-def _over_length(x: Tensor) -> Tensor:
-    """1 / max(|x|, 1e-12), (..., 1), of vectors (..., d), in float32 at least: the square of 1e-12 is 0 in half
-    precision, and that of 256 is infinite."""
+def _length(x: Tensor) -> Tensor:
+    """max(|x|, 1e-12), (..., 1), of vectors (..., d), in float32 at least: the square of 1e-12 is 0 in half precision,
+    and that of 256 is infinite."""
     with without_autocast(x):
         wide = x.float() if x.dtype.itemsize < 4 else x
-        squared = (wide * wide).sum(dim=-1)
-        return squared.clamp_min(1e-24).rsqrt().unsqueeze(-1)
+        squared = (wide * wide).sum(dim=-1, keepdim=True)
+        return squared.clamp_min(1e-24).sqrt()
 
 
-def _times(x: Tensor, factor: Tensor) -> Tensor:
-    """The product, in the precision of `x`."""
-    return (x * factor).to(x.dtype)
+def _divided(x: Tensor, by: Tensor) -> Tensor:
+    """The quotient, in the precision of `x`. OpenVINO 2026.4 takes factors of keys as the scale of the attention."""
+    return (x / by).to(x.dtype)
