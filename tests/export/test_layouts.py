@@ -196,17 +196,15 @@ def test_a_convolution_takes_the_steps_of_a_slice() -> None:
     assert strides == [[2, 3]]
 
 
-@pytest.mark.parametrize(("name", "dynamic"), [("deit_nano", (0,)), ("pvt_v2_nano", (0, 2, 3)), ("tnt_nano", (0,))])
-def test_linears_multiply_matrices(name: str, dynamic: tuple[int, ...]) -> None:
+def test_linears_multiply_matrices() -> None:
     """Every linear with a bias reads a matrix, and the values are the same, at other sizes too."""
-    model = hexavit.create_model(name).eval()
-    height, width = (2 * n for n in model.architecture.img_size) if len(dynamic) > 1 else model.architecture.img_size
-    images = torch.randn(2, 3, height, width)
+    model = hexavit.create_model("pvt_v2_nano").eval()
+    images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        program = torch.export.export(model, (images,), dynamic_shapes=(dict.fromkeys(dynamic, Dim.DYNAMIC),))
+        program = torch.export.export(model, (images,), dynamic_shapes=(dict.fromkeys((0, 2, 3), Dim.DYNAMIC),))
         multiply_matrices(program)
         program.graph_module.graph.lint()
         linears = [node for node in program.graph.nodes if node.target is ATEN.linear.default and len(node.args) > 2]
         assert {node.args[0].meta["val"].ndim for node in linears} == {2}
-        for batch in (images, torch.randn(3, 3, height + (len(dynamic) > 1) * 21, width)):
+        for batch in (images, torch.randn(3, 3, 85, 64)):
             torch.testing.assert_close(program.module()(batch), model(batch), rtol=1e-5, atol=1e-6)

@@ -1,12 +1,15 @@
-"""Windows in a graph of dynamic batch and size, under ONNX Runtime."""
+"""Windows in a graph of dynamic batch and size, under ONNX Runtime, and cosine attention under OpenVINO."""
 
 from pathlib import Path
 
 import pytest
 import torch
 from tests.models.contract import build, random_images, tiny
+from torch import Tensor, nn
 
 from hexavit.models import resolve
+from hexavit.parts import Tokens, softmax_path
+from hexavit.parts.attention import WindowAttention
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -28,3 +31,28 @@ def test_right_at_other_batches_and_sizes(name: str, tmp_path: Path) -> None:
             x = random_images(*shape)
             (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
             torch.testing.assert_close(torch.from_numpy(found), model(x), rtol=2e-5, atol=2e-5)
+
+
+def test_cosine_attention_is_right_in_openvino(tmp_path: Path) -> None:
+    """It took a factor of each key for the scale of the attention: the output was empty, or the process crashed."""
+    openvino = pytest.importorskip("openvino")
+
+    class OnMap(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = WindowAttention(8, (4, 4), heads=2, window=2, cosine=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.part(Tokens(x, (4, 4))).image
+
+    torch.manual_seed(0)
+    model, path = OnMap().eval(), tmp_path / "model.onnx"
+    with torch.no_grad(), softmax_path(model):
+        given = (torch.randn(2, 16, 8),)
+        program = torch.export.export(model, given, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+        torch.onnx.export(program, (), path, dynamo=True, verbose=False)
+        compiled = openvino.compile_model(openvino.convert_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        for batch in (2, 3):
+            x = torch.randn(batch, 16, 8)
+            found = torch.from_numpy(compiled([x.numpy()])[0].copy())
+            torch.testing.assert_close(found, model(x), rtol=1e-5, atol=1e-6)
