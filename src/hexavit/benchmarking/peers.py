@@ -109,6 +109,6 @@ def build(library: str, name: str, size: tuple[int, int]) -> nn.Module:
     """
     model = from_hexavit(name, size) if library == OURS else LIBRARIES[library][1](name, size)
     for weight in model.parameters():
-        if weight.is_floating_point() and weight.min() == weight.max():
+        if not weight.is_meta and weight.is_floating_point() and weight.min() == weight.max():
             weight.add_(torch.randn_like(weight), alpha=0.02)
     return model
