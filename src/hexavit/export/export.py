@@ -179,7 +179,7 @@ def export_model(
         expected = [_expected(plain, image, about) for image in samples]
         if half and ending != ".xml":  # OpenVINO has a form of its own for it
             with_half_weights(graph)
-        # Engines fuse an attention that is written out, and transpose its keys by a product.
+        # Engines fuse attention that is written out, and their products read the keys without a transposition.
         with nullcontext() if ending == ".pt2" else softmax_path(graph):
             program = _program(graph, samples[0], about)
         if ending != ".pt2":

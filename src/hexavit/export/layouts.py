@@ -1,4 +1,4 @@
-"""Transpositions of a program, for engines: those between convolutions, and those of the heads of an attention."""
+"""A program for engines: transpositions between convolutions and of the heads of an attention, and linears."""
 
 from __future__ import annotations
 
