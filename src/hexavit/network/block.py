@@ -44,6 +44,7 @@ class Block(nn.Module):
 
     Attributes:
         names: of the branches, in order.
+        resizes: names of the branches whose parts may change the grid.
         output_map: the image tokens that come out, as a map (B, C, H, W), for hooks.
     """
 
@@ -54,6 +55,7 @@ class Block(nn.Module):
         self.names = tuple(branch.name for branch in branches)
         self.kinds = tuple(branch.kind for branch in branches)
         self.parallel = frozenset(branch.name for branch in branches if branch.parallel)
+        self.resizes = tuple(branch.name for branch in branches if not branch.parallel and _resizes(branch.part))
         for branch in branches:
             self.add_module(f"{branch.name}_residual", branch.residual)
             self.add_module(branch.name, branch.part)
@@ -103,7 +105,9 @@ class Block(nn.Module):
         if self.lower is not None:
             tokens = source = self._with_lower(tokens)
         for name in self.names:
-            part, residual = getattr(self, name), getattr(self, f"{name}_residual")
+            # Four calls of `getattr` in each block would be 3 % of a small model's pass.
+            part, residual = self._modules[name], self._modules[f"{name}_residual"]
+            assert part is not None and residual is not None
             if name in self.parallel:
                 tokens = residual(tokens, part, source)
             else:
@@ -147,9 +151,8 @@ class Block(nn.Module):
 
     def out_size(self, size: Size) -> Size:
         """The grid that comes out for a grid that goes in."""
-        for name in self.names:
-            if name not in self.parallel:
-                size = out_size(getattr(self, name), size)
+        for name in self.resizes:
+            size = out_size(getattr(self, name), size)
         return size
 
     def sizes(self, size: Size) -> Iterator[tuple[BuiltBranch, Size, Size]]:
@@ -160,6 +163,10 @@ class Block(nn.Module):
             size = after
 
 
+def _resizes(part: nn.Module) -> bool:
+    return getattr(type(part), "out_size", PartModule.out_size) is not PartModule.out_size
+
+
 def out_size(module: nn.Module, size: Size) -> Size:
     """The grid that comes out of a part or a block; a module that does not tell keeps it."""
     tell = getattr(module, "out_size", None)
@@ -168,20 +175,23 @@ def out_size(module: nn.Module, size: Size) -> Size:
 
 def run_block(block: nn.Module, tokens: Tokens, recompute: bool) -> Tokens:
     """Call a block on tokens; with `recompute` its activations are computed again in the backward pass."""
-    reads, gives = getattr(block, "reads", ()), getattr(block, "gives", ())
-    names = tuple(name for name in reads if name in tokens.carry) if tokens.carry else ()
-    given = tokens.body, tokens.extra_body, *(tokens.carry[name] for name in names)
-    call = partial(block, size=tokens.size, prefix=tokens.prefix, layout=tokens.layout, names=names)
+    body, size, extra, prefix, layout, carry = tokens
+    names = tuple(name for name in getattr(block, "reads", ()) if name in carry) if carry else ()
+    given = body, extra, *(carry[name] for name in names)
+    about: dict[str, Any] = {"size": size, "prefix": prefix, "layout": layout, "names": names}
     if not recompute or not torch.is_grad_enabled():
-        out = call(*given)
+        out = block(*given, **about)
     elif torch.compiler.is_compiling():  # a compiler recomputes without calling the block again, and takes no contexts
-        out = checkpoint(call, *given, use_reentrant=False)
+        out = checkpoint(block, *given, **about, use_reentrant=False)
     else:
-        out = checkpoint(call, *given, use_reentrant=False, context_fn=partial(_contexts, block))
-    x, *rest = out if isinstance(out, tuple) else (out,)
-    extra = None if tokens.joined else rest.pop(0)
-    carry = {**tokens.carry, **dict(zip(gives, rest, strict=True))} if gives else tokens.carry
-    return Tokens(x, out_size(block, tokens.size), extra, tokens.prefix, tokens.layout, carry)
+        out = checkpoint(block, *given, **about, use_reentrant=False, context_fn=partial(_contexts, block))
+    size = out_size(block, size)
+    if not isinstance(out, tuple):
+        return Tokens(out, size, None, prefix, layout, carry)
+    x, *rest = out
+    extra = None if extra is None else rest.pop(0)
+    given_names = getattr(block, "gives", ())
+    return Tokens(x, size, extra, prefix, layout, {**carry, **dict(zip(given_names, rest, strict=True))})
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:

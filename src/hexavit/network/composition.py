@@ -98,8 +98,8 @@ def compose(architecture: Architecture) -> tuple[list[StageModule], nn.Module]:
 
 
 def as_tokens(images: Tensor) -> Tokens:
-    """Images (B, C, H, W) as tokens, one a pixel: what the first stage takes."""
-    return Tokens.of_map(images)
+    """Images (B, C, H, W) as tokens, one a pixel, in the images' memory: what the first stage takes."""
+    return Tokens.of_grid(images.permute(0, 2, 3, 1))
 
 
 def _stage_position(stage: Stage, context: Mapping[str, Any], i: int) -> nn.Module | None:

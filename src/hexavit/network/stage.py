@@ -71,7 +71,7 @@ class StageModule(nn.Module):
             entering, held = self.class_token.expand(tokens.image.shape[0], -1, -1), tokens.extra
             tokens = tokens.replace_extra(entering if held is None else torch.cat((entering, held), dim=1))
         if self.position is not None:
-            tokens = self.position(tokens)
+            tokens = self.position(tokens if self.split else tokens.join())
         return self.input_map.on(tokens.split() if self.split else tokens.join())
 
     def run(self, block: nn.Module, tokens: Tokens) -> Tokens:
@@ -94,7 +94,7 @@ class StageModule(nn.Module):
             place = self.get_submodule(f"lower.{r}.output_map")
             assert isinstance(place, FeatureMap)
             lower[name] = place.on(Tokens.of_grid(tokens.carry[name])).grid
-        return tokens.with_carry(**lower) if lower else tokens
+        return tokens.with_carry(**lower)
 
     def lower_tokens(self, tokens: Tokens) -> Iterator[tuple[str, Tokens]]:
         """Each lower resolution of tokens that leave the stage, with its name in `lower`."""

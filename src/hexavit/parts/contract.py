@@ -162,7 +162,7 @@ class Tokens(_TokenFields):
             extra = other.extra
             assert extra is not None  # as many tokens as here
             total = self._with(self.body + other.image, self.extra_body + extra, 0)
-        return total.with_carry(**other.carry) if other.carry else total
+        return total.with_carry(**other.carry)
 
     def with_image(self, image: Tensor, size: Size | None = None) -> Tokens:
         """The same extra tokens and carry with other image tokens (B, N, C), in split form."""
@@ -180,6 +180,8 @@ class Tokens(_TokenFields):
 
     def with_carry(self, **carried: Tensor) -> Tokens:
         """The same tokens with further carried tensors; a name that is carried already is replaced."""
+        if not carried:
+            return self
         return Tokens(
             self.body, self.size, self.extra_body, self.prefix, layout=self.layout, carry={**self.carry, **carried}
         )

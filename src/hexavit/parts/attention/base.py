@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.places import KeyGrid, Places, Weights, every
 from hexavit.parts.contract import PartModule, Scope, Size, Tokens
-from hexavit.parts.layers import dropout
 
 Scale = Literal["dim", "head_dim"]
 
@@ -42,6 +41,7 @@ class Attention(PartModule):
     """Whether extra tokens get the mean of what image tokens get."""
     last = "proj"
     heads: int
+    proj: Any  # a linear or a convolution
     stride: int = 1
     """Factor by which the output grid is smaller than the input grid, per axis."""
 
@@ -53,7 +53,7 @@ class Attention(PartModule):
         if not 0 <= attn_drop <= 1:
             raise ValueError(f"attn_drop is a probability between 0 and 1, not {attn_drop}")
         self.attn_drop = attn_drop
-        self.proj_drop = dropout(proj_drop)
+        self.proj_drop = nn.Dropout(proj_drop) if proj_drop else None  # even the identity is a call
         self.position: nn.Module | None = None
         self.value_position: nn.Module | None = None
 
@@ -139,6 +139,15 @@ class Attention(PartModule):
         if torch.compiler.is_exporting():  # the kernels differ in strides: a view recorded of one may not fit another
             out = out.clone(memory_format=torch.contiguous_format)
         return out.flatten(2)
+
+    def output(self, mixed: Tensor) -> Tensor:
+        """The last linear of attended values (B, N, h d'), and dropout: (B, N, C)."""
+        return self.dropped(self.proj(mixed))
+
+    def dropped(self, x: Tensor) -> Tensor:
+        """`x` with dropout at the rate of the output, if there is one."""
+        out: Tensor = x if self.proj_drop is None else self.proj_drop(x)
+        return out
 
     def weighed(self, logits: Tensor, v: Tensor, record: bool = True) -> Tensor:
         """softmax(logits) v by an explicit softmax: (B, h, N, M) and (B, h, M, d') to (B, h, N, d')."""

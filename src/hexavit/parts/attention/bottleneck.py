@@ -128,7 +128,7 @@ class BottleneckAttention(GlobalAttention):
     ) -> None:
         inner = inner_width(dim, ratio, stride)
         super().__init__(inner, heads=heads, qkv_bias=False, attn_drop=attn_drop)
-        self.proj = nn.Identity()  # type: ignore[assignment]  # the attention inside gives its values, heads by heads
+        self.proj = nn.Identity()  # the attention inside gives its values, heads by heads
         self.conv1, self.norm1 = nn.Conv2d(in_dim, inner, 1, bias=False), nn.BatchNorm2d(inner)
         self.norm = nn.BatchNorm2d(inner)
         self.conv3, self.norm3 = nn.Conv2d(inner, dim, 1, bias=False), nn.BatchNorm2d(dim)

@@ -58,7 +58,7 @@ class ClassAttention(Attention):
         extra, every = tokens.extra, tokens.sequence
         assert extra is not None  # `needs_extra`
         q, k, v = (split_heads(x, self.heads) for x in (self.q(extra), self.k(every), self.v(every)))
-        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.scale)))  # (B, P, C)
+        out: Tensor = self.output(self.attend(q, k, v, scale=self.scale))  # (B, P, C)
         return tokens.replace_extra(out)
 
     def places(self, size: Size, extra: int) -> tuple[Places, ...]:

@@ -158,8 +158,7 @@ class ConvProjection(Attention):
             split_heads(self.proj_v(v), self.heads),
             scale=self.scale,
         )
-        out: Tensor = self.proj_drop(self.proj(mixed))
-        return out
+        return self.output(mixed)
 
     @staticmethod
     def _convolved(front: nn.Module, image: Tensor, extra: Tensor | None) -> Tensor:

@@ -95,7 +95,7 @@ class CrossShapedAttention(Attention):
         mixed = torch.cat([self._attended(i, half, size) for i, half in enumerate(halves)], dim=2)
         if self.maps is not None and len(stripes) > 1:
             self.maps.append(over_the_map([self.maps.pop(-2), self.maps.pop()], size, stripes))
-        out = tokens.with_image(self.proj_drop(self.proj(mixed)))
+        out = tokens.with_image(self.output(mixed))
         if tokens.extra is None:
             return out
         return out.replace_extra(self._extra(tokens.extra, qkv.flatten(1, 2)))
@@ -125,8 +125,7 @@ class CrossShapedAttention(Attention):
         _, keys, values = qkv.chunk(3, dim=2)
         read = q, torch.cat((k, keys), dim=1), torch.cat((v, values), dim=1)
         mixed = self.attend(*(split_heads(t, self.heads) for t in read), scale=self.scale, record=False)
-        out: Tensor = self.proj_drop(self.proj(mixed))
-        return out
+        return self.output(mixed)
 
     def stripes(self, size: Size) -> tuple[Stripes, ...]:
         """The windows of each branch, of a map of `size`."""

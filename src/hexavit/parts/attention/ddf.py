@@ -110,7 +110,7 @@ class DecoupledDynamicFilter(Attention):
         grid = x.permute(0, 2, 3, 1).unflatten(3, (self.heads, -1))  # (B, H, W, h, d)
         filters = (F.dropout(each, self.attn_drop, self.training) for each in self._combined(spatial, channel))
         out = filtered(grid, filters, self.kernel, self.stride, self.dilation)
-        image = self.proj_drop(out.flatten(3).flatten(1, 2))
+        image = self.dropped(out.flatten(3).flatten(1, 2))
         return with_image_mean(tokens, image, self.out_size(tokens.size))
 
     def _combined(self, spatial: Tensor, channel: Tensor) -> Iterator[Tensor]:

@@ -144,7 +144,7 @@ class DepthwiseAttention(Attention):
         """(B, P + H W, C) to the same."""
         x = F.relu(self.norm_in(self.proj_in(tokens.map)))
         x = F.relu(self.norm(self._convolved(x)))
-        x = self.proj_drop(self.norm_out(self.proj(x)))
+        x = self.dropped(self.norm_out(self.proj(x)))
         return with_image_mean(tokens, x.permute(0, 2, 3, 1).flatten(1, 2))
 
     def _convolved(self, x: Tensor) -> Tensor:
@@ -165,7 +165,8 @@ class DepthwiseAttention(Attention):
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """(2 C^2 + k^2 C) H W, and those of the network that predicts filters."""
-        dim, places = self.proj.in_channels, size[0] * size[1]
+        dim: int = self.proj.in_channels
+        places = size[0] * size[1]
         total = (2 * dim * dim + self.kernel**2 * dim) * places
         if isinstance(self.conv, DynamicConv):
             network = self.conv.image_filters or self.conv.place_filters

@@ -249,7 +249,7 @@ class EvolvingConv(Attention):
         bias = position_bias(self.position, q, grid, prefix)
         logits = q @ k.transpose(-2, -1)
         logits = evolved(self.path, logits if bias is None else logits + bias, tokens)
-        mixed = self.proj_drop(self.proj(self.weighed(logits, v).transpose(1, 2).flatten(2)))  # (B, M, V)
+        mixed = self.output(self.weighed(logits, v).transpose(1, 2).flatten(2))  # (B, M, V)
         attended = mixed[:, prefix:].unflatten(1, grid)
         size = self.out_size(tokens.size)
         attended = (enlarged(attended, size) if self.halved else attended).flatten(1, 2)

@@ -184,7 +184,7 @@ class LocalAttention(Attention):
         grid = self.qkv(tokens.map).permute(0, 2, 3, 1)
         *qk, v = grid.split([*self.widths, self.dim], dim=3)  # (B, H, W, ...) each
         mixed = self._over_neighbours(qk, v) if self.sliding else self._in_windows(qk, v)
-        return with_image_mean(tokens, self.proj_drop(self.proj(mixed)))
+        return with_image_mean(tokens, self.output(mixed))
 
     # Neighbours
 

@@ -92,7 +92,7 @@ class LocalRelation(Attention):
         keys = self.key(grid)
         weights = self._weights(self.query(grid[:, :: self.stride, :: self.stride]), keys)  # (B, H', W', G, k^2)
         self.show_filters(weights, weights.shape[:3])
-        image = self.proj_drop(self.proj(self._aggregated(grid, weights).flatten(1, 2)))
+        image = self.output(self._aggregated(grid, weights).flatten(1, 2))
         out = tokens.with_image(image, self.out_size(tokens.size))
         return out if tokens.extra is None else out.replace_extra(self._extra(tokens.extra, grid, keys))
 
@@ -140,8 +140,7 @@ class LocalRelation(Attention):
         if self.reader is not None:
             self.reader(Weights.of(weights.detach()))
         values = read.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
-        out: Tensor = self.proj_drop(self.proj((weights @ values).transpose(1, 2).flatten(2)))
-        return out
+        return self.output((weights @ values).transpose(1, 2).flatten(2))
 
     def out_size(self, size: Size) -> Size:
         """ceil(H / stride)."""

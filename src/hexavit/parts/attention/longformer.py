@@ -89,7 +89,7 @@ class LongformerAttention(ReachingAttention):
                 places = torch.tensor(self.global_tokens, device=x.device)
                 mixed = mixed.index_copy(1, places, of_global[:, prefix:].to(mixed.dtype))
             mixed = torch.cat((of_global[:, :prefix], mixed), dim=1)
-        out = self.proj_drop(self.proj(mixed))
+        out = self.output(mixed)
         return Tokens(out, tokens.size, prefix=prefix, layout=tokens.layout, carry=tokens.carry)
 
     def _global(self, x: Tensor, read: Tensor, qkv: Tensor, q: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ class MessengerWindowAttention(WindowAttention):
             else:
                 found = added(window, v_image)
             mixed = torch.cat((mixed[:, :1], mixed[:, 1:] + found), dim=1)
-        out = self.proj_drop(self.proj(mixed))
+        out = self.output(mixed)
         extra = messengers(out)
         if tokens.prefix > counts[0] * counts[1]:
             kv = qkv[..., mixed.shape[2] :]

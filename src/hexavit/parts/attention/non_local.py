@@ -105,7 +105,7 @@ class NonLocal(Attention):
         if self.sub_sample == "after":
             k, v = self._pooled(k, tokens), self._pooled(v, tokens)
         y = self.out(self._mixed(q, k, v))
-        out = self.proj_drop(self.norm(y.flatten(0, 1)).view_as(y))
+        out = self.dropped(self.norm(y.flatten(0, 1)).view_as(y))
         return Tokens(out, tokens.size, prefix=tokens.prefix, layout=tokens.layout, carry=tokens.carry)
 
     def _pooled(self, x: Tensor, tokens: Tokens) -> Tensor:

@@ -122,8 +122,7 @@ class PerformerAttention(Attention):
         out = performer_attention(q, k, v, self.w)
         if self.reader is not None:
             self.reader(Weights((*q.shape[:3], k.shape[2]), partial(performer_rows, q, k, self.w), v, out))
-        mixed: Tensor = self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
-        return mixed
+        return self.output(out.transpose(1, 2).flatten(2))
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """4 M C A + 4 M m A + M m heads."""

@@ -116,7 +116,7 @@ class PoolingAttention(Attention):
         mixed = over(q, k, v, size, keys)
         if self.residual_q:
             mixed = mixed + q.transpose(1, 2).flatten(2)
-        out = self.proj_drop(self.proj(mixed))
+        out = self.output(mixed)
         return Tokens(out, size, prefix=prefix, layout=tokens.layout, carry=tokens.carry)
 
     def _pooled(self, x: Tensor, pool: nn.Module, size: Size, after: Size, prefix: int) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -52,7 +50,7 @@ class GlobalAttention(Attention):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + N, C) to the same."""
-        return tokens.join().each(partial(self._mix, size=tokens.size, prefix=tokens.prefix))
+        return tokens.join().each(lambda x: self._mix(x, tokens.size, tokens.prefix))
 
     def _mix(self, x: Tensor, size: Size, prefix: int) -> Tensor:
         q, k, v = split_joint(self.qkv(x), 3, self.heads)  # (B, h, M, d) each
@@ -64,8 +62,7 @@ class GlobalAttention(Attention):
         if self.value_position is not None:
             values = v[:, :, prefix:].transpose(1, 2).flatten(2)
             mixed = mixed + F.pad(self.value_position(size, values), (0, 0, prefix, 0))
-        out: Tensor = self.proj_drop(self.proj(mixed))
-        return out
+        return self.output(mixed)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """4 M C A + 2 M^2 A."""

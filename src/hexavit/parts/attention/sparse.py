@@ -236,7 +236,7 @@ class SparseAttention(ReachingAttention):
             q, k, v = qkv.transpose(1, 3).unbind(2)  # (B, h, P + N, d)
             of_extra = self.attend(q[:, :, :prefix], k, v, scale=self.head_dim**-0.5, record=False)
             mixed = torch.cat((of_extra, mixed), dim=1)
-        out = self.proj_drop(self.proj(mixed))
+        out = self.output(mixed)
         return Tokens(out, tokens.size, prefix=prefix, layout=tokens.layout, carry=tokens.carry)
 
     def _merged(self, qkv: Tensor, size: Size) -> Tensor:

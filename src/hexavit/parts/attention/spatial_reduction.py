@@ -115,7 +115,7 @@ class SpatialReduction(Attention):
         sequence = tokens.sequence
         q = split_heads(self.q(sequence), self.heads)  # (B, h, Q, d)
         k, v = split_joint(self.kv(self._reduced(tokens, sequence)), 2, self.heads)
-        out = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.head_dim**-0.5)))
+        out = self.output(self.attend(q, k, v, scale=self.head_dim**-0.5))
         return Tokens(out, tokens.size, prefix=tokens.prefix, layout=tokens.layout, carry=tokens.carry)
 
     def _reduced(self, tokens: Tokens, sequence: Tensor) -> Tensor:

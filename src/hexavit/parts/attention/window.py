@@ -154,7 +154,7 @@ class WindowAttention(Attention):
                 mixed = mixed + cut(self.value_position(tokens.size, join(v)).unflatten(1, tokens.size))
             else:
                 mixed = mixed + self.value_position(window, v)
-        out = tokens.with_image(self.proj_drop(join(self.proj(mixed))))
+        out = tokens.with_image(self.dropped(join(self.proj(mixed))))
         if tokens.extra is None:
             return out
         return out.replace_extra(self._extra(tokens.extra, join(qkv[..., mixed.shape[2] :])))
@@ -178,8 +178,7 @@ class WindowAttention(Attention):
         q, own = self._qkv(extra).split((kv.shape[2] // 2, kv.shape[2]), dim=2)
         k, v = split_joint(torch.cat((own, kv), dim=1), 2, self.heads)
         q, k, v = self._heads(split_heads(q, self.heads), k, v)
-        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v, scale=self.scale, record=False)))
-        return out
+        return self.output(self.attend(q, k, v, scale=self.scale, record=False))
 
     # Windows
 

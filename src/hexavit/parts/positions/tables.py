@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hexavit.errors import nearest
 from hexavit.parts.contract import PartModule, Size, Tokens
-from hexavit.parts.layers import RESIZE_METHODS, ComputedBuffers, dropout, known, resize_table
+from hexavit.parts.layers import RESIZE_METHODS, ComputedBuffers, known, resize_table
 from hexavit.parts.registry import register_part
 
 Resize = Literal["bilinear", "bilinear_plain", "bicubic", "bicubic_plain"]
@@ -58,11 +58,12 @@ class LearnedPosition(PartModule):
         self.prefix = extra if extra_rows else 0
         self.table = nn.Parameter(torch.empty(1, self.prefix + size[0] * size[1], dim))
         nn.init.trunc_normal_(self.table, std=0.02)
-        self.drop = dropout(drop)
+        self.drop = nn.Dropout(drop) if drop else None
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + N, C) to the same."""
-        return add_table(tokens, self.table_at(tokens.size), self.prefix).each(self.drop)
+        placed = add_table(tokens, self.table_at(tokens.size), self.prefix)
+        return placed if self.drop is None else placed.each(self.drop)
 
     def table_at(self, size: Size) -> Tensor:
         """The table (1, P + N, C) for a grid of `size`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hexavit.errors import ArchitectureError
 from hexavit.parts.contract import PartModule, Size, Tokens
@@ -71,10 +71,24 @@ class ConvTokens(PartModule):
         if not torch.compiler.is_compiling() and min(self.out_size(tokens.size)) < 1:
             h, w = tokens.size
             raise ArchitectureError(f"a grid of {h} x {w} is too small for a {self.kernel} x {self.kernel} convolution")
-        image = self.conv(tokens.map)
+        image = self.conv(self._map(tokens))
         if self.batch_norm:
             return Tokens.of_map(self.norm(image)).with_carry(**tokens.carry)
         return Tokens.of_map(image).with_carry(**tokens.carry).each(self.norm)
+
+    def _map(self, tokens: Tokens) -> Tensor:
+        """The map (B, C_in, H, W), in the memory format in which PyTorch convolves it faster.
+
+        In channels-last memory that is most often so. But each call copies the weights to that format, which takes
+        longer than the convolution if there are many for few tokens, and large patches are read faster from channels.
+        """
+        if torch.compiler.is_compiling() or not self.conv.weight.is_contiguous():
+            return tokens.map
+        if self.kernel >= 8 and self.padding == 0:
+            h, w = tokens.size
+            return tokens.image.transpose(1, 2).view(-1, tokens.body.shape[2], h, w)
+        few = 4 * tokens.body.numel() < self.conv.weight.numel()
+        return tokens.map.contiguous() if few else tokens.map
 
     def out_size(self, size: Size) -> Size:
         """(H + 2 padding - kernel) // stride + 1, and so for W."""

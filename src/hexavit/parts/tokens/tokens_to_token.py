@@ -78,7 +78,7 @@ class T2TLayer(Attention):
         else:
             q, k, values = (t.unsqueeze(1) for t in (first, second, v))
             mixed = self.attend(q, k, values, scale=self.in_dim**-0.5)
-        y = v + self.proj_drop(self.proj(mixed))
+        y = v + self.output(mixed)
         y = y if beside is None else y + beside
         y = y + self.drop(self.feedforward(Tokens(self.norm2(y), tokens.size)).image)
         return Tokens(y, tokens.size)
