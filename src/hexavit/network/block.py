@@ -190,8 +190,8 @@ def run_block(block: nn.Module, tokens: Tokens, recompute: bool) -> Tokens:
         return Tokens(out, size, None, prefix, layout, carry)
     x, *rest = out
     extra = None if extra is None else rest.pop(0)
-    given_names = getattr(block, "gives", ())
-    return Tokens(x, size, extra, prefix, layout, {**carry, **dict(zip(given_names, rest, strict=True))})
+    gives = getattr(block, "gives", ())
+    return Tokens(x, size, extra, prefix, layout, {**carry, **dict(zip(gives, rest, strict=True))})
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:

@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.places import KeyGrid, Places, Weights, every
 from hexavit.parts.contract import PartModule, Scope, Size, Tokens
+from hexavit.parts.layers import known
 
 Scale = Literal["dim", "head_dim"]
+_FEW = 16  # keys
 
 
 class Attention(PartModule):
@@ -129,9 +131,12 @@ class Attention(PartModule):
         served = self.fused == "always" or (self.fused == "eval" and not self.training)
         if self.fuse and served and self.maps is None:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=drop, scale=scale)
+        elif served and bias is None and torch.compiler.is_exporting() and known(k.shape[2]) and k.shape[2] <= _FEW:
+            # Engines are faster with three axes where maps are small; OpenVINO's fused kernel takes four.
+            q3, k3, v3 = (t.flatten(0, 1) for t in (q, k, v))
+            out = self._explicit(q3, k3, v3, scale, None, record).unflatten(0, (-1, q.shape[1]))
         else:
-            logits = (q * scale) @ k.transpose(-2, -1)
-            out = self._weighed(logits if bias is None else logits + bias, v, record)[0]
+            out = self._explicit(q, k, v, scale, bias, record)
         if self.reader is not None:
             shape = (*q.shape[:3], k.shape[2])
             self.reader(Weights(shape, partial(self._rows, q, k, scale, bias), v, out))
@@ -155,6 +160,11 @@ class Attention(PartModule):
         if self.reader is not None:
             self.reader(Weights.of(attention.detach())._replace(values=v, out=out))
         return out
+
+    def _explicit(self, q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None, record: bool) -> Tensor:
+        """softmax(scale q k^T + bias) v, each step an operation: (..., N, d')."""
+        logits = (q * scale) @ k.transpose(-2, -1)
+        return self._weighed(logits if bias is None else logits + bias, v, record)[0]
 
     def _weighed(self, logits: Tensor, v: Tensor, record: bool) -> tuple[Tensor, Tensor]:
         """As `weighed`, and the weights."""
