@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from peers import PYRAMIDS, compare
 
-OPTIONS = ["--engines", "torch,optimize", "--size", "1024", "--batch-size", "1", "--rounds", "3", "--threads", "2"]
+OPTIONS = ["--engines", "torch,optimize,save-memory", "--size", "1024", "--batch-size", "1", "--rounds", "3"]
 
 if __name__ == "__main__":
     raise SystemExit(compare(__doc__, {"timm": PYRAMIDS}, OPTIONS))

@@ -51,7 +51,7 @@ def test_the_table_names_processor_ratio_and_mean(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--engines tensorrt", "--engines takes torch, optimize, compile, onnxruntime, openvino"),
+        ("--engines tensorrt", "--engines takes torch, optimize, save-memory, compile, onnxruntime, openvino"),
         ("--against keras", "--against takes timm, transformers, vit-pytorch"),
         ("--size 22a", "--size takes sides"),
         ("--batch-size 0", "--batch-size takes whole numbers from 1"),

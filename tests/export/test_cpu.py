@@ -71,6 +71,19 @@ def test_no_change_is_kept_if_the_whole_model_is_not_faster(monkeypatch: pytest.
     assert not any(isinstance(m, fast_modules.PointwiseConv) for m in fast.modules())
 
 
+@pytest.mark.parametrize(("piece", "save", "kept"), [(2**12, True, True), (2**12, False, False), (2**21, True, False)])
+def test_pieces_that_save_memory_are_kept_on_request(
+    piece: int, save: bool, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens that fit in one piece take no less memory in pieces."""
+    monkeypatch.setattr(fast_modules, "PIECE", piece)
+    monkeypatch.setattr(cpu, "_times", lambda one, other: (1.0, 2.0))
+    for name in ("deit_nano", "pvt_v2_nano"):
+        fast = optimize(hexavit.create_model(name, img_size=64), batch_size=2, save_memory=save)
+        assert any(isinstance(m, fast_modules.FeedforwardInPieces) for m in fast.modules()) == kept, name
+        assert {swap.change for swap in fast.optimization.kept} == ({cpu.CHANGES[-1][0]} if kept else set()), name
+
+
 def test_modules_with_hooks_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "_times", lambda one, other: (1.0, 0.5))
     model = hexavit.create_model("deit_nano")

@@ -19,12 +19,14 @@ from hexavit.inference.exported_file import OFTEN, OpenFile
 
 Run = Callable[[], object]
 
-ENGINES = ("torch", "optimize", "compile", "onnxruntime", "openvino")
-"""`torch` is the plain model, `optimize` is `hexavit.optimize`, `compile` is `torch.compile`; the others run a file: of
-hexavit's models the one of `hexavit.export_model`, of others the one of `torch.onnx.export`."""
+ENGINES = ("torch", "optimize", "save-memory", "compile", "onnxruntime", "openvino")
+"""`torch` is the plain model, `optimize` is `hexavit.optimize`, `save-memory` is that with `save_memory`, `compile` is
+`torch.compile`; the others run a file: of hexavit's models the one of `hexavit.export_model`, of others the one of
+`torch.onnx.export`."""
+OPTIMIZED = ("optimize", "save-memory")
 FILES = {"onnxruntime": ".onnx", "openvino": ".xml"}
 TRAINING = ("torch", "compile")
-OF_CPU = ("optimize", *FILES)
+OF_CPU = (*OPTIMIZED, *FILES)
 """Engines that are measured on CPUs in float32 alone."""
 WARM_UPS = {"openvino": OFTEN}
 """Passes before the first that is timed, where it is not one: then the graph of this size is there."""
@@ -36,10 +38,10 @@ def inference(model: nn.Module, images: Tensor, engine: str) -> Run:
     model.eval()
     if engine in FILES:
         return _exported(model, images, engine)
-    if engine == "optimize":
+    if engine in OPTIMIZED:
         if not isinstance(model, hexavit.Backbone):
             raise ValueError("hexavit.optimize takes models of hexavit alone")
-        model = hexavit.optimize(model, batch_size=len(images))
+        model = hexavit.optimize(model, batch_size=len(images), save_memory=engine == "save-memory")
     run: Callable[[Tensor], object] = torch.compile(model) if engine == "compile" else model
 
     def forward() -> object:

@@ -199,7 +199,7 @@ def contenders(name: str, libraries: Sequence[str], chosen: Sequence[str]) -> tu
         (library, engine)
         for library in (peers.OURS, *peers.peers_of(name, tuple(libraries)))
         for engine in chosen
-        if library == peers.OURS or engine != "optimize"
+        if library == peers.OURS or engine not in engines.OPTIMIZED
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from hexavit.cli._parser import Parser, UsageError, add_json, add_overwrite, check_output
 
 _LIBRARIES = ("timm", "transformers", "vit-pytorch")
-_ENGINES = ("torch", "optimize", "compile", "onnxruntime", "openvino")
+_ENGINES = ("torch", "optimize", "save-memory", "compile", "onnxruntime", "openvino")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -29,7 +29,7 @@ def add_arguments(parser: Parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--engines", metavar="ENGINE[,ENGINE...]", default="torch",
-        help="torch; optimize (hexavit.optimize); compile (torch.compile); onnxruntime; openvino",
+        help="torch; optimize and save-memory (hexavit.optimize); compile (torch.compile); onnxruntime; openvino",
     )  # fmt: skip
     parser.add_argument(
         "--size", metavar="SIDE[,SIDE...]", default=None,

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from hexavit.architecture import aligned, image_size
 from hexavit.errors import HexavitError
-from hexavit.export.fast_modules import folded, piecewise, pointwise, with_fixed_bias, with_silu
+from hexavit.export.fast_modules import FeedforwardInPieces, folded, piecewise, pointwise, with_fixed_bias, with_silu
 from hexavit.network.backbone import Backbone, FeatureBackbone
 from hexavit.parts.contract import Size
 
@@ -99,7 +99,14 @@ class OptimizationReport:
         return f"{aligned(rows)}\n\n{whole}"
 
 
-def optimize(model: M, *, batch_size: int = 8, img_size: int | Size | None = None, min_speedup: float = 1.05) -> M:
+def optimize(
+    model: M,
+    *,
+    batch_size: int = 8,
+    img_size: int | Size | None = None,
+    min_speedup: float = 1.05,
+    save_memory: bool = False,
+) -> M:
     """A copy of a model for float32 inference on this CPU, with modules replaced by faster equivalents.
 
     Every candidate is timed here and now, on the input that its module gets in a forward pass of `batch_size` images
@@ -115,6 +122,7 @@ def optimize(model: M, *, batch_size: int = 8, img_size: int | Size | None = Non
         batch_size: images in the timed input.
         img_size: side or (H, W) of the timed input in pixels; None for the architecture's.
         min_speedup: ratio of times from which a change is kept.
+        save_memory: keep every feedforward in pieces that takes several of this input, whatever the times.
 
     Returns:
         The copy. Its attribute `optimization` is the `OptimizationReport`.
@@ -138,9 +146,9 @@ def optimize(model: M, *, batch_size: int = 8, img_size: int | Size | None = Non
     swaps: list[Swap] = []
     with torch.inference_mode(False), torch.no_grad():
         for change, replace in CHANGES:
-            swaps += _try(fast, images, change, replace, min_speedup)
+            swaps += _try(fast, images, change, replace, min_speedup, save_memory)
         before, after = _times(lambda: original(images), lambda: fast(images))
-        if after * min(1.0, min_speedup) >= before:
+        if after * min(1.0, min_speedup) >= before and not save_memory:
             fast, after = original, before
             swaps = [Swap(s.change, s.modules, s.before, s.after, kept=False) for s in swaps]
     report = OptimizationReport(batch_size, size, torch.get_num_threads(), tuple(swaps), before, after)
@@ -155,7 +163,9 @@ def inference_copy(model: M) -> M:
     return copy.deepcopy(model, memo).eval()
 
 
-def _try(model: nn.Module, images: Tensor, change: str, replace: Replace, min_speedup: float) -> Iterator[Swap]:
+def _try(
+    model: nn.Module, images: Tensor, change: str, replace: Replace, min_speedup: float, save_memory: bool
+) -> Iterator[Swap]:
     """Try one change on every module that it fits, once for each group of equal modules."""
     groups: dict[Any, list[str]] = {}
     inputs: dict[Any, tuple[Any, Any]] = {}
@@ -181,7 +191,8 @@ def _try(model: nn.Module, images: Tensor, change: str, replace: Replace, min_sp
         if not _equal(module(*args, **kwargs), fast(*args, **kwargs)):
             continue
         before, after = _times(partial(module, *args, **kwargs), partial(fast, *args, **kwargs))
-        kept = before >= min_speedup * after
+        saves = save_memory and isinstance(fast, FeedforwardInPieces) and fast.pieces(*args) > 1
+        kept = saves or before >= min_speedup * after
         if kept:
             for name in dict.fromkeys(names):  # a module called twice is replaced once
                 swapped = replace(candidates[name])

@@ -87,6 +87,14 @@ class FeedforwardInPieces(PartWrapper):
         out, extra = tokens.with_image(image.flatten(1, 2)), tokens.extra
         return out.replace_extra(torch.zeros_like(extra)) if self.part.extra == "zero" and extra is not None else out
 
+    def pieces(self, tokens: Tokens) -> int:
+        """In how many pieces these tokens are computed."""
+        calls: list[None] = []
+        handle = self.part.register_forward_hook(lambda *_: calls.append(None))
+        self(tokens)
+        handle.remove()
+        return len(calls)
+
     def _by_rows(self, x: Tensor) -> Tensor:
         def transform(rows: Tensor) -> Tensor:
             mapped: Tokens = self.part(Tokens(rows[None], (len(rows), 1), layout="set"))
