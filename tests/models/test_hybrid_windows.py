@@ -67,6 +67,9 @@ def test_swin_without_shifts_and_with_whole_maps() -> None:
     assert model(torch.randn(2, 3, 96, 64)).shape == (2, 5)
 
 
+@pytest.mark.xfail(
+    torch.__version__ < "2.14", raises=AssertionError, reason="PyTorch 2.11 fixes the parity of sizes that it reshapes"
+)
 def test_hybrid_windows_are_exported_with_any_size() -> None:
     """Two blocks, one with a stride; the export of the nano model has blocks without windows."""
     edits = ["stages.0.attention.window=4", "stages.1.attention.window=2", "stages.1.depth=1"]

@@ -139,7 +139,8 @@ def open_run(path: Path, about: ExportDescription, *, aot: bool = False) -> Run:
     if path.suffix == ".xml":
         compiled = compile_openvino(path)
         return lambda image: np.array(compiled({about.input: image})[about.output])
-    program: Any = torch._inductor.aoti_load_package(str(path)) if aot else torch.export.load(path).module()
+    with quiet():
+        program: Any = torch._inductor.aoti_load_package(str(path)) if aot else torch.export.load(path).module()
 
     def run(image: NDArray[Any]) -> NDArray[np.float32]:
         with torch.inference_mode():

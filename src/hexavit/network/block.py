@@ -189,7 +189,8 @@ def run_block(block: nn.Module, tokens: Tokens, recompute: bool) -> Tokens:
     if not isinstance(out, tuple):
         return Tokens(out, size, None, prefix, layout, carry)
     x, *rest = out
-    extra = None if extra is None else rest.pop(0)
+    if extra is not None:
+        extra, *rest = rest
     gives = getattr(block, "gives", ())
     return Tokens(x, size, extra, prefix, layout, {**carry, **dict(zip(gives, rest, strict=True))})
 

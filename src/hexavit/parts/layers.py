@@ -117,7 +117,9 @@ def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     Nothing is entered where autocast is off: exported graphs stay free of it.
     """
     device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    # PyTorch 2.11 cannot trace `is_autocast_available`.
+    available = device != "meta" if torch.compiler.is_compiling() else torch.amp.is_autocast_available(device)
+    if available and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()
 
