@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from peers import PYRAMIDS, compare
 
-OPTIONS = ["--engines", "torch,optimize,save-memory", "--size", "1024", "--batch-size", "1", "--rounds", "3"]
+OPTIONS = ["--engines", "torch,optimize,save-memory", "--size", "1024", "--batch-size", "1"]
+OPTIONS += ["--rounds", "3", "--threads", "2"]
 
 if __name__ == "__main__":
     raise SystemExit(compare(__doc__, {"timm": PYRAMIDS}, OPTIONS))

@@ -83,3 +83,17 @@ def test_post_norm_norms_the_skip_of_what_was_dropped() -> None:
 def test_rates_that_are_no_probability_are_rejected(rate: float) -> None:
     with pytest.raises(ValueError, match=r"drop_path is a probability in \[0, 1\)"):
         DropPath(rate)
+
+
+def test_drop_path_alone_may_be_in_training_mode() -> None:
+    """As for the spread of predictions under dropout: the rest of the model stays in evaluation mode."""
+    torch.manual_seed(0)
+    model = hexavit.create_model("deit_nano", drop_path_rate=0.5).eval()
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        exact = model(images)
+        assert torch.equal(model(images), exact)
+        for module in model.modules():
+            if isinstance(module, DropPath):
+                module.train()
+        assert not torch.allclose(model(images), exact)

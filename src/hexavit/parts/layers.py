@@ -50,13 +50,19 @@ def activation(name: str) -> nn.Module:
     return _ACTIVATIONS[name]()
 
 
-def dropout(rate: float) -> nn.Module:
-    """Dropout of single values with a probability; the identity, which a call costs less, for 0.
+def dropout(rate: float) -> nn.Dropout | None:
+    """Dropout of single values with a probability; None for 0, as even the identity costs a call.
 
     Raises:
         ValueError: If `rate` is not in [0, 1].
     """
-    return nn.Dropout(rate) if rate else nn.Identity()
+    return nn.Dropout(rate) if rate else None
+
+
+def dropped(x: Tensor, drop: nn.Module | None) -> Tensor:
+    """What the result of `dropout` makes of `x`."""
+    out: Tensor = x if drop is None else drop(x)
+    return out
 
 
 class HeadMixing(nn.Module):

@@ -1,4 +1,4 @@
-"""Windows in a graph of dynamic batch and size, under ONNX Runtime, and cosine attention under OpenVINO."""
+"""Windows in a graph of dynamic batch and size, under ONNX Runtime; cosine attention and small maps for engines."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hexavit.models import resolve
 from hexavit.parts import Tokens, softmax_path
-from hexavit.parts.attention import WindowAttention
+from hexavit.parts.attention import GlobalAttention, WindowAttention
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -56,3 +56,27 @@ def test_cosine_attention_is_right_in_openvino(tmp_path: Path) -> None:
             x = torch.randn(batch, 16, 8)
             found = torch.from_numpy(compiled([x.numpy()])[0].copy())
             torch.testing.assert_close(found, model(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("side", "axes"), [(4, 3), (5, 4)])
+def test_small_maps_have_three_axes(side: int, axes: int) -> None:
+    """Maps of at most 16 keys, in a graph for engines, with the same values for any batch."""
+
+    class OnMap(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = GlobalAttention(8, heads=2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.part(Tokens(x, (side, side))).image
+
+    torch.manual_seed(0)
+    model = OnMap().eval()
+    with torch.no_grad(), softmax_path(model):
+        given = (torch.randn(2, side * side, 8),)
+        program = torch.export.export(model, given, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+        maps = [node for node in program.graph.nodes if node.target is torch.ops.aten.softmax.int]
+        assert [node.meta["val"].ndim for node in maps] == [axes]
+        for batch in (2, 3):
+            x = torch.randn(batch, side * side, 8)
+            torch.testing.assert_close(program.module()(x), model(x), rtol=1e-5, atol=1e-6)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.places import KeyGrid, Places, Weights, every
 from hexavit.parts.contract import PartModule, Scope, Size, Tokens
-from hexavit.parts.layers import known
+from hexavit.parts.layers import dropout, dropped, known
 
 Scale = Literal["dim", "head_dim"]
 _FEW = 16  # keys
@@ -55,7 +55,7 @@ class Attention(PartModule):
         if not 0 <= attn_drop <= 1:
             raise ValueError(f"attn_drop is a probability between 0 and 1, not {attn_drop}")
         self.attn_drop = attn_drop
-        self.proj_drop = nn.Dropout(proj_drop) if proj_drop else None  # even the identity is a call
+        self.proj_drop = dropout(proj_drop)
         self.position: nn.Module | None = None
         self.value_position: nn.Module | None = None
 
@@ -151,8 +151,7 @@ class Attention(PartModule):
 
     def dropped(self, x: Tensor) -> Tensor:
         """`x` with dropout at the rate of the output, if there is one."""
-        out: Tensor = x if self.proj_drop is None else self.proj_drop(x)
-        return out
+        return dropped(x, self.proj_drop)
 
     def weighed(self, logits: Tensor, v: Tensor, record: bool = True) -> Tensor:
         """softmax(logits) v by an explicit softmax: (B, h, N, M) and (B, h, M, d') to (B, h, N, d')."""

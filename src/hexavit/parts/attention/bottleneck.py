@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from hexavit.parts.attention.self_attention import GlobalAttention
 from hexavit.parts.contract import PartModule, Size, Tokens, rows
-from hexavit.parts.layers import activation, dropout
+from hexavit.parts.layers import activation, dropout, dropped
 from hexavit.parts.registry import register_part
 
 
@@ -145,7 +145,9 @@ class BottleneckAttention(GlobalAttention):
             image = F.avg_pool2d(image, self.stride, ceil_mode=True)
             size = image.shape[2], image.shape[3]
             mixed = mixed.with_image(image.permute(0, 2, 3, 1).flatten(1, 2), size).join()
-        return mixed.each(lambda x: self.drop(as_rows(self.norm3(self.conv3(self.act(self.norm(as_column(x))))))))
+        return mixed.each(
+            lambda x: dropped(as_rows(self.norm3(self.conv3(self.act(self.norm(as_column(x)))))), self.drop)
+        )
 
     def out_size(self, size: Size) -> Size:
         """ceil(H / s), ceil(W / s)."""

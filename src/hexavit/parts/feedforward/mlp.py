@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from hexavit.parts.contract import PartModule, Size, Tokens, rows
-from hexavit.parts.layers import activation
+from hexavit.parts.layers import activation, dropout, dropped
 from hexavit.parts.registry import register_part
 
 
@@ -42,16 +42,15 @@ class MLP(PartModule):
             raise ValueError(f"out_ratio={out_ratio} leaves no width at dim={dim}")
         self.out_dim = out
         self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), activation(act), nn.Linear(hidden, out)
-        self.drop = nn.Dropout(drop) if drop else None  # even the identity is a call
+        self.drop = dropout(drop)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, M, C) to (B, M, C')."""
         return tokens.join().each(self._transform)
 
     def _transform(self, x: Tensor) -> Tensor:
-        hidden = self.act(self.fc1(x))
-        out: Tensor = self.fc2(hidden) if self.drop is None else self.drop(self.fc2(self.drop(hidden)))
-        return out
+        hidden = dropped(self.act(self.fc1(x)), self.drop)
+        return dropped(self.fc2(hidden), self.drop)
 
     def macs(self, size: Size, extra: int = 0) -> int:
         """M R (C + C')."""

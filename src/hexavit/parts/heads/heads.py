@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from hexavit.parts.contract import PartModule, Size, Tokens
-from hexavit.parts.layers import dropout
+from hexavit.parts.layers import dropout, dropped
 from hexavit.parts.registry import register_part
 
 
@@ -59,7 +59,7 @@ class Head(PartModule):
 
     def classify(self, pooled: Tensor) -> Tensor:
         """(B, C) to (B, classes)."""
-        out: Tensor = self.fc(self.drop(pooled))
+        out: Tensor = self.fc(dropped(pooled, self.drop))
         return out
 
     def macs(self, size: Size, extra: int = 0) -> int:

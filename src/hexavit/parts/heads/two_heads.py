@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from hexavit.parts.contract import Size
 from hexavit.parts.heads.heads import Head
+from hexavit.parts.layers import dropped
 from hexavit.parts.registry import register_part
 
 Pair = tuple[Tensor, Tensor]
@@ -62,7 +63,7 @@ class TwoHeads(TwoClassifiers):
         """(B, 2, C) to (B, K), in training twice."""
         if isinstance(self.fc, nn.Identity):  # num_classes=0: the output is the features
             return self.embedding(pooled)
-        pooled = self.drop(pooled)
+        pooled = dropped(pooled, self.drop)
         logits: Pair = self.fc(pooled[:, 0]), self.fc2(pooled[:, 1])
         return logits if self.training and self.pair_in_training else (logits[0] + logits[1]) / 2
 
@@ -117,7 +118,7 @@ class TokenLabelHead(TwoClassifiers):
         """(B, 1 + N, C) to (B, K), in training also (B, N, K)."""
         if isinstance(self.fc, nn.Identity):  # num_classes=0: the output is the features
             return self.embedding(pooled)
-        pooled = self.drop(pooled)
+        pooled = dropped(pooled, self.drop)
         logits: Pair = self.fc(pooled[:, 0]), self.fc2(pooled[:, 1:])
         return logits if self.training and self.pair_in_training else logits[0] + self.weight * logits[1].amax(dim=1)
 

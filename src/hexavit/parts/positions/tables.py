@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hexavit.errors import nearest
 from hexavit.parts.contract import PartModule, Size, Tokens
-from hexavit.parts.layers import RESIZE_METHODS, ComputedBuffers, known, resize_table
+from hexavit.parts.layers import RESIZE_METHODS, ComputedBuffers, dropout, known, resize_table
 from hexavit.parts.registry import register_part
 
 Resize = Literal["bilinear", "bilinear_plain", "bicubic", "bicubic_plain"]
@@ -58,7 +58,7 @@ class LearnedPosition(PartModule):
         self.prefix = extra if extra_rows else 0
         self.table = nn.Parameter(torch.empty(1, self.prefix + size[0] * size[1], dim))
         nn.init.trunc_normal_(self.table, std=0.02)
-        self.drop = nn.Dropout(drop) if drop else None
+        self.drop = dropout(drop)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """(B, P + N, C) to the same."""

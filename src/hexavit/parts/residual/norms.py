@@ -74,7 +74,7 @@ class Residual(PartModule):
 
     def add(self, skip: Tokens, branch: Tokens) -> Tokens:
         """skip + drop_path(branch), with the skip pooled if the branch has a smaller grid."""
-        if self.training and (mask := self.drop_path.mask(branch.body)) is not None:
+        if (mask := self.drop_path.mask(branch.body)) is not None:
             branch = branch.each(lambda x: x * mask)
         if self.stride > 1:
             kernel = self.pool_kernel or self.stride

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from hexavit.errors import ArchitectureError
 from hexavit.parts.contract import PartModule, Size, Tokens
-from hexavit.parts.layers import dropout
+from hexavit.parts.layers import dropout, dropped
 from hexavit.parts.registry import register_part
 
 
@@ -186,7 +186,7 @@ class TokenFuser(PartModule):
         learned = self.norm2(self.mix(self.norm1(tokens.image).transpose(-2, -1)).transpose(-2, -1))
         weights = self.fc2(F.gelu(self.fc1(self.norm3(x)), approximate="tanh")).sigmoid()
         size = (before.shape[1], before.shape[2])
-        return Tokens(x + self.drop(weights @ learned), size, extra=tokens.extra, carry=tokens.carry)
+        return Tokens(x + dropped(weights @ learned, self.drop), size, extra=tokens.extra, carry=tokens.carry)
 
     def out_size(self, size: Size) -> Size:
         """The grid of the raster."""

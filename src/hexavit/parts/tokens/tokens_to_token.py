@@ -15,7 +15,7 @@ from hexavit.parts.attention.places import Weights
 from hexavit.parts.contract import PartModule, Size, Tokens
 from hexavit.parts.feedforward.conv_mlp import ConvMLP
 from hexavit.parts.feedforward.mlp import MLP
-from hexavit.parts.layers import dropout
+from hexavit.parts.layers import dropout, dropped
 from hexavit.parts.registry import register_part
 
 Kind = Literal["performer", "transformer"]
@@ -80,7 +80,7 @@ class T2TLayer(Attention):
             mixed = self.attend(q, k, values, scale=self.in_dim**-0.5)
         y = v + self.output(mixed)
         y = y if beside is None else y + beside
-        y = y + self.drop(self.feedforward(Tokens(self.norm2(y), tokens.size)).image)
+        y = y + dropped(self.feedforward(Tokens(self.norm2(y), tokens.size)).image, self.drop)
         return Tokens(y, tokens.size)
 
     def macs(self, size: Size, extra: int = 0) -> int:
